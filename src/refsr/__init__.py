@@ -1,0 +1,43 @@
+"""Reference-based image super-resolution: real detail from another sharp photo, not invented texture.
+
+    from refsr import load_model, upscale
+
+    result = upscale("blurry.jpg", ["sharp.jpg"])
+    result.save("restored.png")
+    result.save_provenance("map.png")
+"""
+
+from refsr.errors import (
+    ImageError,
+    MemoryBudgetError,
+    MissingExtraError,
+    OutputError,
+    RefSRError,
+    UsageError,
+    WeightsError,
+)
+from refsr.image import Photo
+from refsr.models import MODELS, load_model
+from refsr.provenance import Provenance
+from refsr.upscale import Upscaled, upscale
+from refsr.variants import VariantConfig
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MODELS",
+    "ImageError",
+    "MemoryBudgetError",
+    "MissingExtraError",
+    "OutputError",
+    "Photo",
+    "Provenance",
+    "RefSRError",
+    "Upscaled",
+    "UsageError",
+    "VariantConfig",
+    "WeightsError",
+    "__version__",
+    "load_model",
+    "upscale",
+]

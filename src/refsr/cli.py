@@ -1,0 +1,184 @@
+"""The command line: one function a verb. Exit codes: 0, 2 for bad usage or bad input, 1 for our own failure."""
+
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from refsr.data.pairs import PairConfig
+from refsr.demo import run_demo
+from refsr.errors import OutputError, RefSRError, UsageError
+from refsr.files import check_writable
+from refsr.image import as_photo, check_output
+from refsr.models import MODELS, load_model, packaged_weights
+from refsr.provenance import check_map_path
+from refsr.train import TrainConfig
+from refsr.train import train as run_training
+from refsr.upscale import StageProgress
+from refsr.upscale import upscale as run_upscale
+from refsr.variants import VariantConfig
+
+app = App(name="refsr", help="Reference-based image super-resolution: real detail from another sharp photo.")
+_Many = Parameter(negative=())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every failure is one line on standard error."""
+    try:
+        app(
+            sys.argv[1:] if arguments is None else list(arguments),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except (RefSRError, CycloptsError) as error:
+        _complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _complain("stopped; nothing was written")
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        _complain(f"a defect of refsr, please report it: {type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+@app.command
+def upscale(
+    image: Path,
+    /,
+    *,
+    ref: Annotated[list[Path] | None, _Many] = None,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    model: str = "default",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    memory: str = "2GiB",
+    provenance: Path | None = None,
+    ref_scales: Annotated[list[float] | None, _Many] = None,
+    ref_degrees: Annotated[list[float] | None, _Many] = None,
+    vgg19: Path | None = None,
+) -> None:
+    """Enlarge a picture four times, with real detail from sharp references.
+
+    Args:
+        image: The blurry picture: PNG, JPEG, WebP or TIFF.
+        ref: A sharp picture of something similar; give the option again for more. Without any, detail is guessed.
+        output: Where to write; the suffix names the format.
+        model: A name that `refsr models` lists, or a weights file.
+        device: auto, cpu, cuda or mps.
+        memory: Working memory allowed, such as 800MiB or 2GiB.
+        provenance: Write a map of which detail is real: .png to look at, .npz for its numbers.
+        ref_scales: Search the references at another size as well, such as 0.5; give the option again for more.
+        ref_degrees: Search the references turned as well, such as 90; give the option again for more.
+        vgg19: File of VGG19 weights, for the model srntt.
+    """
+
+    memory_bytes = parse_bytes(memory)
+    refs = ref or []
+    for path in (output, *([provenance] if provenance else [])):
+        check_writable(path)
+        if any(path.resolve() == source.resolve() for source in (image, *refs)):
+            raise OutputError(f"{path}: is one of the pictures given: choose another name for the result")
+    if provenance is not None:
+        check_map_path(provenance)
+        if provenance.resolve() == output.resolve():
+            raise OutputError(f"{provenance}: is the output as well: choose another name for the map")
+    variants = VariantConfig(scales=tuple(ref_scales or ()), degrees=tuple(ref_degrees or ()))
+    photo = as_photo(image)
+    loaded = load_model(model, device=device, vgg19=vgg19)
+    check_output(output, photo, loaded.scale)
+
+    begun = time.monotonic()
+    with _progress() as progress:
+        result = run_upscale(photo, refs, model=loaded, memory_bytes=memory_bytes, variants=variants, progress=progress)
+    result.save(output)
+    if provenance is not None:
+        result.save_provenance(provenance)
+    if sys.stdout.isatty():
+        height, width = result.photo.size_px
+        real = f"; references used for {result.provenance.used.mean():.0%} of it" if refs else ""
+        print(f"{output}: {width}x{height} in {time.monotonic() - begun:.1f} s{real}")
+
+
+@app.command
+def models() -> None:
+    """List the models, and whether their weights are here."""
+
+    table = Table("model", "parameters", "weights", "about", box=None, pad_edge=False)
+    for name, spec in MODELS.items():
+        file = packaged_weights(name)
+        count = spec.build(spec.config(), None).parameter_count() / 1e6
+        table.add_row(name, f"{count:.2f} M", "ship with refsr" if file else "none yet: give a file", spec.about)
+    Console().print(table)
+
+
+@app.command
+def demo(*, out: Path = Path("out/demo")) -> None:
+    """Run the main job on a bundled sample, and leave pictures to look at.
+
+    Args:
+        out: Folder for the pictures; made if missing.
+    """
+
+    Console().print(run_demo(out))
+
+
+@app.command
+def train(photos: Path, /, *, out: Path, steps: int = 6000, batch: int = 12, seed: int = 0) -> None:
+    """Train the default model on a folder of photographs; the same --out again goes on.
+
+    Args:
+        photos: Folder of photographs, searched through.
+        out: Folder of the run.
+        steps: Length of the run.
+        batch: Pairs a step.
+        seed: Start of the random numbers.
+    """
+
+    print(run_training(photos, out, TrainConfig(steps=steps, batch=batch, pairs=PairConfig(seed=seed))))
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as 800MiB, 2GiB, 1.5GB or 1000000.
+
+    Raises:
+        UsageError: It is none.
+    """
+    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?)?B?\s*", text.upper())
+    if not found or float(found[1]) == 0:
+        raise UsageError(f"--memory {text!r} is no size: write it like 800MiB or 2GiB")
+    return int(float(found[1]) * units[found[2] or ""])
+
+
+@contextmanager
+def _progress() -> Iterator[StageProgress]:
+    """A bar on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:>9}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, share: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=1.0)
+            bar.update(tasks[stage], completed=share)
+
+        yield show
+
+
+def _complain(text: str) -> None:
+    """One line, whatever the message holds."""
+    line = " ".join(text.split())
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"refsr: {escape(line)}")

@@ -1,0 +1,224 @@
+"""Training pairs from single photographs: a crop, and a second view of the same place by a known homography.
+
+    photo ──┬── view ──────────────────> hr (3, S, S) ── down ──> lr
+            └── homography, light ─────> ref (3, S, S)      truth: where each LR cell lies in ref
+
+Each pair is a function of (seed, index) alone, so that a resumed run sees what an unbroken one would have seen.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from refsr.errors import ImageError
+
+Matrix = NDArray[np.float64]
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairConfig:
+    """How pairs are made.
+
+    Attributes:
+        crop_px: Side of the square HR crop and of its reference, a multiple of 4.
+        unrelated: Share of pairs whose reference shows another photo.
+        absent: Share of pairs that have no reference.
+        elsewhere: Share of pairs whose reference is cut elsewhere in the same photo.
+        rotation_degrees: Usual limit of the reference's rotation; a tenth of all pairs may turn fully.
+        log2_scale: Usual limit of the reference's scale in octaves; a fifth of all pairs goes twice as far.
+        seed: Start of the random numbers.
+    """
+
+    crop_px: int = 160
+    unrelated: float = 0.15
+    absent: float = 0.20
+    elsewhere: float = 0.08
+    rotation_degrees: float = 20.0
+    log2_scale: float = 0.5
+    seed: int = 0
+
+
+class SyntheticPairs(Dataset[dict[str, Tensor]]):
+    """An endless list of pairs; an item is a dict of tensors.
+
+    hr (3, S, S), ref (3, S, S): RGB 0..1, hr with the photo's 8-bit grain, ref after its change of light.
+    truth_cells (2, S/4, S/4): (y, x) in ref of each LR cell, NaN where it lies outside or is not known.
+    present (): False where the pair has no reference.
+    """
+
+    def __init__(self, photos: Sequence[NDArray[np.uint8]], config: PairConfig, length: int) -> None:
+        self.photos = photos
+        self.config = config
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        config = self.config
+        rng = np.random.default_rng((config.seed, index))
+        size = config.crop_px
+        photo = self.photos[rng.integers(len(self.photos))]
+        view = _random_view(photo, size, rng)
+        hr = sample_view(photo, view, size)
+
+        kind = rng.random()
+        present = kind >= config.absent
+        related = kind >= config.absent + config.unrelated
+        elsewhere = related and kind < config.absent + config.unrelated + config.elsewhere
+        homography = _random_homography(config, size, rng, reach_px=1.5 * size if elsewhere else 0.25 * size)
+        if not present:
+            ref = torch.zeros_like(hr)
+        elif related:
+            ref = sample_view(photo, view @ homography, size)
+        else:
+            other = self.photos[rng.integers(len(self.photos))]
+            ref = sample_view(other, _random_view(other, size, rng), size)
+        if present:
+            ref = _change_light(ref, rng)
+        if related:
+            truth = true_cells(homography, size)
+        else:
+            truth = torch.full((2, size // 4, size // 4), math.nan)
+        return {"hr": hr, "ref": ref, "truth_cells": truth, "present": torch.tensor(present)}
+
+
+def load_photos(folder: Path, smallest_px: int) -> list[NDArray[np.uint8]]:
+    """Decode every photo of a folder that is at least `smallest_px` on its short side.
+
+    Raises:
+        ImageError: The folder holds no such photo.
+    """
+    photos = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES):
+        with PILImage.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        if min(pixels.shape[:2]) >= smallest_px:
+            photos.append(pixels)
+    if not photos:
+        raise ImageError(f"{folder} holds no photo of at least {smallest_px} pixels a side: name another folder")
+    return photos
+
+
+def sample_view(photo: NDArray[np.uint8], view: Matrix, size_px: int) -> Float[Tensor, "3 s s"]:
+    """Cut a square out of a photo through a homography, antialiased and bicubic.
+
+    Args:
+        photo: (H, W, 3).
+        view: 3x3, from the square's pixels (x, y, 1), centres at whole numbers, to the photo's.
+        size_px: Side of the square.
+    """
+    edge = size_px - 1
+    corners = _project(view, np.array([[0, 0], [edge, 0], [edge, edge], [0, edge]], dtype=np.float64))
+    shrink = max(1.0, math.sqrt(_area(corners)) / edge)
+    margin = 4 * shrink + 2
+    limit = np.array(photo.shape[1::-1])
+    low = np.clip(np.floor(corners.min(0) - margin), 0, limit - 8).astype(int)
+    high = np.clip(np.ceil(corners.max(0) + margin), low + 8, limit).astype(int)
+    patch = PILImage.fromarray(photo[low[1] : high[1], low[0] : high[0]])
+    factor = np.ones(2)
+    if shrink > 1.05:
+        small = tuple(int(n) for n in np.maximum(np.round((high - low) / shrink), 1))
+        factor = np.array(small) / (high - low)
+        patch = patch.resize(small, PILImage.Resampling.BICUBIC)
+    x, y = np.meshgrid(np.arange(size_px), np.arange(size_px))
+    points = _project(view, np.stack((x.ravel(), y.ravel()), 1).astype(np.float64))
+    points = (points - low + 0.5) * factor - 0.5
+    pixels = torch.from_numpy(np.array(patch)).permute(2, 0, 1)[None].float() / 255
+    grid = torch.from_numpy((2 * points + 1) / np.array(patch.size) - 1).float().view(1, size_px, size_px, 2)
+    return F.grid_sample(pixels, grid, mode="bicubic", padding_mode="reflection", align_corners=False)[0].clamp(0, 1)
+
+
+def true_cells(homography: Matrix, size_px: int) -> Float[Tensor, "2 h w"]:
+    """Where each LR cell lies in the reference, (y, x) in cells; NaN outside.
+
+    Args:
+        homography: From the reference's pixels to the HR crop's.
+        size_px: Side of both.
+    """
+    cells = size_px // 4
+    x, y = np.meshgrid(np.arange(cells), np.arange(cells))
+    centres_px = np.stack((x.ravel(), y.ravel()), 1) * 4 + 1.5
+    there = (_project(np.linalg.inv(homography), centres_px) - 1.5) / 4
+    there[((there < 0) | (there > cells - 1)).any(1)] = math.nan
+    return torch.from_numpy(there[:, ::-1].T.copy()).float().view(2, cells, cells)
+
+
+def _random_view(photo: NDArray[np.uint8], size: int, rng: np.random.Generator) -> Matrix:
+    """A flipped or turned square crop, shrunk by up to 2.2 so that compression artefacts go."""
+    height, width = photo.shape[:2]
+    zoom = 1.0
+    if rng.random() > 0.25:
+        zoom = rng.uniform(1.0, max(1.0, min(2.2, min(height, width) / size)))
+    reach = zoom * (size - 1)
+    corner = np.array([rng.uniform(0, width - 1 - reach), rng.uniform(0, height - 1 - reach)])
+    centre = np.round(corner + (reach - size + 1) / 2) + (size - 1) / 2
+    turn = np.rot90(np.eye(2), rng.integers(2)) * rng.choice((-1.0, 1.0), size=(1, 2))
+    return _shift(centre) @ _linear(zoom * turn) @ _shift(np.full(2, -(size - 1) / 2))
+
+
+def _random_homography(config: PairConfig, size: int, rng: np.random.Generator, reach_px: float) -> Matrix:
+    """From the reference's pixels to the HR crop's."""
+    degrees = rng.uniform(-180, 180) if rng.random() < 0.1 else rng.uniform(-1, 1) * config.rotation_degrees
+    octaves = rng.uniform(-1, 1) * config.log2_scale * (2 if rng.random() < 0.2 else 1)
+    angle = math.radians(degrees)
+    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    shear = np.eye(2) + rng.uniform(-0.06, 0.06, (2, 2))
+    perspective = np.eye(3)
+    perspective[2, :2] = rng.uniform(-0.15, 0.15, 2) / size
+    centre = np.full(2, (size - 1) / 2)
+    shift = rng.uniform(-reach_px, reach_px, 2)
+    return _shift(centre + shift) @ _linear(2**octaves * rotation @ shear) @ perspective @ _shift(-centre)
+
+
+def _change_light(ref: Float[Tensor, "3 s s"], rng: np.random.Generator) -> Float[Tensor, "3 s s"]:
+    """Another exposure, white balance and gamma; now and then a little blur, noise or JPEG."""
+    gain = torch.from_numpy(2 ** (rng.normal(0, 0.25) + rng.normal(0, 0.06, 3))).float()[:, None, None]
+    ref = (ref.clamp_min(1e-4) ** float(2 ** rng.normal(0, 0.2)) * gain).clamp(0, 1)
+    harm = rng.random()
+    if harm < 0.06:
+        ref = F.avg_pool2d(ref[None], 3, stride=1, padding=1, count_include_pad=False)[0]
+    elif harm < 0.12:
+        ref = ref + torch.from_numpy(rng.normal(0, rng.uniform(0.005, 0.03), ref.shape)).float()
+    elif harm < 0.20:
+        buffer = io.BytesIO()
+        image = PILImage.fromarray((ref * 255).round().byte().permute(1, 2, 0).numpy())
+        image.save(buffer, "JPEG", quality=int(rng.integers(40, 92)))
+        ref = torch.from_numpy(np.array(PILImage.open(buffer))).permute(2, 0, 1).float() / 255
+    return (ref.clamp(0, 1) * 255).round() / 255
+
+
+def _project(matrix: Matrix, points: Matrix) -> Matrix:
+    homogeneous = np.column_stack((points, np.ones(len(points)))) @ matrix.T
+    projected: Matrix = homogeneous[:, :2] / homogeneous[:, 2:]
+    return projected
+
+
+def _area(corners: Matrix) -> float:
+    x, y = corners.T
+    return 0.5 * abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
+
+
+def _linear(matrix: NDArray[Any]) -> Matrix:
+    full = np.eye(3)
+    full[:2, :2] = matrix
+    return full
+
+
+def _shift(by: NDArray[Any]) -> Matrix:
+    full = np.eye(3)
+    full[:2, 2] = by
+    return full

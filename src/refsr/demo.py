@@ -1,0 +1,78 @@
+"""The main job on a bundled sample: two views of one scene, from different places and in different light."""
+
+from importlib import resources
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+from rich.table import Table
+
+from refsr.bench.metrics import psnr_db, ssim
+from refsr.image import Photo, as_photo, write_photo
+from refsr.models import load_model
+from refsr.resize import downscale_bicubic, upscale_bicubic
+from refsr.upscale import upscale
+
+_TITLE_PX = 20
+
+
+def run_demo(out: Path) -> Table:
+    """Blur the sample's truth, restore it without and with the reference, and write the pictures to a folder.
+
+    Args:
+        out: Made if missing; gets the inputs, the results, the map, and `side_by_side.png`.
+
+    Returns:
+        PSNR and SSIM of bicubic, of the model without, and with the reference.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    truth, reference = (as_photo(sample_path(name)) for name in ("truth", "reference"))
+    model = load_model()
+    # As a camera would store it: 8 bits.
+    lr_pixels = (downscale_bicubic(truth.pixels, model.scale).clamp(0, 1) * 255).round() / 255
+    lr = Photo(pixels=lr_pixels)
+    alone = upscale(lr, model=model)
+    helped = upscale(lr, [reference], model=model)
+    results = {
+        "bicubic": Photo(pixels=upscale_bicubic(lr.pixels, model.scale).clamp(0, 1)),
+        "without reference": alone.photo,
+        "with reference": helped.photo,
+    }
+    for name, photo in {"lr": lr, "reference": reference, "truth": truth, **results}.items():
+        write_photo(out / f"{name.replace(' ', '_')}.png", photo)
+    helped.save_provenance(out / "map.png")
+    side_by_side({**results, "truth": truth, "reference": reference}, out / "side_by_side.png")
+
+    table = Table("", "PSNR dB", "SSIM", title=f"pictures in {out}", box=None, title_justify="left")
+    for name, photo in results.items():
+        quality = psnr_db(photo.pixels, truth.pixels).item(), ssim(photo.pixels, truth.pixels).item()
+        table.add_row(name, f"{quality[0]:.2f}", f"{quality[1]:.4f}")
+    return table
+
+
+def sample_path(name: str) -> Path:
+    """A picture of the sample: "truth" or "reference"."""
+    return Path(str(resources.files("refsr") / "assets" / f"{name}.webp"))
+
+
+def side_by_side(photos: dict[str, Photo], path: Path, height_px: int = 480) -> None:
+    """Write pictures in one row, each under its name.
+
+    Args:
+        photos: By name, left to right.
+        path: A .png file.
+        height_px: Of each picture; larger ones are cut to the middle, so that single pixels stay visible.
+    """
+    cut = []
+    for photo in photos.values():
+        image = photo.to_pil()
+        side = min(height_px, *image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        cut.append(image.crop((left, top, left + side, top + side)))
+    row = Image.new("RGB", (sum(image.width for image in cut), height_px + _TITLE_PX), "white")
+    draw = ImageDraw.Draw(row)
+    x = 0
+    for name, image in zip(photos, cut, strict=True):
+        draw.text((x + 4, 4), name, fill="black")
+        row.paste(image, (x, _TITLE_PX))
+        x += image.width
+    write_photo(path, as_photo(row))

@@ -1,0 +1,40 @@
+"""What can go wrong, in one tree.
+
+    RefSRError                  anything the caller can act on; its text is one line that says what to do
+    ├── ImageError              a picture that cannot be read or used
+    ├── OutputError             a result that cannot be written
+    ├── WeightsError            a weights file that is missing, damaged or of another model
+    ├── UsageError              an argument out of range
+    ├── MemoryBudgetError       the work does not fit the memory budget, or the machine
+    └── MissingExtraError       an optional dependency that is not installed
+
+Everything else that is raised is a defect of refsr.
+"""
+
+
+class RefSRError(Exception):
+    """Base of every error that the caller can act on."""
+
+
+class ImageError(RefSRError, ValueError):
+    """A picture, file or array, that cannot be read or used."""
+
+
+class OutputError(RefSRError, OSError):
+    """A result that cannot be written."""
+
+
+class WeightsError(RefSRError):
+    """A weights file that is missing, damaged or of another model."""
+
+
+class UsageError(RefSRError, ValueError):
+    """An argument out of range."""
+
+
+class MemoryBudgetError(RefSRError, MemoryError):
+    """The work does not fit the memory budget, or the machine."""
+
+
+class MissingExtraError(RefSRError, ImportError):
+    """An optional dependency that is not installed; the text names the pip command."""

@@ -1,0 +1,54 @@
+"""Writing files so that nothing is lost or half-written."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from refsr.errors import OutputError
+
+
+def check_writable(path: Path) -> None:
+    """Refuse early, before hours of work, a path that could not be written.
+
+    Raises:
+        OutputError: The folder does not exist or is not writable, or the path is a folder.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: the folder {folder} does not exist: make it first")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder: name a file")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: the folder {folder} is not writable: choose another")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary file in the same folder, then rename: the path holds the old or the new whole, never less.
+
+    Raises:
+        OutputError: It cannot be written; an existing file is left as it was.
+    """
+    check_writable(path)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _default_mode(path))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}): free some room or choose another") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _default_mode(path: Path) -> int:
+    """The mode of the file that is replaced, or what a new file would get."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

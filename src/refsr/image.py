@@ -1,0 +1,390 @@
+"""Pictures in and out of files, with everything that a person expects to survive.
+
+    file, PIL image, array or tensor ── as_photo ──> Photo: pixels (1, 3, H, W) RGB float32 0..1, alpha, EXIF, ICC
+    Photo ── write_photo ──> PNG, JPEG, WebP or TIFF, whole or not at all
+"""
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from torch import Tensor
+
+from refsr.errors import ImageError, MissingExtraError, OutputError
+from refsr.files import write_atomically
+
+SMALLEST_PX: Final = 8
+_FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+_LARGEST_SIDE_PX: Final = {"JPEG": 65535, "WEBP": 16383}
+_DEEP_FORMATS: Final = ("PNG", "TIFF")
+_READABLE: Final = ("PNG", "JPEG", "WEBP", "TIFF")
+
+ImageSource = str | Path | Image.Image | NDArray[Any] | Tensor
+"""A file, a PIL image, an array (H, W), (H, W, 3 or 4), or a tensor (3, H, W) or (1, 3, H, W); integers of 8 or 16
+bits, or floats 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """A picture in memory, upright.
+
+    Attributes:
+        pixels: RGB, float32, 0..1.
+        alpha: Opacity, float32, 0..1, if the picture has any.
+        grey: Whether the three channels are one, to be written as one.
+        bits: Bits a channel, to be kept where the output's format can.
+        exif: Descriptive EXIF without the orientation, which has been applied.
+        icc_profile: What the numbers mean as colours.
+    """
+
+    pixels: Float[Tensor, "1 3 h w"]
+    alpha: Float[Tensor, "1 1 h w"] | None = None
+    grey: bool = False
+    bits: Literal[8, 16] = 8
+    exif: bytes | None = None
+    icc_profile: bytes | None = None
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.pixels.shape[-2], self.pixels.shape[-1]
+
+    def to_pil(self) -> Image.Image:
+        """As an 8-bit PIL image: L, LA, RGB or RGBA."""
+        return Image.fromarray(_to_array(replace(self, bits=8)))
+
+
+def as_photo(source: ImageSource, name: str = "image") -> Photo:
+    """Take a picture from wherever it is.
+
+    Args:
+        source: See `ImageSource`.
+        name: What an error calls a picture that has no file name.
+
+    Raises:
+        ImageError: It cannot be read, is smaller than 8 pixels, has NaN, or a wrong shape, type or range.
+        MissingExtraError: It has 16 bits a channel in colour, and the extra that reads those is not installed.
+    """
+    if isinstance(source, str | Path):
+        return read_photo(Path(source))
+    if isinstance(source, Image.Image):
+        return _photo_from_pil(source, name)
+    if isinstance(source, Tensor):
+        return _photo_from_tensor(source, name)
+    return _photo_from_array(np.asarray(source), name)
+
+
+def read_photo(path: Path) -> Photo:
+    """Read PNG, JPEG, WebP or TIFF; of several pages or frames, the first. See `as_photo`."""
+    if path.is_dir():
+        raise ImageError(f"{path}: is a folder: name a picture in it")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file: check the name") from error
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
+    if not data:
+        raise ImageError(f"{path}: the file is empty: copy it again from where it came")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at 89 megapixels, which is a large photo, and refuses at 179, which is our limit too.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=_READABLE) as image:
+                if _is_deep_colour(image, data):
+                    array = _decode_deep(image, data, path)
+                    return _finish(array, image, str(path))
+                image.load()
+                return _photo_from_pil(image, str(path))
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: claims more than 178 million pixels, refused: make it smaller first") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not a PNG, JPEG, WebP or TIFF picture: convert it to one of these") from error
+    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, IndexError, TypeError) as error:
+        if isinstance(error, ImageError | MissingExtraError):
+            raise
+        raise ImageError(f"{path}: damaged or truncated: copy it again from where it came") from error
+
+
+def write_photo(path: Path, photo: Photo) -> None:
+    """Write in the format that the suffix names; the path holds the old or the new file, never half of one.
+
+    JPEG and WebP are written at quality 95, with 8 bits. EXIF and ICC profile go along, except that a TIFF of 16 bits
+    in colour keeps the ICC profile only.
+
+    Raises:
+        OutputError: See `check_output`, or the file cannot be written.
+        MissingExtraError: 16 bits in colour, and the extra is not installed.
+    """
+    check_output(path, photo, scale=1)
+    file_format = _FORMATS[path.suffix.lower()]
+    if file_format not in _DEEP_FORMATS:
+        photo = replace(photo, bits=8)
+    array = _to_array(photo)
+    exif = _exif_with_size(photo)
+    if photo.bits == 16 and array.ndim == 3:
+        write_atomically(path, _encode_deep(array, file_format, exif, photo.icc_profile))
+        return
+    options: dict[str, Any] = {"icc_profile": photo.icc_profile}
+    if exif is not None:
+        options["exif"] = exif
+    if file_format in ("JPEG", "WEBP"):
+        options["quality"] = 95
+    if file_format == "JPEG":
+        options["subsampling"] = "4:4:4"
+    if file_format == "TIFF":
+        options["compression"] = "tiff_adobe_deflate"
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, file_format, **options)
+    write_atomically(path, buffer.getvalue())
+
+
+def check_output(path: Path, photo: Photo, scale: int) -> None:
+    """Refuse early what could not be written after `photo` has been enlarged.
+
+    Raises:
+        OutputError: The suffix names no format that we write, or one without alpha for a picture that has it, or one
+            with smaller limits.
+        MissingExtraError: 16 bits in colour, and the extra is not installed.
+    """
+    file_format = _FORMATS.get(path.suffix.lower())
+    if file_format is None:
+        raise OutputError(f"{path}: no format is known for {path.suffix!r}: use .png, .jpg, .webp or .tiff")
+    side = max(photo.size_px) * scale
+    if side > _LARGEST_SIDE_PX.get(file_format, side):
+        raise OutputError(f"{path}: {file_format} ends at {_LARGEST_SIDE_PX[file_format]} pixels a side: use .png")
+    if photo.alpha is not None and file_format == "JPEG":
+        raise OutputError(f"{path}: JPEG cannot keep the picture's transparency: use .png or .webp")
+    if photo.bits == 16 and file_format in _DEEP_FORMATS and not (photo.grey and photo.alpha is None):
+        _import_imagecodecs(str(path))
+
+
+def _photo_from_pil(image: Image.Image, name: str) -> Photo:
+    profile = image.info.get("icc_profile")
+    plain = image
+    if image.mode == "CMYK":
+        plain, profile = _cmyk_to_rgb(image, profile), None
+    elif image.mode in ("I", "F"):
+        raise ImageError(f"{name}: has 32 bits a channel: convert it to 8 or 16 bits")
+    elif not image.mode.startswith("I;16"):
+        has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+        is_grey = image.mode in ("1", "L", "LA", "La")
+        plain = image.convert(("LA" if is_grey else "RGBA") if has_alpha else ("L" if is_grey else "RGB"))
+    return replace(_finish(np.asarray(plain), image, name), icc_profile=profile)
+
+
+def _photo_from_tensor(tensor: Tensor, name: str) -> Photo:
+    shape = tuple(tensor.shape)
+    if len(shape) == 4 and shape[0] == 1:
+        tensor = tensor[0]
+    if tensor.ndim != 3 or tensor.shape[0] != 3:
+        raise ImageError(f"{name}: a tensor of shape {shape}: give (3, H, W) or (1, 3, H, W), one picture at a time")
+    return _photo_from_array(tensor.detach().cpu().permute(1, 2, 0).numpy(), name)
+
+
+def _photo_from_array(array: NDArray[Any], name: str) -> Photo:
+    """From (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4), upright."""
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
+        raise ImageError(f"{name}: an array of shape {array.shape}: give (H, W), (H, W, 3) or (H, W, 4)")
+    height, width = array.shape[:2]
+    if min(height, width) < SMALLEST_PX:
+        raise ImageError(f"{name}: {width}x{height} pixels is too small: at least {SMALLEST_PX} a side are needed")
+    bits: Literal[8, 16] = 8
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype == np.uint8:
+        values = array.astype(np.float32) / 255
+    elif array.dtype == np.uint16:
+        values, bits = array.astype(np.float32) / 65535, 16
+    elif np.issubdtype(array.dtype, np.floating):
+        values = array.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ImageError(f"{name}: holds NaN or infinite values: replace them first")
+        if values.min() < -1e-3 or values.max() > 1 + 1e-3:
+            low, high = values.min(), values.max()
+            raise ImageError(f"{name}: floats range over {low:.4g}..{high:.4g}: scale them to 0..1")
+        values = values.clip(0, 1)
+    else:
+        raise ImageError(f"{name}: numbers of type {array.dtype}: give uint8, uint16 or floats 0..1")
+    tensor = torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)[None]
+    channels = tensor.shape[1]
+    colour = tensor[:, :1].expand(-1, 3, -1, -1) if channels < 3 else tensor[:, :3]
+    return Photo(
+        pixels=colour.contiguous(),
+        alpha=tensor[:, -1:].contiguous() if channels in (2, 4) else None,
+        grey=channels < 3,
+        bits=bits,
+    )
+
+
+def _finish(array: NDArray[Any], image: Image.Image, name: str) -> Photo:
+    """Turn upright, and take the metadata along."""
+    exif = _read_exif(image)
+    photo = _photo_from_array(_upright(array, exif.get(ExifTags.Base.Orientation, 1)), name)
+    exif = _descriptive(exif)
+    return replace(photo, exif=exif.tobytes() if len(exif) else None, icc_profile=image.info.get("icc_profile"))
+
+
+def _upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Undo the camera's rotation. Source: EXIF 2.32, tag 0x0112."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return array
+
+
+_KEPT_TAGS: Final = frozenset(
+    {
+        ExifTags.Base.ImageDescription,
+        ExifTags.Base.Make,
+        ExifTags.Base.Model,
+        ExifTags.Base.XResolution,
+        ExifTags.Base.YResolution,
+        ExifTags.Base.ResolutionUnit,
+        ExifTags.Base.Software,
+        ExifTags.Base.DateTime,
+        ExifTags.Base.Artist,
+        ExifTags.Base.HostComputer,
+        ExifTags.Base.Copyright,
+        ExifTags.Base.Rating,
+    }
+)
+
+
+def _read_exif(image: Image.Image) -> Image.Exif:
+    try:
+        return image.getexif()
+    except (SyntaxError, ValueError, KeyError, TypeError, struct.error, OSError):
+        return Image.Exif()  # a picture with damaged EXIF is still a picture
+
+
+def _descriptive(exif: Image.Exif) -> Image.Exif:
+    """What describes the photo, without what describes the file (in TIFF the two share one directory)."""
+    kept = Image.Exif()
+    for tag in _KEPT_TAGS & set(exif):
+        kept[tag] = exif[tag]
+    for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        try:
+            values = exif.get_ifd(directory)
+        except (SyntaxError, ValueError, KeyError, TypeError, struct.error, OSError):
+            continue
+        if values:
+            kept.get_ifd(directory).update(values)
+            kept[directory] = kept.get_ifd(directory)
+    return kept
+
+
+def _exif_with_size(photo: Photo) -> bytes | None:
+    if photo.exif is None:
+        return None
+    exif = Image.Exif()
+    exif.load(photo.exif)
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    for tag, value in (
+        (ExifTags.Base.ExifImageHeight, photo.size_px[0]),
+        (ExifTags.Base.ExifImageWidth, photo.size_px[1]),
+    ):
+        if tag in details:
+            details[tag] = value
+    return exif.tobytes()
+
+
+def _cmyk_to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Through the picture's own profile where it has one that works, else by the plain formula."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):
+            converted = None  # a damaged profile: the plain formula is the best that is left
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
+
+
+def _to_array(photo: Photo) -> NDArray[Any]:
+    """(H, W), or (H, W, C) for two channels and more; uint8 or uint16."""
+    colour = photo.pixels[0]
+    if photo.grey:
+        colour = (colour * colour.new_tensor((0.299, 0.587, 0.114))[:, None, None]).sum(0, keepdim=True)
+    channels = colour if photo.alpha is None else torch.cat((colour, photo.alpha[0]))
+    top = 2**photo.bits - 1
+    array = (channels.clamp(0, 1) * top).round().permute(1, 2, 0).cpu().numpy()
+    array = array.astype(np.uint8 if photo.bits == 8 else np.uint16)
+    return array[..., 0] if array.shape[2] == 1 else array
+
+
+# 16 bits a channel in colour, which Pillow reads as 8 and does not write.
+
+
+def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
+    if image.mode.startswith("I;16"):
+        return False
+    if image.format == "PNG":
+        return data[24] == 16
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, (8,))  # type: ignore[attr-defined]
+        return 16 in (bits if isinstance(bits, tuple) else (bits,))
+    return False
+
+
+def _decode_deep(image: Image.Image, data: bytes, path: Path) -> NDArray[Any]:
+    codecs = _import_imagecodecs(str(path))
+    if image.format == "PNG":
+        array: NDArray[Any] = codecs.png_decode(data)
+        return array
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        array = file.pages[0].asarray()
+        planar = file.pages[0].planarconfig == 2  # type: ignore[union-attr]
+    return np.moveaxis(array, 0, -1) if planar and array.ndim == 3 else array
+
+
+def _encode_deep(array: NDArray[Any], file_format: str, exif: bytes | None, profile: bytes | None) -> bytes:
+    if file_format == "TIFF":
+        import tifffile
+
+        buffer = io.BytesIO()
+        extra = () if array.shape[2] in (1, 3) else ("unassalpha",)
+        photometric = "rgb" if array.shape[2] >= 3 else "minisblack"
+        tifffile.imwrite(
+            buffer, array, photometric=photometric, extrasamples=extra, compression="zlib", iccprofile=profile
+        )
+        return buffer.getvalue()
+    data: bytes = _import_imagecodecs("the output").png_encode(array)
+    chunks = b""
+    if profile:
+        chunks += _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+    if exif:
+        chunks += _png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    header_end = 8 + 25
+    return data[:header_end] + chunks + data[header_end:]
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _import_imagecodecs(name: str) -> Any:
+    try:
+        import imagecodecs
+        import tifffile  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{name}: colour with 16 bits a channel needs an extra: pip install 'refsr[deep]'"
+        ) from error
+    return imagecodecs

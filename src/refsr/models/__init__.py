@@ -1,0 +1,148 @@
+"""The zoo: every model by name, and the one way to load them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+
+from refsr.errors import UsageError, WeightsError
+from refsr.features import VGG19, load_vgg19
+from refsr.models.base import Reference, RefSRModel, Restored
+from refsr.models.default import DefaultConfig, DefaultModel
+from refsr.models.srntt import SRNTT, SRNTTConfig
+from refsr.weights import read_weights
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """An entry of the zoo.
+
+    Attributes:
+        about: One line for people.
+        config: The dataclass that a weights file's header fills; its defaults make the model of that name.
+        build: Makes the model from its config, with random weights; VGG19 is given to those that need it.
+        needs_vgg19: Whether it does.
+        weights: File inside the package, or none if there are no trained weights yet.
+    """
+
+    about: str
+    config: type[Any]
+    build: Callable[[Any, VGG19 | None], RefSRModel]
+    needs_vgg19: bool = False
+    weights: str | None = None
+
+
+MODELS: Final[dict[str, ModelSpec]] = {
+    "default": ModelSpec(
+        about="small and quick: learned descriptors, texture sampled between pixels, all on the LR grid",
+        config=DefaultConfig,
+        build=lambda config, _vgg: DefaultModel(config),
+        weights="default.safetensors",
+    ),
+    "srntt": ModelSpec(
+        about="the CVPR 2019 paper: VGG19 patches swapped at three levels; slow, for comparison",
+        config=SRNTTConfig,
+        build=SRNTT,
+        needs_vgg19=True,
+    ),
+}
+
+
+def load_model(
+    model: str | Path = "default", *, device: Device | torch.device = "auto", vgg19: Path | None = None
+) -> RefSRModel:
+    """Load a model, ready to use.
+
+    Args:
+        model: A name of the zoo, or the path of a weights file.
+        device: "auto" takes CUDA, then MPS, then the CPU.
+        vgg19: File of VGG19 weights, for models that need them; see `refsr.features`.
+
+    Raises:
+        WeightsError: The weights are missing, damaged, or do not fit the model that they name.
+        UsageError: The device is not there.
+    """
+    chosen = choose_device(device)
+    name, file = _locate(model)
+    header_name, values, state = read_weights(file)
+    if name is not None and header_name != name:
+        raise WeightsError(f"{file}: holds weights of the model {header_name!r}, not of {name!r}")
+    if header_name not in MODELS:
+        raise WeightsError(f"{file}: is for the model {header_name!r}, which is none of {', '.join(MODELS)}")
+    spec = MODELS[header_name]
+    built = spec.build(_config(spec.config, values, file), load_vgg19(vgg19) if spec.needs_vgg19 else None)
+    expected = built.own_state()
+    wrong = sorted(
+        key for key in expected.keys() | state.keys()
+        if key not in expected or key not in state or expected[key].shape != state[key].shape
+    )  # fmt: skip
+    if wrong:
+        raise WeightsError(f"{file}: {len(wrong)} of its tensors do not fit {header_name!r}, {wrong[0]!r} first")
+    built.load_state_dict(state, strict=False)
+    return built.eval().requires_grad_(False).to(chosen, memory_format=torch.channels_last)
+
+
+def choose_device(device: Device | torch.device) -> torch.device:
+    """Resolve "auto", and refuse a device that is not there.
+
+    Raises:
+        UsageError: The device is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    chosen = torch.device(device)
+    if not available.get(chosen.type, False):
+        raise UsageError(f"the device {chosen.type!r} is not available on this machine: use --device auto")
+    return chosen
+
+
+def packaged_weights(name: str) -> Path | None:
+    """The weights file of a model inside the package, or none if there are no trained weights yet."""
+    file = MODELS[name].weights
+    return Path(str(resources.files("refsr.models") / "weights" / file)) if file else None
+
+
+def _locate(model: str | Path) -> tuple[str | None, Path]:
+    if isinstance(model, str) and model in MODELS:
+        file = packaged_weights(model)
+        if file is None:
+            raise WeightsError(f"the model {model!r} has no trained weights yet: give the path of a weights file")
+        return model, file
+    path = Path(model)
+    if not path.is_file():
+        raise WeightsError(f"{model}: neither a model ({', '.join(MODELS)}) nor a weights file")
+    return None, path
+
+
+def _config(kind: type[Any], values: dict[str, Any], file: Path) -> Any:
+    known = {field.name for field in fields(kind)}
+    unknown = sorted(values.keys() - known)
+    if unknown:
+        raise WeightsError(f"{file}: was made by another version of refsr: its config has {unknown[0]!r}")
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except (TypeError, UsageError) as error:
+        raise WeightsError(f"{file}: its config is damaged ({error}): get the file again") from error
+
+
+__all__ = [
+    "MODELS",
+    "SRNTT",
+    "DefaultConfig",
+    "DefaultModel",
+    "Device",
+    "ModelSpec",
+    "RefSRModel",
+    "Reference",
+    "Restored",
+    "SRNTTConfig",
+    "choose_device",
+    "load_model",
+    "packaged_weights",
+]

@@ -1,0 +1,105 @@
+"""The contract that every model keeps, so that one upscaler, trainer and benchmark serves them all."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A sharp reference as a model sees it.
+
+    Attributes:
+        key: Where we look: features of the blurred reference, one vector a cell.
+        values: What we take: the sharp reference's maps, finest last, each a whole number of pixels a cell.
+    """
+
+    key: Float[Tensor, "b c h w"]
+    values: tuple[Float[Tensor, "b _ _ _"], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """What a model gives back.
+
+    Attributes:
+        sr: The enlarged image, nominally 0..1 but not clamped.
+        used: How far the network let the reference in, 0 (not at all) to 1, for each cell.
+    """
+
+    sr: Float[Tensor, "b 3 h2 w2"]
+    used: Float[Tensor, "b 1 h w"]
+
+
+class RefSRModel(nn.Module, ABC):
+    """Reference-based super-resolution by matching and transfer.
+
+    Subclasses give the five steps of `forward`. Images are RGB, float32, 0..1, (B, 3, H, W), of any size; the
+    references' sides are multiples of `scale` (`refsr.upscale` pads them).
+    """
+
+    name: ClassVar[str]
+    scale: int
+    """Output pixels per LR pixel."""
+    cell_px: ClassVar[int] = 4
+    """Reference pixels per cell of its key."""
+    halo_cells: ClassVar[int]
+    """How far a cell's surroundings matter to `transfer`: tiles must overlap by this much on each side."""
+    transfer_bytes_per_cell: ClassVar[int]
+    """Peak working memory of `transfer`, measured."""
+    encode_bytes_per_cell: ClassVar[int]
+    """Peak working memory of `encode_query` and `encode_reference`, measured."""
+    reference_bytes_per_cell: ClassVar[int]
+    """What an encoded reference holds."""
+    external: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of parameters that come from elsewhere and are not part of the weights file."""
+
+    def forward(
+        self,
+        lr: Float[Tensor, "b 3 h w"],
+        refs: Sequence[Float[Tensor, "b 3 _ _"]] = (),
+        memory_bytes: int = DEFAULT_SEARCH_BYTES,
+    ) -> Restored:
+        """Restore whole images, with any number of references, or none."""
+        references = [self.encode_reference(ref) for ref in refs]
+        match = self.search(self.encode_query(lr), references, memory_bytes=memory_bytes) if references else None
+        return self.transfer(lr, references, match)
+
+    @abstractmethod
+    def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        """What we look for: one feature vector for each LR pixel."""
+
+    @abstractmethod
+    def encode_reference(self, ref: Float[Tensor, "b 3 h2 w2"]) -> Reference:
+        """Where we look, and what we take."""
+
+    @abstractmethod
+    def search(
+        self,
+        query: Float[Tensor, "b c h w"],
+        references: Sequence[Reference],
+        *,
+        memory_bytes: int = DEFAULT_SEARCH_BYTES,
+        progress: Progress | None = None,
+    ) -> Match:
+        """Where each cell's texture lies in the pool of references."""
+
+    @abstractmethod
+    def transfer(
+        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
+    ) -> Restored:
+        """Swap the texture in and restore; without a match, restore from the LR image alone."""
+
+    def own_state(self) -> dict[str, Tensor]:
+        """The state dict without what is `external`: what a weights file holds."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(self.external)}
+
+    def parameter_count(self) -> int:
+        """How many numbers were trained, without what is `external`."""
+        return sum(p.numel() for name, p in self.named_parameters() if not name.startswith(self.external))

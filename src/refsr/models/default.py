@@ -1,0 +1,173 @@
+"""The default model: SRNTT's idea with all of its work on the grid of the LR image, small enough for a laptop.
+
+Differences to SRNTT: learned descriptors of 64 numbers in place of 2304; matches between pixels; texture that is
+sampled from the reference's pixels, not from VGG maps; and a gate that says how far to believe it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refsr.models.base import Reference, RefSRModel, Restored
+from refsr.resize import downscale_bicubic, upscale_bicubic
+from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress, cell_grid, refine_subpixel, search
+from refsr.swap import warp
+
+_CUES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefaultConfig:
+    """Sizes of the network.
+
+    Attributes:
+        width: Channels of the trunk.
+        blocks_before: Residual blocks that see the LR image alone.
+        blocks_after: Residual blocks that see the texture as well.
+        descriptor_width: Channels of the descriptor's hidden layers.
+        descriptor_size: Numbers that describe a cell.
+    """
+
+    width: int = 48
+    blocks_before: int = 5
+    blocks_after: int = 9
+    descriptor_width: int = 48
+    descriptor_size: int = 64
+
+
+class Descriptor(nn.Module):
+    """Describes each pixel's surroundings by a unit vector that light and contrast hardly change.
+
+    lr (B, 3, h, w) -> minus local mean, by local deviation -> five 3x3 convolutions, 19 px wide in all -> (B, C, h, w)
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels, dilation in zip((3, width, width, width, width), (1, 1, 2, 4, 1), strict=True):
+            layers += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, size, 1))
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        centred = image - _local_mean(image)
+        deviation = _local_mean(centred.square().mean(1, keepdim=True)).sqrt()
+        return F.normalize(self.layers(centred / (deviation + 0.02)), dim=1)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside an identity, as in EDSR (Lim et al., 2017): no normalisation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
+        )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x + self.layers(x)
+
+
+class DefaultModel(RefSRModel):
+    """Reference-based super-resolution, 4x.
+
+    Source: after Zhang et al., CVPR 2019; descriptors trained by contrast (InfoNCE, van den Oord et al., 2018).
+    """
+
+    name: ClassVar[str] = "default"
+    halo_cells: ClassVar[int] = 16
+    transfer_bytes_per_cell: ClassVar[int] = 6000
+    encode_bytes_per_cell: ClassVar[int] = 2000
+    reference_bytes_per_cell: ClassVar[int] = 652
+
+    def __init__(self, config: DefaultConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or DefaultConfig()
+        self.scale = 4
+        width = self.config.width
+        texture = 2 * 6 * self.scale**2
+        self.descriptor = Descriptor(self.config.descriptor_width, self.config.descriptor_size)
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.before = nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks_before)))
+        self.believe = nn.Sequential(nn.Conv2d(width + texture + _CUES, width, 3, padding=1), nn.ReLU())
+        self.gate = nn.Conv2d(width, 1, 3, padding=1)
+        self.fuse = nn.Conv2d(width, width, 3, padding=1)
+        self.after = nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks_after)))
+        self.tail = nn.Conv2d(width, 3 * self.scale**2, 3, padding=1)
+
+    def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        described: Tensor = self.descriptor(lr)
+        return described
+
+    def encode_reference(self, ref: Float[Tensor, "b 3 h2 w2"]) -> Reference:
+        down = downscale_bicubic(ref, self.scale)
+        detail = ref - upscale_bicubic(down, self.scale)
+        return Reference(key=self.descriptor(down), values=(down, torch.cat((ref, detail), 1)))
+
+    def search(
+        self,
+        query: Float[Tensor, "b c h w"],
+        references: Sequence[Reference],
+        *,
+        memory_bytes: int = DEFAULT_SEARCH_BYTES,
+        progress: Progress | None = None,
+    ) -> Match:
+        keys = [reference.key for reference in references]
+        match = search(query, keys, patch=1, memory_bytes=memory_bytes, progress=progress)
+        with torch.no_grad():
+            return refine_subpixel(query, keys, match)
+
+    def transfer(
+        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
+    ) -> Restored:
+        """Restore from LR image and matched texture.
+
+        lr ── head ── before ──┬──────────────────(+)── after ── tail ── pixel shuffle ──(+)── sr
+              refs ── warp ── believe ── fuse ─(x)─┘                          bicubic ────┘
+                                 └─── gate ─────┘
+        """
+        up = upscale_bicubic(lr, self.scale)
+        features = self.before(self.head(lr - 0.5))
+        if match is None:
+            used = torch.zeros_like(lr[:, :1])
+        else:
+            evidence = self._evidence(lr, up, references, match)
+            believed = self.believe(torch.cat((features, evidence), 1))
+            used = torch.sigmoid(self.gate(believed))
+            features = features + used * self.fuse(believed)
+        residual = self.tail(self.after(features))
+        return Restored(sr=up + F.pixel_shuffle(residual, self.scale), used=used)
+
+    def _evidence(
+        self,
+        lr: Float[Tensor, "b 3 h w"],
+        up: Float[Tensor, "b 3 h2 w2"],
+        references: Sequence[Reference],
+        match: Match,
+    ) -> Float[Tensor, "b c h w"]:
+        """The matched texture, sampled twice, and what tells whether to believe it; all on the LR grid."""
+        downs, sharps = ([reference.values[level] for reference in references] for level in (0, 1))
+        parts = [match.score, _spread(match), lr - warp(downs, match, scale=1, between="nearest")]
+        for between in ("nearest", "bilinear"):
+            colour, detail = warp(sharps, match, scale=self.scale, between=between).split(3, 1)
+            parts += [F.pixel_unshuffle(colour - up, self.scale), F.pixel_unshuffle(detail, self.scale)]
+        return torch.cat(parts, 1)
+
+
+def _spread(match: Match) -> Float[Tensor, "b 1 h w"]:
+    """log(1 + deviation in cells) of the offsets of a cell and its eight neighbours: near zero where they agree."""
+    offset = match.position_cells - cell_grid(match.score.shape[-2:], match.position_cells)
+    patches = rearrange(
+        F.unfold(F.pad(offset, (1, 1, 1, 1), mode="replicate"), 3), "b (yx n) c -> b yx n c", yx=2, n=9
+    )
+    spread = patches.var(2, correction=0).sum(1).sqrt().log1p()
+    return spread.view_as(match.score)
+
+
+def _local_mean(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    return F.avg_pool2d(image, 9, stride=1, padding=4, count_include_pad=False)

@@ -1,0 +1,160 @@
+"""SRNTT as its paper and official code have it: VGG19 patches matched, swapped and fused at three levels.
+
+It is here to be compared with. Its features live at the size of the output, so it needs hundreds of times the memory
+and time of the default model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refsr.features import VGG19
+from refsr.models.base import Reference, RefSRModel, Restored
+from refsr.resize import downscale_bicubic, upscale_bicubic
+from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress, search
+from refsr.swap import swap
+
+_LEVELS = ("relu3_1", "relu2_1", "relu1_1")
+_CHANNELS = (256, 128, 64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SRNTTConfig:
+    """Sizes of the network; the defaults are the paper's.
+
+    Attributes:
+        scale: Output pixels per LR pixel. 8 and 16 match at the grid of 4 and enlarge further before the output.
+        width: Channels.
+        trunk_blocks: Residual blocks on the LR image.
+        transfer_blocks: Residual blocks at relu3_1, relu2_1 and relu1_1.
+    """
+
+    scale: Literal[4, 8, 16] = 4
+    width: int = 64
+    trunk_blocks: int = 16
+    transfer_blocks: tuple[int, int, int] = (16, 8, 4)
+
+
+class NormedBlock(nn.Module):
+    """conv, batch norm, ReLU, conv, batch norm, beside an identity (as in SRGAN, Ledig et al., 2017)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x + self.layers(x)
+
+
+class Transfer(nn.Module):
+    """One level of equation 5: psi + Res(psi || M)."""
+
+    def __init__(self, width: int, texture: int, blocks: int) -> None:
+        super().__init__()
+        self.join = nn.Sequential(nn.Conv2d(width + texture, width, 3, padding=1), nn.ReLU())
+        self.blocks = _blocks(width, blocks)
+
+    def forward(self, psi: Float[Tensor, "b c h w"], swapped: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c h w"]:
+        return psi + self.blocks(self.join(torch.cat((psi, swapped), 1)))
+
+
+class SRNTT(RefSRModel):
+    """Image super-resolution by neural texture transfer.
+
+    The score map stands in for `used`: the paper's network has no measure of its own of what it took.
+
+    Source: Zhang, Wang, Lin and Qi, CVPR 2019, equations 1 to 5; ZZUTK/SRNTT for the sizes.
+    """
+
+    name: ClassVar[str] = "srntt"
+    halo_cells: ClassVar[int] = 24
+    transfer_bytes_per_cell: ClassVar[int] = 40_000
+    encode_bytes_per_cell: ClassVar[int] = 20_000
+    reference_bytes_per_cell: ClassVar[int] = 8192
+    external: ClassVar[tuple[str, ...]] = ("vgg.",)
+
+    def __init__(self, config: SRNTTConfig | None = None, vgg: VGG19 | None = None) -> None:
+        """Build with random weights.
+
+        Args:
+            config: Sizes.
+            vgg: Features; without them (random ones are made) only tests make sense.
+        """
+        super().__init__()
+        self.config = config or SRNTTConfig()
+        self.scale = self.config.scale
+        width = self.config.width
+        extra = {4: 0, 8: 1, 16: 2}[self.scale]
+        self.vgg = vgg or VGG19()
+        self.head = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.ReLU())
+        self.trunk = _blocks(width, self.config.trunk_blocks)
+        self.sisr = nn.Sequential(*(_enlarge(width) for _ in range(2 + extra)), nn.Conv2d(width, 3, 1))
+        self.transfers = nn.ModuleList(
+            Transfer(width, channels, blocks)
+            for channels, blocks in zip(_CHANNELS, self.config.transfer_blocks, strict=True)
+        )
+        self.enlarge = nn.ModuleList(_enlarge(width) for _ in range(2))
+        self.tail = nn.Sequential(
+            *(_enlarge(width) for _ in range(extra)),
+            nn.Conv2d(width, width // 2, 3, padding=1),
+            nn.Conv2d(width // 2, 3, 1),
+            nn.Tanh(),
+        )
+
+    def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h w"]:
+        query: Tensor = self.vgg(upscale_bicubic(lr, self.cell_px), ("relu3_1",))[0]
+        return query
+
+    def encode_reference(self, ref: Float[Tensor, "b 3 h2 w2"]) -> Reference:
+        blurred = upscale_bicubic(downscale_bicubic(ref, self.cell_px), self.cell_px)
+        return Reference(key=self.vgg(blurred, ("relu3_1",))[0], values=tuple(self.vgg(ref, _LEVELS)))
+
+    def search(
+        self,
+        query: Float[Tensor, "b c h w"],
+        references: Sequence[Reference],
+        *,
+        memory_bytes: int = DEFAULT_SEARCH_BYTES,
+        progress: Progress | None = None,
+    ) -> Match:
+        keys = [reference.key for reference in references]
+        return search(query, keys, patch=3, memory_bytes=memory_bytes, progress=progress)
+
+    def transfer(
+        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
+    ) -> Restored:
+        """Restore from LR image and swapped features.
+
+        lr ── trunk ── psi ──> level 3 ── 2x ──> level 2 ── 2x ──> level 1 ── sr
+                                  M3                M2                M1
+        """
+        head = self.head(lr * 2 - 1)
+        psi = head + self.trunk(head)
+        if match is None:
+            return Restored(sr=(self.sisr(psi) + 1) / 2, used=torch.zeros_like(lr[:, :1]))
+        for level, transfer in enumerate(self.transfers):
+            maps = [reference.values[level] for reference in references]
+            psi = transfer(psi, swap(maps, match, scale=2**level, patch=3))
+            if level < len(self.enlarge):
+                psi = self.enlarge[level](psi)
+        return Restored(sr=(self.tail(psi) + 1) / 2, used=match.score.clamp(0, 1))
+
+
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(
+        *(NormedBlock(width) for _ in range(count)), nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)
+    )
+
+
+def _enlarge(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(width, 4 * width, 3, padding=1), nn.PixelShuffle(2), nn.ReLU())

@@ -1,0 +1,95 @@
+"""Which detail is real, and where it came from."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from refsr.errors import OutputError
+from refsr.files import write_atomically
+
+# Okabe and Ito's colours, which colour-blind people can tell apart.
+_COLOURS = ((0, 158, 115), (230, 159, 0), (86, 180, 233), (204, 121, 167), (213, 94, 0), (0, 114, 178), (240, 228, 66))
+_LEGEND_PX = 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """For each pixel of the LR image: where its texture came from and how much of it was used.
+
+    Attributes:
+        reference: Index of the reference; -1 without any.
+        position_px: (y, x) in that reference, in its pixels; NaN without any.
+        score: Cosine of the match, -1..1; zero without any.
+        used: How far the network let the texture in: 0, all detail is guessed, to 1.
+        names: What the references are called.
+    """
+
+    reference: Int[Tensor, "h w"]
+    position_px: Float[Tensor, "2 h w"]
+    score: Float[Tensor, "h w"]
+    used: Float[Tensor, "h w"]
+    names: tuple[str, ...]
+
+    def to_image(self, sr: Image.Image) -> Image.Image:
+        """Paint the map over the result: grey where detail is guessed, one colour a reference where it is real.
+
+        Args:
+            sr: The result, of a whole multiple of the map's size.
+        """
+        size = sr.size[::-1]
+        grey = torch.from_numpy(np.array(sr.convert("L"))).float()[..., None] / 255
+        palette = torch.tensor(_COLOURS) / 255
+        colour = palette[self.reference.clamp_min(0) % len(_COLOURS)].permute(2, 0, 1)[None]
+        colour = F.interpolate(colour, size=size, mode="nearest")[0].permute(1, 2, 0)
+        share = F.interpolate(self.used[None, None], size=size, mode="bilinear", align_corners=False)[0, 0, ..., None]
+        painted = grey * (1 - 0.75 * share) + colour * (0.25 + 0.75 * grey) * 0.75 * share
+        image = Image.fromarray((painted.clamp(0, 1) * 255).round().byte().numpy())
+        return _with_legend(image, self.names)
+
+    def save(self, path: Path, sr: Image.Image) -> None:
+        """Write the painted map (.png), or the numbers themselves (.npz: reference, position_px, score, used, names).
+
+        Raises:
+            OutputError: Another suffix, or the file cannot be written.
+        """
+        check_map_path(path)
+        buffer = io.BytesIO()
+        if path.suffix.lower() == ".npz":
+            fields = ("reference", "position_px", "score", "used")
+            arrays = {name: getattr(self, name).numpy() for name in fields}
+            np.savez_compressed(buffer, names=np.array(self.names, dtype=str), **arrays)
+        else:
+            self.to_image(sr).save(buffer, "PNG")
+        write_atomically(path, buffer.getvalue())
+
+
+def check_map_path(path: Path) -> None:
+    """Refuse early a map's path that names no format we write.
+
+    Raises:
+        OutputError: The suffix is neither .png nor .npz.
+    """
+    if path.suffix.lower() not in (".png", ".npz"):
+        raise OutputError(f"{path}: the map is written as .png (a picture) or .npz (numbers), not {path.suffix!r}")
+
+
+def _with_legend(image: Image.Image, names: Sequence[str]) -> Image.Image:
+    whole = Image.new("RGB", (image.width, image.height + _LEGEND_PX), "white")
+    whole.paste(image, (0, 0))
+    draw = ImageDraw.Draw(whole)
+    entries = [("guessed", (128, 128, 128)), *((f"from {n}", _COLOURS[i % len(_COLOURS)]) for i, n in enumerate(names))]
+    x = 6
+    for text, colour in entries:
+        top = image.height + 6
+        draw.rectangle((x, top, x + 10, top + 10), fill=colour)
+        draw.text((x + 15, top - 1), text, fill="black")
+        x += 30 + int(draw.textlength(text))
+    return whole

@@ -1,0 +1,252 @@
+"""A blurry photo and sharp references in, a sharp photo out.
+
+    image ── as_photo ──> lr ── encode_query ──> query ──┐
+    refs ── as_photo, variants ── encode_reference ──> key ── search ──> match ──> provenance
+                                       └───────────> values ──────────────┐ │
+                                                     lr ── transfer, tile by tile ──> sr ── Photo
+The search always sees whole references; only `transfer`, which looks no further than a halo, is tiled.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, isqrt
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from refsr.errors import ImageError, MemoryBudgetError
+from refsr.image import ImageSource, Photo, as_photo, write_photo
+from refsr.models import RefSRModel, Restored, load_model
+from refsr.models.base import Reference
+from refsr.provenance import Provenance
+from refsr.resize import upscale_bicubic
+from refsr.search import DEFAULT_SEARCH_BYTES, Match
+from refsr.variants import Variant, VariantConfig, make_variants
+
+GIB = 2**30
+DEFAULT_MEMORY_BYTES = 2 * GIB
+_SMALLEST_TILE_CELLS = 32
+_LARGEST_TILE_CELLS = 256
+_SMALLEST_REFERENCE_CELLS = 3
+
+StageProgress = Callable[[str, float], None]
+"""Called with "matching" or "restoring" and the share of that stage that is done, 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upscaled:
+    """The result.
+
+    Attributes:
+        photo: The enlarged picture, with the input's alpha, bits, EXIF and ICC profile.
+        provenance: Where its detail came from.
+    """
+
+    photo: Photo
+    provenance: Provenance
+
+    def to_pil(self) -> Image.Image:
+        """The picture as an 8-bit PIL image."""
+        return self.photo.to_pil()
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture; see `refsr.image.write_photo`."""
+        write_photo(Path(path), self.photo)
+
+    def save_provenance(self, path: str | Path) -> None:
+        """Write the map; see `refsr.provenance.Provenance.save`."""
+        self.provenance.save(Path(path), self.to_pil())
+
+
+def upscale(
+    image: ImageSource | Photo,
+    refs: Sequence[ImageSource | Photo] = (),
+    *,
+    model: RefSRModel | None = None,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    variants: VariantConfig | None = None,
+    progress: StageProgress | None = None,
+) -> Upscaled:
+    """Enlarge a picture with the help of sharp pictures of something similar, or without any.
+
+    Args:
+        image: The blurry picture: path, PIL image, array, tensor or `Photo`; at least 8 pixels a side.
+        refs: Sharp pictures, each at least 12 pixels a side; of any sizes, in any order.
+        model: From `load_model`; the default model if none is given.
+        memory_bytes: Working memory allowed beside the program and the pictures as given; larger pictures are
+            restored in tiles.
+        variants: Scaled and rotated copies of the references to search as well.
+        progress: Told how far the work has come.
+
+    Raises:
+        ImageError: A picture cannot be read or used.
+        MemoryBudgetError: The work does not fit the budget, or the machine.
+    """
+    model = model or load_model()
+    photo = _take(image, "image")
+    named = [(_name(ref, index), _take(ref, _name(ref, index))) for index, ref in enumerate(refs)]
+    for name, ref in named:
+        smallest = _SMALLEST_REFERENCE_CELLS * model.cell_px
+        if min(ref.size_px) < smallest:
+            height, width = ref.size_px
+            raise ImageError(f"{name}: {width}x{height} pixels is too small: a reference needs {smallest} a side")
+    pool = [
+        variant
+        for index, (_, ref) in enumerate(named)
+        for variant in make_variants(ref.pixels, index, variants or VariantConfig())
+    ]
+    try:
+        with torch.inference_mode():
+            restored, provenance = _restore(model, photo, pool, [n for n, _ in named], memory_bytes, progress)
+            alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale).clamp(0, 1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryBudgetError) or not _is_out_of_memory(error):
+            raise
+        height, width = photo.size_px
+        raise MemoryBudgetError(
+            f"out of memory while enlarging {width}x{height} pixels: close other programs, or use smaller pictures"
+        ) from error
+    return Upscaled(photo=replace(photo, pixels=restored, alpha=alpha), provenance=provenance)
+
+
+def _restore(
+    model: RefSRModel,
+    photo: Photo,
+    pool: Sequence[Variant],
+    names: Sequence[str],
+    memory_bytes: int,
+    progress: StageProgress | None,
+) -> tuple[Float[Tensor, "1 3 h2 w2"], Provenance]:
+    def report(stage: str) -> Callable[[float], None]:
+        return lambda share: progress(stage, share) if progress else None
+
+    lr = photo.pixels.to(next(model.parameters()).device)
+    tile = _tile_cells(model, photo.size_px, [variant.image.shape[-2:] for variant in pool], memory_bytes)
+    references: list[Reference] = []
+    match: Match | None = None
+    if pool:
+        references = [model.encode_reference(_padded(variant.image, model.cell_px).to(lr)) for variant in pool]
+        search_bytes = min(DEFAULT_SEARCH_BYTES, memory_bytes // 4)
+        match = model.search(
+            model.encode_query(lr), references, memory_bytes=search_bytes, progress=report("matching")
+        )
+    restored = _transfer_tiled(model, lr, references, match, tile, report("restoring"))
+    return restored.sr, _provenance(model, restored, match, pool, names)
+
+
+def _transfer_tiled(
+    model: RefSRModel,
+    lr: Float[Tensor, "1 3 h w"],
+    references: Sequence[Reference],
+    match: Match | None,
+    tile: int,
+    progress: Callable[[float], None],
+) -> Restored:
+    """`model.transfer` tile by tile; each sees a halo of its surroundings, of which only the inside is kept."""
+    height, width = lr.shape[-2:]
+    scale = model.scale
+    sr = torch.empty(1, 3, height * scale, width * scale)
+    used = torch.empty(1, 1, height, width)
+    tiles = [(rows, columns) for rows in _spans(height, tile) for columns in _spans(width, tile)]
+    for done, (rows, columns) in enumerate(tiles, 1):
+        seen_rows, seen_columns = (
+            slice(max(0, span.start - model.halo_cells), min(length, span.stop + model.halo_cells))
+            for span, length in ((rows, height), (columns, width))
+        )
+        seen = model.transfer(
+            lr[..., seen_rows, seen_columns],
+            references,
+            match.crop(seen_rows, seen_columns) if match else None,
+        )
+        inner_rows = slice(rows.start - seen_rows.start, rows.stop - seen_rows.start)
+        inner_columns = slice(columns.start - seen_columns.start, columns.stop - seen_columns.start)
+        used[..., rows, columns] = seen.used[..., inner_rows, inner_columns].cpu()
+        sr[..., _times(rows, scale), _times(columns, scale)] = (
+            seen.sr[..., _times(inner_rows, scale), _times(inner_columns, scale)].clamp(0, 1).cpu()
+        )
+        progress(done / len(tiles))
+    return Restored(sr=sr, used=used)
+
+
+def _provenance(
+    model: RefSRModel, restored: Restored, match: Match | None, pool: Sequence[Variant], names: Sequence[str]
+) -> Provenance:
+    used = restored.used[0, 0]
+    if match is None:
+        nowhere = torch.full((2, *used.shape), torch.nan)
+        return Provenance(
+            reference=torch.full(used.shape, -1), position_px=nowhere, score=used, used=used, names=tuple(names)
+        )
+    variant = match.reference[0].cpu()
+    centre_px = (match.position_cells[0].cpu() + 0.5) * model.cell_px - 0.5
+    maps = torch.stack([v.to_reference for v in pool])[variant]
+    position = torch.einsum("hwij,jhw->ihw", maps[..., :2], centre_px) + maps[..., 2].permute(2, 0, 1)
+    return Provenance(
+        reference=torch.tensor([v.reference for v in pool])[variant],
+        position_px=position,
+        score=match.score[0, 0].cpu(),
+        used=used,
+        names=tuple(names),
+    )
+
+
+def _tile_cells(
+    model: RefSRModel, lr_px: tuple[int, int], ref_px: Sequence[tuple[int, ...]], memory_bytes: int
+) -> int:
+    """Side of the largest tile that fits beside all that is held meanwhile.
+
+    Raises:
+        MemoryBudgetError: Not even the smallest does.
+    """
+    ref_cells = [ceil(h / model.cell_px) * ceil(w / model.cell_px) for h, w in ref_px]
+    lr_cells = lr_px[0] * lr_px[1]
+    query_and_output = lr_cells * 4 * (3 + 64 + 8 + 3 * model.scale**2)
+    held = query_and_output + sum(ref_cells) * model.reference_bytes_per_cell
+    encoding = held + max((lr_cells, *ref_cells)) * model.encode_bytes_per_cell if ref_cells else held
+    around = 2 * model.halo_cells
+
+    def restoring(side: int) -> int:
+        seen = min(side + around, lr_px[0]) * min(side + around, lr_px[1])
+        return held + seen * model.transfer_bytes_per_cell
+
+    needed = max(encoding, restoring(_SMALLEST_TILE_CELLS))
+    if needed > memory_bytes:
+        raise MemoryBudgetError(
+            f"{lr_px[1]}x{lr_px[0]} pixels with {len(ref_px)} references need {needed / GIB:.1f} GiB of working memory,"
+            f" {memory_bytes / GIB:.1f} GiB are allowed: allow more (--memory), or use smaller pictures"
+        )
+    side = isqrt((memory_bytes - held) // model.transfer_bytes_per_cell) - around
+    return max(_SMALLEST_TILE_CELLS, min(side, _LARGEST_TILE_CELLS))
+
+
+def _spans(length: int, tile: int) -> Iterator[slice]:
+    """Parts of nearly equal length, none longer than a tile."""
+    count = ceil(length / tile)
+    edges = [round(index * length / count) for index in range(count + 1)]
+    return (slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True))
+
+
+def _times(span: slice, scale: int) -> slice:
+    return slice(span.start * scale, span.stop * scale)
+
+
+def _padded(image: Float[Tensor, "1 3 h w"], multiple: int) -> Float[Tensor, "1 3 h2 w2"]:
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def _take(source: ImageSource | Photo, name: str) -> Photo:
+    return source if isinstance(source, Photo) else as_photo(source, name)
+
+
+def _name(ref: ImageSource | Photo, index: int) -> str:
+    return str(ref) if isinstance(ref, str | Path) else f"reference {index + 1}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """CUDA has its own exception; the CPU's allocator raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
