@@ -53,8 +53,8 @@ def render(eye, target, focal_px, gain, gamma):
     rays = forward + x[..., None] / scale * right + y[..., None] / scale * down
     nearest = np.full((height, width), np.inf)
     colour = torch.full((3, height, width), 0.75)
-    for corner, along, across, picture in SCENE:
-        corner, along, across = (np.array(v, dtype=np.float64) for v in (corner, along, across))
+    for *rectangle, picture in SCENE:
+        corner, along, across = (np.array(v, dtype=np.float64) for v in rectangle)
         normal = np.cross(along, across)
         with np.errstate(divide="ignore", invalid="ignore"):
             distance = ((corner - eye) @ normal) / (rays @ normal)

@@ -1,10 +1,10 @@
 """Reference-based image super-resolution: real detail from another sharp photo, not invented texture.
 
-    from refsr import load_model, upscale
+from refsr import load_model, upscale
 
-    result = upscale("blurry.jpg", ["sharp.jpg"])
-    result.save("restored.png")
-    result.save_provenance("map.png")
+result = upscale("blurry.jpg", ["sharp.jpg"])
+result.save("restored.png")
+result.save_provenance("map.png")
 """
 
 from refsr.errors import (

@@ -27,7 +27,11 @@ from refsr.upscale import StageProgress
 from refsr.upscale import upscale as run_upscale
 from refsr.variants import VariantConfig
 
-app = App(name="refsr", help="Reference-based image super-resolution: real detail from another sharp photo.")
+app = App(
+    name="refsr",
+    help="Reference-based image super-resolution: real detail from another sharp photo.",
+    suppress_keyboard_interrupt=False,
+)
 _Many = Parameter(negative=())
 
 
@@ -44,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return 2
     except KeyboardInterrupt:
-        _complain("stopped; nothing was written")
+        _complain("stopped")
         return 130
     except BrokenPipeError:
         return 1

@@ -133,7 +133,9 @@ def load_vgg19(path: Path | None = None, deepest: str = "relu3_1", *, url: str =
         if key not in state:
             raise WeightsError(f"{file}: ends before {deepest}: give the whole of torchvision's VGG19 weights")
         if state[key].shape != tensor.shape:
-            raise WeightsError(f"{file}: {key} has the shape {tuple(state[key].shape)}, VGG19's is {tuple(tensor.shape)}")
+            raise WeightsError(
+                f"{file}: {key} has the shape {tuple(state[key].shape)}, VGG19's is {tuple(tensor.shape)}"
+            )
     vgg.load_state_dict({key: state[key].float() for key in needed})
     return vgg.eval()
 

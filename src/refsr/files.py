@@ -36,8 +36,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, _default_mode(path))
-        os.replace(temporary, path)
+        Path(temporary).chmod(_default_mode(path))
+        Path(temporary).replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}): free some room or choose another") from error
     finally:

@@ -1,7 +1,7 @@
 """Pictures in and out of files, with everything that a person expects to survive.
 
-    file, PIL image, array or tensor ── as_photo ──> Photo: pixels (1, 3, H, W) RGB float32 0..1, alpha, EXIF, ICC
-    Photo ── write_photo ──> PNG, JPEG, WebP or TIFF, whole or not at all
+file, PIL image, array or tensor ── as_photo ──> Photo: pixels (1, 3, H, W) RGB float32 0..1, alpha, EXIF, ICC
+Photo ── write_photo ──> PNG, JPEG, WebP or TIFF, whole or not at all
 """
 
 import io
@@ -141,7 +141,8 @@ def write_photo(path: Path, photo: Photo) -> None:
         options["quality"] = 95
     if file_format == "JPEG":
         options["subsampling"] = "4:4:4"
-    if file_format == "TIFF":
+    if file_format == "TIFF" and exif is None:
+        # Pillow's compressed TIFF cannot take a directory of EXIF along.
         options["compression"] = "tiff_adobe_deflate"
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, file_format, **options)
@@ -323,7 +324,7 @@ def _to_array(photo: Photo) -> NDArray[Any]:
     channels = colour if photo.alpha is None else torch.cat((colour, photo.alpha[0]))
     top = 2**photo.bits - 1
     array = (channels.clamp(0, 1) * top).round().permute(1, 2, 0).cpu().numpy()
-    array = array.astype(np.uint8 if photo.bits == 8 else np.uint16)
+    array = np.ascontiguousarray(array, dtype=np.uint8 if photo.bits == 8 else np.uint16)
     return array[..., 0] if array.shape[2] == 1 else array
 
 
@@ -349,9 +350,10 @@ def _decode_deep(image: Image.Image, data: bytes, path: Path) -> NDArray[Any]:
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        array = file.pages[0].asarray()
-        planar = file.pages[0].planarconfig == 2  # type: ignore[union-attr]
-    return np.moveaxis(array, 0, -1) if planar and array.ndim == 3 else array
+        array = np.asarray(file.pages[0].asarray())
+        planar = file.pages[0].planarconfig == 2
+    channels_last: NDArray[Any] = np.moveaxis(array, 0, -1) if planar and array.ndim == 3 else array
+    return channels_last
 
 
 def _encode_deep(array: NDArray[Any], file_format: str, exif: bytes | None, profile: bytes | None) -> bytes:
@@ -359,11 +361,10 @@ def _encode_deep(array: NDArray[Any], file_format: str, exif: bytes | None, prof
         import tifffile
 
         buffer = io.BytesIO()
-        extra = () if array.shape[2] in (1, 3) else ("unassalpha",)
-        photometric = "rgb" if array.shape[2] >= 3 else "minisblack"
-        tifffile.imwrite(
-            buffer, array, photometric=photometric, extrasamples=extra, compression="zlib", iccprofile=profile
-        )
+        if array.shape[2] == 2:
+            array = array[..., (0, 0, 0, 1)]  # Pillow does not open grey with alpha
+        extra = ("unassalpha",) if array.shape[2] == 4 else ()
+        tifffile.imwrite(buffer, array, photometric="rgb", extrasamples=extra, compression="zlib", iccprofile=profile)
         return buffer.getvalue()
     data: bytes = _import_imagecodecs("the output").png_encode(array)
     chunks = b""

@@ -1,4 +1,7 @@
-"""The one bicubic: Keys' kernel with a = -0.5, antialiased; what Pillow and MATLAB's imresize call bicubic."""
+"""The one bicubic: Keys' kernel with a = -0.5, antialiased; what Pillow and MATLAB's imresize call bicubic.
+
+As in Pillow, the directions are resized in turn, and what overshoots the range of a picture is cut off each time.
+"""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,22 +11,24 @@ from refsr.errors import UsageError
 
 
 def resize(image: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
-    """Resize to an exact size in pixels.
-
-    Values may overshoot the input's range at edges, as the kernel has negative lobes; clamp before writing.
+    """Resize pictures to an exact size in pixels.
 
     Args:
-        image: Any number of channels, any range, floating point.
-        size: Height and width of the result in pixels, each at least 1.
+        image: Any number of channels, 0..1.
+        size: Height and width of the result in pixels, each at least 2: torch resizes a single column wrongly.
 
     Raises:
-        UsageError: A side of the result is below one pixel.
+        UsageError: A side of the result is below two pixels.
 
     Source: Keys, "Cubic convolution interpolation for digital image processing", 1981.
     """
-    if min(size) < 1:
-        raise UsageError(f"cannot resize to {size[1]}x{size[0]}: each side must be at least one pixel")
-    return F.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True)
+    if min(size) < 2:
+        raise UsageError(f"cannot resize to {size[1]}x{size[0]}: each side must be at least two pixels")
+    for pass_size in ((image.shape[-2], size[1]), size):
+        if image.shape[-2:] != pass_size:
+            image = F.interpolate(image, size=pass_size, mode="bicubic", align_corners=False, antialias=True)
+            image = image.clamp(0, 1)
+    return image
 
 
 def upscale_bicubic(image: Float[Tensor, "b c h w"], scale: int) -> Float[Tensor, "b c h2 w2"]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from refsr.errors import ImageError, MemoryBudgetError, UsageError
@@ -97,13 +97,11 @@ def search(
 
     chunk = _chunk_size(query.shape[1] * patch**2, memory_bytes)
     with torch.no_grad():
-        found = [
-            _search_one(query[b], [key[b] for key in keys], patch, chunk, progress) for b in range(query.shape[0])
-        ]
+        found = [_search_one(query[b], [key[b] for key in keys], patch, chunk, progress) for b in range(query.shape[0])]
     reach = patch // 2
     position, reference, score = (torch.stack(part) for part in zip(*found, strict=True))
     return Match(
-        position_cells=_extend_positions(position + reach, reach),
+        position_cells=_extend_positions(position, reach),
         reference=_extend(reference[:, None].to(query.dtype), reach)[:, 0].long(),
         score=_extend(score[:, None], reach),
     )
@@ -203,14 +201,14 @@ def _extend(grid: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h2
     return F.pad(grid, (reach,) * 4, mode="replicate") if reach else grid
 
 
-def _extend_positions(position: Float[Tensor, "b 2 h w"], reach: int) -> Float[Tensor, "b 2 h2 w2"]:
-    if not reach:
-        return position
-    offset = position - cell_grid(position.shape[-2:], position)
-    return _extend(offset, reach) + cell_grid((offset.shape[-2] + 2 * reach, offset.shape[-1] + 2 * reach), position)
+def _extend_positions(corner: Float[Tensor, "b 2 h w"], reach: int) -> Float[Tensor, "b 2 h2 w2"]:
+    """From the first cells of inner patches to the centres of all: a patch's corner and centre differ alike on both
+    sides of a match, so that the offset between query and reference is the same."""
+    offset = _extend(corner - cell_grid(corner.shape[-2:], corner), reach)
+    return offset + cell_grid(offset.shape[-2:], offset)
 
 
-def cell_grid(size: tuple[int, int] | torch.Size, like: Tensor) -> Float[Tensor, "2 h w"]:
+def cell_grid(size: tuple[int, int] | torch.Size, like: Tensor) -> Num[Tensor, "2 h w"]:
     """Each cell's own (y, x)."""
     y = torch.arange(size[0], dtype=like.dtype, device=like.device)
     x = torch.arange(size[1], dtype=like.dtype, device=like.device)

@@ -1,7 +1,7 @@
 """Train the default model on a folder of photographs.
 
-    photos ── pairs ──> hr, ref ── down ──> lr ── model ──> sr ── L1 against hr ──┐
-                         └── truth ──> descriptors ── InfoNCE ────────────────────┴──> loss
+photos ── pairs ──> hr, ref ── down ──> lr ── model ──> sr ── L1 against hr ──┐
+                     └── truth ──> descriptors ── InfoNCE ────────────────────┴──> loss
 """
 
 import json
@@ -76,7 +76,8 @@ def train(photos: Path, run: Path, config: TrainConfig) -> Path:
     run.mkdir(parents=True, exist_ok=True)
     checkpoint_path, weights_path, log_path = (run / n for n in ("checkpoint.pt", "default.safetensors", "log.jsonl"))
     torch.manual_seed(config.pairs.seed)
-    model = DefaultModel(config.model).to(memory_format=torch.channels_last)
+    model = DefaultModel(config.model)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
     start = 0

@@ -9,6 +9,7 @@ The search always sees whole references; only `transfer`, which looks no further
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil, isqrt
 from pathlib import Path
 
@@ -131,9 +132,7 @@ def _restore(
     if pool:
         references = [model.encode_reference(_padded(variant.image, model.cell_px).to(lr)) for variant in pool]
         search_bytes = min(DEFAULT_SEARCH_BYTES, memory_bytes // 4)
-        match = model.search(
-            model.encode_query(lr), references, memory_bytes=search_bytes, progress=report("matching")
-        )
+        match = model.search(model.encode_query(lr), references, memory_bytes=search_bytes, progress=report("matching"))
     restored = _transfer_tiled(model, lr, references, match, tile, report("restoring"))
     return restored.sr, _provenance(model, restored, match, pool, names)
 
@@ -194,9 +193,7 @@ def _provenance(
     )
 
 
-def _tile_cells(
-    model: RefSRModel, lr_px: tuple[int, int], ref_px: Sequence[tuple[int, ...]], memory_bytes: int
-) -> int:
+def _tile_cells(model: RefSRModel, lr_px: tuple[int, int], ref_px: Sequence[tuple[int, ...]], memory_bytes: int) -> int:
     """Side of the largest tile that fits beside all that is held meanwhile.
 
     Raises:
@@ -227,7 +224,7 @@ def _spans(length: int, tile: int) -> Iterator[slice]:
     """Parts of nearly equal length, none longer than a tile."""
     count = ceil(length / tile)
     edges = [round(index * length / count) for index in range(count + 1)]
-    return (slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True))
+    return (slice(start, stop) for start, stop in pairwise(edges))
 
 
 def _times(span: slice, scale: int) -> slice:

@@ -67,7 +67,7 @@ def make_variants(image: Float[Tensor, "1 3 h w"], reference: int, config: Varia
 def _transform(image: Float[Tensor, "1 3 h w"], reference: int, scale: float, angle: float) -> Variant:
     """Resize, antialiased, then rotate about the centre onto a canvas that holds all of it, mirrored at the border."""
     height, width = image.shape[-2:]
-    small = (max(1, round(height * scale)), max(1, round(width * scale)))
+    small = (max(2, round(height * scale)), max(2, round(width * scale)))
     scaled = resize(image, small).clamp(0, 1) if small != (height, width) else image
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     canvas = (

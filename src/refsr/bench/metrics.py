@@ -21,7 +21,7 @@ def luma(rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
     return (rgb * weights).sum(1, keepdim=True) + 16 / 255
 
 
-def psnr_db(sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"], border_px: int = 4) -> Float[Tensor, " b"]:
+def psnr_db(sr: Float[Tensor, "b 3 _ _"], hr: Float[Tensor, "b 3 _ _"], border_px: int = 4) -> Float[Tensor, " b"]:
     """Peak signal-to-noise ratio on luma, one figure a picture; infinite where they are equal.
 
     Args:
@@ -33,7 +33,7 @@ def psnr_db(sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"], border_p
     return -10 * (first - second).square().flatten(1).mean(1).log10()
 
 
-def ssim(sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"], border_px: int = 4) -> Float[Tensor, " b"]:
+def ssim(sr: Float[Tensor, "b 3 _ _"], hr: Float[Tensor, "b 3 _ _"], border_px: int = 4) -> Float[Tensor, " b"]:
     """Structural similarity on luma, one figure a picture, at most 1. See `psnr_db`.
 
     Source: Wang et al., "Image Quality Assessment", 2004, equation 13: 11x11 Gaussian window of deviation 1.5.

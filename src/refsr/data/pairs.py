@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 
 from refsr.errors import ImageError
 
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.floating[Any]]
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -71,7 +71,7 @@ class SyntheticPairs(Dataset[dict[str, Tensor]]):
         config = self.config
         rng = np.random.default_rng((config.seed, index))
         size = config.crop_px
-        photo = self.photos[rng.integers(len(self.photos))]
+        photo = self.photos[int(rng.integers(len(self.photos)))]
         view = _random_view(photo, size, rng)
         hr = sample_view(photo, view, size)
 
@@ -85,14 +85,12 @@ class SyntheticPairs(Dataset[dict[str, Tensor]]):
         elif related:
             ref = sample_view(photo, view @ homography, size)
         else:
-            other = self.photos[rng.integers(len(self.photos))]
+            other = self.photos[int(rng.integers(len(self.photos)))]
             ref = sample_view(other, _random_view(other, size, rng), size)
         if present:
             ref = _change_light(ref, rng)
-        if related:
-            truth = true_cells(homography, size)
-        else:
-            truth = torch.full((2, size // 4, size // 4), math.nan)
+        unknown = torch.full((2, size // 4, size // 4), math.nan)
+        truth = true_cells(homography, size) if related else unknown
         return {"hr": hr, "ref": ref, "truth_cells": truth, "present": torch.tensor(present)}
 
 
@@ -131,9 +129,9 @@ def sample_view(photo: NDArray[np.uint8], view: Matrix, size_px: int) -> Float[T
     patch = PILImage.fromarray(photo[low[1] : high[1], low[0] : high[0]])
     factor = np.ones(2)
     if shrink > 1.05:
-        small = tuple(int(n) for n in np.maximum(np.round((high - low) / shrink), 1))
-        factor = np.array(small) / (high - low)
-        patch = patch.resize(small, PILImage.Resampling.BICUBIC)
+        width, height = (max(1, round(float(n) / shrink)) for n in high - low)
+        factor = np.array((width, height)) / (high - low)
+        patch = patch.resize((width, height), PILImage.Resampling.BICUBIC)
     x, y = np.meshgrid(np.arange(size_px), np.arange(size_px))
     points = _project(view, np.stack((x.ravel(), y.ravel()), 1).astype(np.float64))
     points = (points - low + 0.5) * factor - 0.5
@@ -166,7 +164,7 @@ def _random_view(photo: NDArray[np.uint8], size: int, rng: np.random.Generator) 
     reach = zoom * (size - 1)
     corner = np.array([rng.uniform(0, width - 1 - reach), rng.uniform(0, height - 1 - reach)])
     centre = np.round(corner + (reach - size + 1) / 2) + (size - 1) / 2
-    turn = np.rot90(np.eye(2), rng.integers(2)) * rng.choice((-1.0, 1.0), size=(1, 2))
+    turn = np.rot90(np.eye(2), int(rng.integers(2))) * rng.choice((-1.0, 1.0), size=(1, 2))
     return _shift(centre) @ _linear(zoom * turn) @ _shift(np.full(2, -(size - 1) / 2))
 
 

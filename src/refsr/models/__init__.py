@@ -84,7 +84,8 @@ def load_model(
     if wrong:
         raise WeightsError(f"{file}: {len(wrong)} of its tensors do not fit {header_name!r}, {wrong[0]!r} first")
     built.load_state_dict(state, strict=False)
-    return built.eval().requires_grad_(False).to(chosen, memory_format=torch.channels_last)
+    built.to(chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return built.eval().requires_grad_(False)
 
 
 def choose_device(device: Device | torch.device) -> torch.device:

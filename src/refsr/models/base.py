@@ -91,9 +91,7 @@ class RefSRModel(nn.Module, ABC):
         """Where each cell's texture lies in the pool of references."""
 
     @abstractmethod
-    def transfer(
-        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
-    ) -> Restored:
+    def transfer(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None) -> Restored:
         """Swap the texture in and restore; without a match, restore from the LR image alone."""
 
     def own_state(self) -> dict[str, Tensor]:

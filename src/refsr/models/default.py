@@ -70,7 +70,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return x + self.layers(x)
+        changed: Tensor = self.layers(x)
+        return x + changed
 
 
 class DefaultModel(RefSRModel):
@@ -122,9 +123,7 @@ class DefaultModel(RefSRModel):
         with torch.no_grad():
             return refine_subpixel(query, keys, match)
 
-    def transfer(
-        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
-    ) -> Restored:
+    def transfer(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None) -> Restored:
         """Restore from LR image and matched texture.
 
         lr ── head ── before ──┬──────────────────(+)── after ── tail ── pixel shuffle ──(+)── sr
@@ -154,7 +153,7 @@ class DefaultModel(RefSRModel):
         downs, sharps = ([reference.values[level] for reference in references] for level in (0, 1))
         parts = [match.score, _spread(match), lr - warp(downs, match, scale=1, between="nearest")]
         for between in ("nearest", "bilinear"):
-            colour, detail = warp(sharps, match, scale=self.scale, between=between).split(3, 1)
+            colour, detail = warp(sharps, match, scale=self.scale, between=between).chunk(2, 1)
             parts += [F.pixel_unshuffle(colour - up, self.scale), F.pixel_unshuffle(detail, self.scale)]
         return torch.cat(parts, 1)
 
@@ -162,9 +161,7 @@ class DefaultModel(RefSRModel):
 def _spread(match: Match) -> Float[Tensor, "b 1 h w"]:
     """log(1 + deviation in cells) of the offsets of a cell and its eight neighbours: near zero where they agree."""
     offset = match.position_cells - cell_grid(match.score.shape[-2:], match.position_cells)
-    patches = rearrange(
-        F.unfold(F.pad(offset, (1, 1, 1, 1), mode="replicate"), 3), "b (yx n) c -> b yx n c", yx=2, n=9
-    )
+    patches = rearrange(F.unfold(F.pad(offset, (1, 1, 1, 1), mode="replicate"), 3), "b (yx n) c -> b yx n c", yx=2, n=9)
     spread = patches.var(2, correction=0).sum(1).sqrt().log1p()
     return spread.view_as(match.score)
 

@@ -53,7 +53,8 @@ class NormedBlock(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return x + self.layers(x)
+        changed: Tensor = self.layers(x)
+        return x + changed
 
 
 class Transfer(nn.Module):
@@ -65,7 +66,8 @@ class Transfer(nn.Module):
         self.blocks = _blocks(width, blocks)
 
     def forward(self, psi: Float[Tensor, "b c h w"], swapped: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c h w"]:
-        return psi + self.blocks(self.join(torch.cat((psi, swapped), 1)))
+        changed: Tensor = self.blocks(self.join(torch.cat((psi, swapped), 1)))
+        return psi + changed
 
 
 class SRNTT(RefSRModel):
@@ -130,9 +132,7 @@ class SRNTT(RefSRModel):
         keys = [reference.key for reference in references]
         return search(query, keys, patch=3, memory_bytes=memory_bytes, progress=progress)
 
-    def transfer(
-        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
-    ) -> Restored:
+    def transfer(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None) -> Restored:
         """Restore from LR image and swapped features.
 
         lr ── trunk ── psi ──> level 3 ── 2x ──> level 2 ── 2x ──> level 1 ── sr

@@ -1,0 +1,59 @@
+"""What several tests need."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from refsr.models import SRNTT, DefaultConfig, DefaultModel, RefSRModel, SRNTTConfig
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only this machine may be spoken to."""
+    connect = socket.socket.connect
+
+    def local_only(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(101, "no network in tests")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of given photographs and weights, which only some machines have."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the folder `shared` of photographs and VGG19 weights beside the checkout")
+    return SHARED
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def small_models() -> dict[str, RefSRModel]:
+    """One of each kind, with random weights, in evaluation mode."""
+    torch.manual_seed(0)
+    srntt = SRNTTConfig(width=16, trunk_blocks=2, transfer_blocks=(2, 1, 1))
+    default = DefaultConfig(width=16, blocks_before=1, blocks_after=2, descriptor_width=16, descriptor_size=16)
+    models: dict[str, RefSRModel] = {"default": DefaultModel(default), "srntt": SRNTT(srntt)}
+    return {name: model.eval().requires_grad_(False) for name, model in models.items()}
+
+
+def texture(height: int, width: int, seed: int = 0) -> Tensor:
+    """(1, 3, H, W) in 0..1: noise at several scales, so that every place looks different."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.zeros(1, 3, height, width)
+    for cell in (16, 8, 4, 2, 1):
+        size = (-(-height // cell), -(-width // cell))
+        noise = torch.rand((1, 3, *size), generator=generator)
+        image += torch.nn.functional.interpolate(noise, scale_factor=cell)[..., :height, :width]
+    return image / 5

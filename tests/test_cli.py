@@ -1,0 +1,215 @@
+"""The command line as a person meets it: what comes out, and one line for whatever goes wrong."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import texture
+from PIL import Image
+from test_image import bomb, encoded
+
+import refsr.cli
+from refsr.cli import main, parse_bytes
+from refsr.errors import UsageError
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with in.png and ref.png, small ones."""
+    for name, size, seed in (("in.png", (20, 27), 0), ("ref.png", (60, 72), 1)):
+        pixels = (texture(*size, seed=seed)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / name)
+    return tmp_path
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def fails(capsys: pytest.CaptureFixture[str], code: int, pattern: str, *arguments: object) -> None:
+    """The command ends with the code and one line that fits the pattern."""
+    assert main([str(a) for a in arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    assert re.search(pattern, captured.err), captured.err
+
+
+def test_the_main_job(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, chart = pictures / "out.png", pictures / "map.png"
+    arguments = ["upscale", str(pictures / "in.png"), "--ref", str(pictures / "ref.png"), "--ref"]
+    arguments += [str(pictures / "ref.png"), "-o", str(out), "--provenance", str(chart)]
+    assert main([*arguments, "--device", "cpu", "--memory", "1GiB", "--ref-degrees", "90", "--ref-scales", "0.5"]) == 0
+    assert size_of(out) == (108, 80)
+    assert size_of(chart) == (108, 80 + 22)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "tiff"])
+def test_without_a_reference_in_other_formats(pictures: Path, suffix: str) -> None:
+    assert main(["upscale", str(pictures / "in.png"), "--output", str(pictures / f"out.{suffix}")]) == 0
+    assert size_of(pictures / f"out.{suffix}") == (108, 80)
+
+
+def test_as_a_program(pictures: Path) -> None:
+    """In a process of its own, as installed; what is wrong is one line without a traceback."""
+    command = [sys.executable, "-m", "refsr", "upscale", "in.png", "--ref", "ref.png", "-o"]
+    good = subprocess.run([*command, "out.png"], cwd=pictures, capture_output=True, text=True, check=False)
+    assert (good.returncode, good.stdout, good.stderr) == (0, "", "")
+    bad = subprocess.run([*command, "none/out.png"], cwd=pictures, capture_output=True, text=True, check=False)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr == "refsr: none/out.png: the folder none does not exist: make it first\n"
+
+
+def test_models_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    listed = capsys.readouterr().out
+    assert "default" in listed
+    assert "4.39 M" in listed
+    for arguments in (["--help"], ["upscale", "--help"], ["--version"]):
+        assert main(arguments) == 0
+        assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"text", "not a PNG, JPEG, WebP or TIFF"),
+        (encoded("PNG")[:2000], "damaged or truncated"),
+        (bomb(), "more than 178 million pixels"),
+    ],
+)
+@pytest.mark.parametrize("place", ["image", "ref"])
+def test_bad_pictures(
+    pictures: Path, data: bytes, message: str, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "bad.png").write_bytes(data)
+    names = ("bad.png", "ref.png") if place == "image" else ("in.png", "bad.png")
+    out = pictures / "out.png"
+    fails(capsys, 2, f"bad.png: .*{message}", "upscale", pictures / names[0], "--ref", pictures / names[1], "-o", out)
+    assert not out.exists()
+
+
+def test_bad_usage(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, ref, out = pictures / "in.png", pictures / "ref.png", pictures / "out.png"
+    small = pictures / "small.png"
+    Image.new("RGB", (30, 7)).save(small)
+    narrow = pictures / "narrow.png"
+    Image.new("RGB", (30, 9)).save(narrow)
+    Image.new("RGBA", (30, 30)).save(pictures / "alpha.png")
+    (pictures / "bad.safetensors").write_bytes(b"junk")
+    given = ("upscale", image, "--ref", ref, "-o", out)
+    for pattern, arguments in {
+        "in.jpg: no such file": ("upscale", pictures / "in.jpg", "-o", out),
+        "none.png: no such file": ("upscale", image, "--ref", pictures / "none.png", "-o", out),
+        "small.png: 30x7 pixels is too small": ("upscale", small, "-o", out),
+        "narrow.png: 30x9 pixels is too small: a reference": ("upscale", image, "--ref", narrow, "-o", out),
+        "the folder .* does not exist": ("upscale", image, "-o", pictures / "none" / "out.png"),
+        "no format is known for '.xyz'": ("upscale", image, "-o", pictures / "out.xyz"),
+        "JPEG cannot keep": ("upscale", pictures / "alpha.png", "-o", pictures / "out.jpg"),
+        "in.png: is one of the pictures given": ("upscale", image, "-o", image),
+        "ref.png: is one of the pictures given": (*given, "--provenance", ref),
+        "out.png: is the output as well": (*given, "--provenance", out),
+        "the map is written as": (*given, "--provenance", pictures / "map.jpg"),
+        "neither a model": (*given, "--model", "best"),
+        "bad.safetensors: damaged": (*given, "--model", pictures / "bad.safetensors"),
+        "'srntt' has no trained weights yet": (*given, "--model", "srntt"),
+        "--memory 'much' is no size": (*given, "--memory", "much"),
+        "need .* of working memory": (*given, "--memory", "1MiB"),
+        "between 0.1 and 10": (*given, "--ref-scales", "99"),
+        "--device": (*given, "--device", "tpu"),
+        "--sharp": (*given, "--sharp"),
+        "--output": ("upscale", image),
+        "upscal": ("upscal",),
+    }.items():
+        fails(capsys, 2, pattern, *arguments)
+        assert not out.exists()
+
+
+def test_a_folder_that_cannot_be_written(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pictures / "locked"
+    folder.mkdir()
+    folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.access(folder, os.W_OK):  # root may write anywhere
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    fails(capsys, 2, "locked is not writable", "upscale", pictures / "in.png", "-o", folder / "out.png")
+
+
+def test_an_existing_output_outlives_a_failure(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = pictures / "out.png"
+    out.write_bytes(b"precious")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    fails(capsys, 2, "out.png: cannot be written", "upscale", pictures / "in.png", "-o", out)
+    assert out.read_bytes() == b"precious"
+    assert {p.name for p in pictures.iterdir()} == {"in.png", "ref.png", "out.png"}
+
+
+def test_out_of_memory_a_defect_and_ctrl_c(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raising(error: BaseException) -> Any:
+        def run(*_: object, **__: object) -> None:
+            raise error
+
+        return run
+
+    arguments = ("upscale", pictures / "in.png", "-o", pictures / "out.png")
+    model = refsr.models.DefaultModel
+    monkeypatch.setattr(model, "transfer", raising(RuntimeError("can't allocate memory: tried 9 bytes")))
+    fails(capsys, 2, "out of memory while enlarging 27x20 pixels: close other programs", *arguments)
+    monkeypatch.setattr(model, "transfer", raising(torch.OutOfMemoryError("CUDA out of memory")))
+    fails(capsys, 2, "out of memory", *arguments)
+    monkeypatch.setattr(model, "transfer", raising(ZeroDivisionError("oh\nno")))
+    fails(capsys, 1, "a defect of refsr, please report it: ZeroDivisionError: oh no", *arguments)
+    monkeypatch.setattr(model, "transfer", raising(KeyboardInterrupt()))
+    fails(capsys, 130, "stopped", *arguments)
+    assert not (pictures / "out.png").exists()
+
+
+def test_sixteen_bit_input_gives_sixteen_bit_output(pictures: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (16, 18), dtype=np.uint16)
+    Image.fromarray(pixels).save(pictures / "deep.png")
+    assert main(["upscale", str(pictures / "deep.png"), "-o", str(pictures / "out.png")]) == 0
+    with Image.open(pictures / "out.png") as image:
+        assert image.mode == "I;16"
+
+
+def test_sizes_of_memory() -> None:
+    assert [parse_bytes(t) for t in ("2GiB", "800 MiB", "1.5gb", "1000", "3K")] == [
+        2**31, 800 * 2**20, 1_500_000_000, 1000, 3000
+    ]  # fmt: skip
+    for text in ("", "2 XB", "-1GiB", "0", "GiB"):
+        with pytest.raises(UsageError, match="is no size"):
+            parse_bytes(text)
+
+
+def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
+    printed = capsys.readouterr().out
+    figures = {
+        name: [float(n) for n in re.findall(rf"{name} +([\d.]+) +([\d.]+)", printed)[0]]
+        for name in ("bicubic", "without reference", "with reference")
+    }
+    for column in (0, 1):
+        assert figures["bicubic"][column] < figures["without reference"][column] < figures["with reference"][column]
+    names = {p.name for p in (tmp_path / "demo").iterdir()}
+    assert {"side_by_side.png", "map.png", "lr.png", "with_reference.png", "without_reference.png"} <= names

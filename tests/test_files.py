@@ -1,0 +1,49 @@
+"""Nothing is lost, and nothing half-written."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from refsr.errors import OutputError
+from refsr.files import check_writable, write_atomically
+
+
+def test_writes_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"one")
+    path.chmod(0o600)
+    write_atomically(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_new_file_has_the_usual_mode(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "ours", b"")
+    (tmp_path / "usual").write_bytes(b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"a.bin: cannot be written \(No space left on device\)"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OutputError, match="the folder .*none does not exist: make it first"):
+        check_writable(tmp_path / "none" / "a.bin")
+    with pytest.raises(OutputError, match="is a folder: name a file"):
+        check_writable(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere, so the answer is played
+    with pytest.raises(OutputError, match="is not writable"):
+        check_writable(tmp_path / "a.bin")

@@ -1,0 +1,47 @@
+"""Our PSNR and SSIM against scikit-image and known values."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import texture
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from refsr.bench.metrics import luma, psnr_db, ssim
+from refsr.errors import UsageError
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.1])
+def test_agrees_with_scikit_image(noise: float) -> None:
+    hr = texture(40, 52)
+    sr = (hr + noise * torch.randn(hr.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+    first, second = (luma((x.double() * 255).round() / 255)[0, 0, 4:-4, 4:-4].numpy() for x in (sr, hr))
+    assert psnr_db(sr, hr).item() == pytest.approx(peak_signal_noise_ratio(second, first, data_range=1), abs=1e-4)
+    expected = structural_similarity(
+        first, second, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert ssim(sr, hr).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_known_values() -> None:
+    grey = torch.full((1, 3, 32, 32), 100 / 255)
+    assert luma(torch.ones(1, 3, 1, 1)).item() == pytest.approx(235 / 255)
+    brighter = torch.full((1, 3, 32, 32), 110 / 255)
+    difference = 10 / 255 * (65.481 + 128.553 + 24.966) / 255
+    assert psnr_db(brighter, grey).item() == pytest.approx(-20 * np.log10(difference), abs=1e-4)
+    assert psnr_db(grey, grey).item() == float("inf")
+    assert ssim(grey, grey).item() == pytest.approx(1)
+
+
+def test_one_figure_a_picture() -> None:
+    hr = torch.rand(3, 3, 32, 32)
+    sr = torch.rand(3, 3, 32, 32)
+    assert torch.allclose(psnr_db(sr, hr), torch.cat([psnr_db(sr[b : b + 1], hr[b : b + 1]) for b in range(3)]))
+
+
+def test_refuses_what_it_cannot_compare() -> None:
+    with pytest.raises(UsageError, match="cannot compare"):
+        psnr_db(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 31))
+    with pytest.raises(UsageError, match="nothing is left"):
+        psnr_db(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8))
+    with pytest.raises(UsageError, match="at least 11"):
+        ssim(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16))

@@ -1,0 +1,176 @@
+"""The contract that every model of the zoo keeps."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import small_models, texture
+from safetensors.torch import save_file
+
+from refsr import MODELS, load_model
+from refsr.errors import UsageError, WeightsError
+from refsr.models import SRNTT, DefaultModel, RefSRModel, SRNTTConfig, choose_device, packaged_weights
+from refsr.weights import FORMAT, read_weights, save_weights
+
+SMALL = small_models()
+
+
+@pytest.fixture(params=sorted(SMALL))
+def model(request: pytest.FixtureRequest) -> RefSRModel:
+    name: str = request.param
+    return SMALL[name]
+
+
+def test_the_zoo_is_covered() -> None:
+    assert set(SMALL) == set(MODELS)
+    assert all(MODELS[name].config is type(model.config) for name, model in SMALL.items())
+
+
+@pytest.mark.parametrize("size", [(8, 8), (11, 17), (20, 13)])
+@pytest.mark.parametrize("refs", [(), ((44, 52),), ((44, 52), (32, 80), (12, 12))])
+def test_sizes_range_and_type(model: RefSRModel, size: tuple[int, int], refs: tuple[tuple[int, int], ...]) -> None:
+    restored = model(texture(*size), [texture(*ref, seed=i) for i, ref in enumerate(refs)])
+    assert restored.sr.shape == (1, 3, size[0] * model.scale, size[1] * model.scale)
+    assert restored.used.shape == (1, 1, *size)
+    assert restored.sr.dtype == torch.float32
+    assert restored.sr.isfinite().all()
+    assert restored.used.min() >= 0
+    assert restored.used.max() <= 1
+    if not refs:
+        assert not restored.used.any()
+
+
+@pytest.fixture
+def precise(model: RefSRModel) -> RefSRModel:
+    """In float64: with random weights nearly all matches tie, and in float32 the order of additions moves them."""
+    return copy.deepcopy(model).double()
+
+
+def test_the_order_of_references_changes_nothing(precise: RefSRModel) -> None:
+    lr = texture(12, 15).double()
+    refs = [texture(*size, seed=i).double() for i, size in enumerate(((40, 44), (32, 60), (48, 48)), 1)]
+    assert torch.allclose(precise(lr, refs).sr, precise(lr, refs[::-1]).sr, atol=1e-6)
+
+
+def test_batch_equals_loop(precise: RefSRModel) -> None:
+    lr = torch.cat([texture(12, 15, seed=s) for s in range(3)]).double()
+    ref = torch.cat([texture(40, 44, seed=s + 5) for s in range(3)]).double()
+    whole = precise(lr, [ref]).sr
+    for b in range(3):
+        assert torch.allclose(whole[b : b + 1], precise(lr[b : b + 1], [ref[b : b + 1]]).sr, atol=1e-6)
+
+
+def test_weights_round_trip(model: RefSRModel, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, model.name, model.config, model.own_state())
+    name, config, state = read_weights(path)
+    assert name == model.name
+    assert json.loads(json.dumps(config)) == config
+    assert all(torch.equal(state[key], value) for key, value in model.own_state().items())
+    if not MODELS[name].needs_vgg19:
+        lr, ref = texture(12, 15), texture(40, 44, seed=1)
+        loaded = load_model(path, device="cpu")
+        assert torch.allclose(loaded(lr, [ref]).sr, model(lr, [ref]).sr, atol=2e-3)
+
+
+def test_srntt_loads_with_vgg19(tmp_path: Path, shared: Path) -> None:
+    model = SMALL["srntt"]
+    save_weights(tmp_path / "w.safetensors", model.name, model.config, model.own_state())
+    loaded = load_model(
+        tmp_path / "w.safetensors", device="cpu", vgg19=shared / "weights" / "vgg19_conv1_1_to_conv3_1.pth"
+    )
+    truth = texture(48, 60)
+    lr = torch.nn.functional.avg_pool2d(truth, 4)
+    match = loaded.search(loaded.encode_query(lr), [loaded.encode_reference(truth)])
+    y, x = torch.meshgrid(torch.arange(12.0), torch.arange(15.0), indexing="ij")
+    found = ((match.position_cells[0] - torch.stack((y, x))).abs().amax(0) == 0).float().mean()
+    assert found > 0.9, "the truth as the reference must match itself"
+
+
+def test_srntt_has_the_papers_size() -> None:
+    model = SRNTT()
+    count = {
+        name: sum(p.numel() for p in module.parameters()) / 1e6
+        for name, module in model.named_children() if name != "vgg"
+    }  # fmt: skip
+    assert count["head"] + count["trunk"] == pytest.approx(1.22, abs=0.01)
+    assert count["sisr"] == pytest.approx(0.30, abs=0.01)
+    assert count["transfers"] + count["enlarge"] + count["tail"] == pytest.approx(2.87, abs=0.01)
+    assert model.parameter_count() / 1e6 == pytest.approx(4.4, abs=0.05)
+
+
+@pytest.mark.parametrize("scale", [8, 16])
+def test_srntt_at_larger_scales(scale: int) -> None:
+    config = SRNTTConfig(scale=scale, width=8, trunk_blocks=1, transfer_blocks=(1, 1, 1))  # type: ignore[arg-type]
+    model = SRNTT(config).eval()
+    for refs in ([], [texture(40, 44)]):
+        assert model(texture(9, 11), refs).sr.shape == (1, 3, 9 * scale, 11 * scale)
+
+
+def test_the_gate_alone_lets_the_reference_in() -> None:
+    """With its gate shut, the default model gives exactly what it gives without a reference."""
+    model = small_models()["default"]
+    assert isinstance(model, DefaultModel)
+    model.gate.weight.zero_()
+    model.gate.bias.fill_(-200)  # type: ignore[union-attr]
+    lr, ref = texture(12, 15), texture(40, 44, seed=1)
+    assert torch.equal(model(lr, [ref]).sr, model(lr).sr)
+
+
+def test_descriptors_hardly_mind_light() -> None:
+    model = SMALL["default"]
+    image = texture(24, 24)
+    same = (model.encode_query(image) * model.encode_query(image * 0.5 + 0.2)).sum(1)
+    assert same.min() > 0.85
+
+
+def test_no_trained_weights_is_said_in_one_line() -> None:
+    with pytest.raises(WeightsError, match=r"^the model 'srntt' has no trained weights yet: give the path"):
+        load_model("srntt")
+
+
+def test_shipped_weights_are_small() -> None:
+    path = packaged_weights("default")
+    assert path is not None
+    assert path.stat().st_size <= 6_000_000
+
+
+def test_unknown_models_and_devices(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"neither a model \(default, srntt\) nor a weights file"):
+        load_model("nothing")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="'cuda' is not available"):
+            choose_device("cuda")
+    assert choose_device("cpu").type == "cpu"
+
+
+def test_damaged_and_foreign_weights(tmp_path: Path) -> None:
+    model = SMALL["default"]
+    good = tmp_path / "good.safetensors"
+    save_weights(good, model.name, model.config, model.own_state())
+    data = good.read_bytes()
+    state = model.own_state()
+
+    def header(**changes: str) -> dict[str, str]:
+        plain = {"format": FORMAT, "model": "default", "config": json.dumps(read_weights(good)[1])}
+        return plain | changes
+
+    cases: list[tuple[str, dict[str, str] | None, str]] = [
+        ("foreign", None, "not a weights file of refsr"),
+        ("model", header(model="other"), "is for the model 'other'"),
+        ("config", header(config='{"width": 16, "depth": 3}'), "its config has 'depth'"),
+        ("fit", header(config="{}"), "do not fit 'default'"),
+        ("json", header(config="{"), "its header is damaged"),
+    ]
+    for name, metadata, message in cases:
+        save_file(state, tmp_path / name, metadata=metadata)
+        with pytest.raises(WeightsError, match=f"{name}: .*{message}"):
+            load_model(tmp_path / name)
+    (tmp_path / "short").write_bytes(data[: len(data) // 2])
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "pickle").write_bytes(b"\x80\x04K\x01.")
+    for name in ("short", "empty", "pickle"):
+        with pytest.raises(WeightsError, match=f"{name}: damaged, or not a safetensors file"):
+            load_model(tmp_path / name)

@@ -1,0 +1,82 @@
+"""Training pairs: their truth is true, and each depends on its number alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import texture
+from PIL import Image
+
+from refsr.data.pairs import PairConfig, SyntheticPairs, load_photos, sample_view, true_cells
+from refsr.errors import ImageError
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return (texture(height, width, seed)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+PHOTOS = [photo(240, 300), photo(200, 200, 1)]
+
+
+def test_a_view_that_is_a_plain_crop_is_exact() -> None:
+    view = np.array([[1.0, 0, 30], [0, 1, 20], [0, 0, 1]])
+    expected = torch.from_numpy(PHOTOS[0][20:84, 30:94]).permute(2, 0, 1) / 255
+    assert torch.allclose(sample_view(PHOTOS[0], view, 64), expected, atol=1e-5)
+
+
+def test_a_shrunk_view_is_the_shrunk_photo() -> None:
+    view = np.array([[2.0, 0, 10.5], [0, 2, 10.5], [0, 0, 1]])
+    crop = Image.fromarray(PHOTOS[0][10:138, 10:138]).resize((64, 64), Image.Resampling.BICUBIC)
+    difference = sample_view(PHOTOS[0], view, 64) * 255 - torch.from_numpy(np.array(crop)).permute(2, 0, 1)
+    assert difference[:, 4:-4, 4:-4].abs().mean() < 4
+
+
+def test_true_cells_lead_to_the_same_texture() -> None:
+    config = PairConfig(crop_px=96, unrelated=0.0, absent=0.0, elsewhere=0.0, log2_scale=0.2)
+    correlations = []
+    for pair in (SyntheticPairs(PHOTOS, config, 99)[i] for i in range(12)):
+        truth = pair["truth_cells"]
+        known = ~truth[0].isnan()
+        lr, ref = (F.avg_pool2d(pair[name][None], 4) for name in ("hr", "ref"))
+        grid = (2 * truth.nan_to_num().flip(0).permute(1, 2, 0) + 1) / 24 - 1
+        there = F.grid_sample(ref, grid[None], align_corners=False)
+        both = torch.stack((lr[0].mean(0)[known], there[0].mean(0)[known]))
+        correlations.append(torch.corrcoef(both)[0, 1].item())
+    assert np.median(correlations) > 0.9
+
+
+def test_true_cells_of_a_shift() -> None:
+    right_by_two_cells = np.array([[1.0, 0, 8], [0, 1, 0], [0, 0, 1]])
+    truth = true_cells(right_by_two_cells, 32)
+    assert truth[:, 3, 5].tolist() == [3, 3]
+    assert truth[:, 3, :2].isnan().all()
+
+
+def test_a_pair_depends_on_seed_and_index_alone() -> None:
+    first, again = (SyntheticPairs(PHOTOS, PairConfig(crop_px=64, seed=s), 9) for s in (1, 1))
+    other = SyntheticPairs(PHOTOS, PairConfig(crop_px=64, seed=2), 9)
+    for name in ("hr", "ref", "present"):
+        assert torch.equal(first[5][name], again[5][name])
+    assert not torch.equal(first[5]["hr"], other[5]["hr"])
+    assert not torch.equal(first[5]["hr"], first[6]["hr"])
+
+
+def test_kinds_come_in_their_shares() -> None:
+    pairs = SyntheticPairs(PHOTOS, PairConfig(crop_px=32), 400)
+    present = [bool(pairs[i]["present"]) for i in range(400)]
+    known = [not bool(pairs[i]["truth_cells"].isnan().all()) for i in range(400)]
+    assert np.mean(present) == pytest.approx(0.80, abs=0.06)
+    assert np.mean(known) == pytest.approx(0.60, abs=0.08)
+    assert not any(k and not p for k, p in zip(known, present, strict=True))
+
+
+def test_folders(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(photo(64, 80)).save(tmp_path / "deep" / "a.png")
+    Image.fromarray(photo(20, 80)).save(tmp_path / "small.png")
+    (tmp_path / "notes.txt").write_text("no photo")
+    assert [p.shape for p in load_photos(tmp_path, 64)] == [(64, 80, 3)]
+    with pytest.raises(ImageError, match="holds no photo of at least 100 pixels"):
+        load_photos(tmp_path, 100)

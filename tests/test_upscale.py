@@ -1,0 +1,160 @@
+"""The main job."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_models, texture
+from PIL import Image
+
+from refsr import ImageError, MemoryBudgetError, Photo, VariantConfig, load_model, upscale
+from refsr.bench.metrics import psnr_db
+from refsr.demo import sample_path
+from refsr.image import as_photo
+from refsr.models import RefSRModel
+from refsr.resize import downscale_bicubic, upscale_bicubic
+from refsr.upscale import _tile_cells, _transfer_tiled
+
+SMALL = small_models()
+
+
+@pytest.fixture(scope="module")
+def shipped() -> RefSRModel:
+    return load_model(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def sample() -> dict[str, torch.Tensor]:
+    """A part of the bundled sample: truth, its LR, and the other view."""
+    truth = as_photo(sample_path("truth")).pixels[..., 120:376, 200:520]
+    return {
+        "truth": truth,
+        "lr": downscale_bicubic(truth, 4).clamp(0, 1),
+        "ref": as_photo(sample_path("reference")).pixels,
+    }
+
+
+def test_a_reference_helps_and_the_truth_helps_most(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+    def quality(refs: list[torch.Tensor]) -> float:
+        return psnr_db(upscale(sample["lr"], refs, model=shipped).photo.pixels, sample["truth"]).item()
+
+    bicubic = psnr_db(upscale_bicubic(sample["lr"], 4), sample["truth"]).item()
+    alone, helped, told = quality([]), quality([sample["ref"]]), quality([sample["truth"]])
+    noise = quality([torch.rand(1, 3, 200, 200, generator=torch.Generator().manual_seed(0))])
+    assert bicubic < alone < helped < told
+    assert noise > alone - 0.1
+
+
+def test_provenance_tells_the_place(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+    result = upscale(sample["lr"], [torch.rand(3, 64, 64), sample["truth"]], model=shipped)
+    provenance = result.provenance
+    y, x = torch.meshgrid(torch.arange(64.0) * 4 + 1.5, torch.arange(80.0) * 4 + 1.5, indexing="ij")
+    near = (provenance.position_px - torch.stack((y, x))).abs().amax(0) < 2
+    assert (near & (provenance.reference == 1)).float().mean() > 0.8
+    assert provenance.names == ("reference 1", "reference 2")
+    assert provenance.score.max() <= 1.0001
+    assert upscale(sample["lr"], model=shipped).provenance.reference.eq(-1).all()
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+@pytest.mark.parametrize("refs", [0, 2])
+def test_tiled_equals_whole(name: str, refs: int) -> None:
+    model = SMALL[name]
+    lr = texture(50, 70)
+    references = [model.encode_reference(texture(80, 72, seed=s)) for s in range(refs)]
+    match = model.search(model.encode_query(lr), references) if refs else None
+    parts = [_transfer_tiled(model, lr, references, match, tile, lambda _: None) for tile in (32, 100)]
+    assert (parts[0].sr - parts[1].sr).abs().max() < 1 / 255
+    assert (parts[0].used - parts[1].used).abs().max() < 0.01
+
+
+def test_tiles_of_the_shipped_model_leave_no_seams(shipped: RefSRModel) -> None:
+    lr, ref = texture(70, 90), texture(160, 200, seed=3)
+    references = [shipped.encode_reference(ref)]
+    match = shipped.search(shipped.encode_query(lr), references)
+    tiled, whole = (_transfer_tiled(shipped, lr, references, match, tile, lambda _: None).sr for tile in (24, 100))
+    assert (tiled - whole).abs().max() < 1 / 255
+
+
+def test_a_small_budget_makes_tiles_and_a_tiny_one_is_refused(shipped: RefSRModel) -> None:
+    size, refs = (300, 400), [(1200, 1600)]
+    large, small = _tile_cells(shipped, size, refs, 2**31), _tile_cells(shipped, size, refs, 450 * 2**20)
+    assert 32 <= small < large
+    with pytest.raises(MemoryBudgetError, match=r"400x300 pixels with 1 references need .* allow more \(--memory\)"):
+        _tile_cells(shipped, size, refs, 10 * 2**20)
+    with pytest.raises(MemoryBudgetError):
+        upscale(texture(30, 40), model=shipped, memory_bytes=1000)
+
+
+def test_odd_sizes_and_kinds_of_input(tmp_path: Path) -> None:
+    model = SMALL["default"]
+    pixels = np.random.default_rng(0).integers(0, 256, (19, 27, 4), dtype=np.uint8)
+    path = tmp_path / "in.png"
+    Image.fromarray(pixels).save(path)
+    expected = upscale(path, [texture(33, 41)], model=model)
+    assert expected.photo.size_px == (76, 108)
+    assert expected.to_pil().mode == "RGBA"
+    for source in (Image.fromarray(pixels), pixels, str(path), as_photo(path)):
+        result = upscale(source, [texture(33, 41)], model=model)
+        assert torch.equal(result.photo.pixels, expected.photo.pixels)
+        assert result.photo.alpha is not None
+        assert result.photo.alpha.shape == (1, 1, 76, 108)
+
+
+def test_what_the_input_carries_is_kept() -> None:
+    photo = Photo(pixels=texture(12, 12), bits=16, exif=b"e", icc_profile=b"i")
+    result = upscale(photo, model=SMALL["default"]).photo
+    assert (result.bits, result.exif, result.icc_profile) == (16, b"e", b"i")
+
+
+def test_results_are_repeatable_and_in_range() -> None:
+    first, second = (upscale(texture(20, 20), [texture(64, 64, seed=1)], model=SMALL["srntt"]) for _ in range(2))
+    assert torch.equal(first.photo.pixels, second.photo.pixels)
+    assert first.photo.pixels.min() >= 0
+    assert first.photo.pixels.max() <= 1
+
+
+def test_a_reference_smaller_than_the_patch() -> None:
+    with pytest.raises(ImageError, match="reference 2: 20x11 pixels is too small: a reference needs 12 a side"):
+        upscale(texture(12, 12), [texture(20, 20), texture(11, 20)], model=SMALL["srntt"])
+
+
+def test_out_of_memory_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SMALL["default"]
+
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(model, "transfer", full)
+    with pytest.raises(MemoryBudgetError, match="out of memory while enlarging 12x10 pixels: close other programs"):
+        upscale(texture(10, 12), model=model)
+
+
+def test_other_failures_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SMALL["default"]
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(model, "transfer", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        upscale(texture(10, 12), model=model)
+
+
+def test_progress_reaches_the_end() -> None:
+    told: list[tuple[str, float]] = []
+    upscale(texture(12, 12), [texture(40, 40)], model=SMALL["default"], progress=lambda *a: told.append(a))
+    assert told[-1] == ("restoring", 1.0)
+    assert ("matching", 1.0) in told
+
+
+def test_a_turned_copy_finds_turned_texture(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+    turned = torch.rot90(sample["truth"], 1, (2, 3))
+    plain = upscale(sample["lr"], [turned], model=shipped)
+    both = upscale(sample["lr"], [turned], model=shipped, variants=VariantConfig(degrees=(-90.0, 90.0)))
+    assert psnr_db(both.photo.pixels, sample["truth"]) > psnr_db(plain.photo.pixels, sample["truth"]) + 0.5
+    assert both.provenance.reference.eq(0).all()
+    y, x = torch.meshgrid(torch.arange(64.0) * 4 + 1.5, torch.arange(80.0) * 4 + 1.5, indexing="ij")
+    place = torch.stack((sample["truth"].shape[-1] - 1 - x, y))  # where rot90 put each pixel
+    assert ((both.provenance.position_px - place).abs().amax(0) < 2).float().mean() > 0.8
