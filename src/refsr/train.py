@@ -101,6 +101,7 @@ def train(photos: Path, run: Path, config: TrainConfig) -> Path:
     loader = DataLoader(remaining, batch_size=config.batch, num_workers=1, prefetch_factor=4)
     saved = begun = time.monotonic()
     sums: dict[str, float] = {}
+    logged = start
     for step, batch in enumerate(loader, start + 1):
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config)
@@ -117,12 +118,12 @@ def train(photos: Path, run: Path, config: TrainConfig) -> Path:
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.item()
         if step % 50 == 0:
-            line: dict[str, Any] = {name: round(value / 50, 6) for name, value in sums.items()}
+            line: dict[str, Any] = {name: round(value / (step - logged), 6) for name, value in sums.items()}
             line |= {"step": step, "seconds_per_step": round((time.monotonic() - begun) / (step - start), 3)}
             with log_path.open("a") as log:
                 log.write(json.dumps(line) + "\n")
             print(line, flush=True)
-            sums = {}
+            sums, logged = {}, step
         if time.monotonic() - saved > 60 * config.checkpoint_minutes:
             checkpoint(step)
             saved = time.monotonic()

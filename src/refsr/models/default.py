@@ -82,8 +82,8 @@ class DefaultModel(RefSRModel):
 
     name: ClassVar[str] = "default"
     halo_cells: ClassVar[int] = 16
-    transfer_bytes_per_cell: ClassVar[int] = 6000
-    encode_bytes_per_cell: ClassVar[int] = 2000
+    transfer_bytes_per_cell: ClassVar[int] = 5000
+    encode_bytes_per_cell: ClassVar[int] = 1600
     reference_bytes_per_cell: ClassVar[int] = 652
 
     def __init__(self, config: DefaultConfig | None = None) -> None:

@@ -80,8 +80,8 @@ class SRNTT(RefSRModel):
 
     name: ClassVar[str] = "srntt"
     halo_cells: ClassVar[int] = 24
-    transfer_bytes_per_cell: ClassVar[int] = 40_000
-    encode_bytes_per_cell: ClassVar[int] = 20_000
+    transfer_bytes_per_cell: ClassVar[int] = 44_000
+    encode_bytes_per_cell: ClassVar[int] = 16_000
     reference_bytes_per_cell: ClassVar[int] = 8192
     external: ClassVar[tuple[str, ...]] = ("vgg.",)
 

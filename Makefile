@@ -1,0 +1,37 @@
+# Every target makes its own environment in .venv when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check format clean
+
+demo: .venv/core  ## the main job on the bundled sample; pictures in out/demo
+	$(BIN)/refsr demo --out out/demo
+
+test: .venv/dev  ## all tests but the slow ones
+	$(BIN)/pytest -m "not slow"
+
+check: .venv/dev  ## what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+format: .venv/dev  ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## forget the environment and what was made
+	rm -rf .venv out dist
+
+# torch comes first and alone, so that pip takes exactly the pinned build of it.
+.venv/core: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) "$$(grep ^torch== constraints.txt)"
+	$(PIP) --editable .
+	touch $@
+
+.venv/dev: .venv/core
+	$(PIP) --editable ".[dev]"
+	touch $@
