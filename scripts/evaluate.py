@@ -41,7 +41,7 @@ def main() -> None:
         lr = as_photo(small)
         pictures = {
             "bicubic": upscale_bicubic(lr.pixels, model.scale),
-            "without": upscale(lr, model=model).photo.pixels,
+            "without": upscale(lr, model=model, provenance=False).photo.pixels,
         }
         if refs:
             unrelated = bests[(number + 2) % len(bests)]
@@ -49,7 +49,9 @@ def main() -> None:
                 if kind == "all" and len(refs) == 1:
                     pictures["all"] = pictures["best"]
                 else:
-                    pictures[kind] = upscale(lr, [read_photo(p) for p in pool], model=model).photo.pixels
+                    pictures[kind] = upscale(
+                        lr, [read_photo(p) for p in pool], model=model, provenance=False
+                    ).photo.pixels
         figures = {kind: psnr_db(picture, truth.pixels).item() for kind, picture in pictures.items()}
         figures["ssim"] = ssim(pictures["best" if refs else "without"], truth.pixels).item()
         rows.append(figures)

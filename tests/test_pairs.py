@@ -72,11 +72,13 @@ def test_kinds_come_in_their_shares() -> None:
     assert not any(k and not p for k, p in zip(known, present, strict=True))
 
 
-def test_folders(tmp_path: Path) -> None:
+def test_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "deep").mkdir()
     Image.fromarray(photo(64, 80)).save(tmp_path / "deep" / "a.png")
     Image.fromarray(photo(20, 80)).save(tmp_path / "small.png")
     (tmp_path / "notes.txt").write_text("no photo")
+    (tmp_path / "damaged.jpg").write_bytes(b"no photo either")
     assert [p.shape for p in load_photos(tmp_path, 64)] == [(64, 80, 3)]
+    assert "damaged.jpg: damaged, left out" in capsys.readouterr().err
     with pytest.raises(ImageError, match="holds no photo of at least 100 pixels"):
         load_photos(tmp_path, 100)

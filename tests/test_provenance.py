@@ -13,15 +13,15 @@ from refsr.provenance import Provenance
 
 @pytest.fixture
 def provenance() -> Provenance:
-    used = torch.zeros(4, 6)
-    used[:, 3:] = 1
+    used_levels = torch.zeros(4, 6)
+    used_levels[:, 3:] = 9
     reference = torch.zeros(4, 6, dtype=torch.long)
     reference[2:] = 1
     return Provenance(
         reference=reference,
         position_px=torch.rand(2, 4, 6),
         score=torch.rand(4, 6),
-        used=used,
+        used_levels=used_levels,
         names=("a.jpg", "b.jpg"),
     )
 

@@ -1,5 +1,6 @@
 """A short run learns, and a broken one goes on as if nothing had happened."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 import refsr.train
 from refsr.data.pairs import PairConfig
-from refsr.errors import UsageError
+from refsr.errors import UsageError, WeightsError
 from refsr.models import DefaultConfig, load_model
 from refsr.train import TrainConfig, contrast_loss, train
 from refsr.weights import read_weights
@@ -41,7 +42,7 @@ def test_the_loss_falls(photos: Path, tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [50, 100, 150, 200]
     assert lines[-1]["l1"] < lines[0]["l1"]
     assert lines[-1]["contrast"] < lines[0]["contrast"]
-    assert load_model(weights, device="cpu")(texture(8, 8)).sr.shape == (1, 3, 32, 32)
+    assert load_model(weights, device="cpu")(texture(8, 8)).shape == (1, 3, 32, 32)
 
 
 def test_a_resumed_run_equals_an_unbroken_one(
@@ -63,6 +64,16 @@ def test_a_resumed_run_equals_an_unbroken_one(
     resumed = read_weights(train(photos, tmp_path / "broken", config(8)))[2]
     assert "resumed at step 4" in capsys.readouterr().out
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_run_begins_with_given_weights(photos: Path, tmp_path: Path) -> None:
+    first = train(photos, tmp_path / "first", config(3))
+    still = dataclasses.replace(config(1), learning_rate=0.0)
+    second = train(photos, tmp_path / "second", still, init=first)
+    begun, gone_on = read_weights(first)[2], read_weights(second)[2]
+    assert all(torch.allclose(begun[name], gone_on[name], atol=1e-6) for name in begun)
+    with pytest.raises(WeightsError, match="is of another model or size than this run"):
+        train(photos, tmp_path / "third", dataclasses.replace(still, model=DefaultConfig()), init=first)
 
 
 def test_contrast_loss_knows_right_from_wrong(rng: torch.Generator) -> None:

@@ -8,7 +8,17 @@ import torch
 from conftest import small_models, texture
 from PIL import Image
 
-from refsr import ImageError, MemoryBudgetError, Photo, VariantConfig, load_model, upscale
+from refsr import (
+    ImageError,
+    MemoryBudgetError,
+    Photo,
+    Provenance,
+    Upscaled,
+    UsageError,
+    VariantConfig,
+    load_model,
+    upscale,
+)
 from refsr.bench.metrics import psnr_db
 from refsr.demo import sample_path
 from refsr.image import as_photo
@@ -17,6 +27,11 @@ from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.upscale import _tile_cells, _transfer_tiled
 
 SMALL = small_models()
+
+
+def origin(result: Upscaled) -> Provenance:
+    assert result.provenance is not None
+    return result.provenance
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +63,13 @@ def test_a_reference_helps_and_the_truth_helps_most(shipped: RefSRModel, sample:
 
 def test_provenance_tells_the_place(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
     result = upscale(sample["lr"], [torch.rand(3, 64, 64), sample["truth"]], model=shipped)
-    provenance = result.provenance
+    provenance = origin(result)
     y, x = torch.meshgrid(torch.arange(64.0) * 4 + 1.5, torch.arange(80.0) * 4 + 1.5, indexing="ij")
     near = (provenance.position_px - torch.stack((y, x))).abs().amax(0) < 2
     assert (near & (provenance.reference == 1)).float().mean() > 0.8
     assert provenance.names == ("reference 1", "reference 2")
     assert provenance.score.max() <= 1.0001
-    assert upscale(sample["lr"], model=shipped).provenance.reference.eq(-1).all()
+    assert origin(upscale(sample["lr"], model=shipped)).reference.eq(-1).all()
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
@@ -64,16 +79,22 @@ def test_tiled_equals_whole(name: str, refs: int) -> None:
     lr = texture(50, 70)
     references = [model.encode_reference(texture(80, 72, seed=s)) for s in range(refs)]
     match = model.search(model.encode_query(lr), references) if refs else None
-    parts = [_transfer_tiled(model, lr, references, match, tile, lambda _: None) for tile in (32, 100)]
-    assert (parts[0].sr - parts[1].sr).abs().max() < 1 / 255
-    assert (parts[0].used - parts[1].used).abs().max() < 0.01
+    parts = [_transfer_tiled(model, lr, references, match, tile, True, lambda _: None) for tile in (32, 100)]
+    (tiled, tiled_used), (whole, whole_used) = parts
+    assert (tiled - whole).abs().max() < 1 / 255
+    assert tiled_used is not None
+    assert whole_used is not None
+    assert (tiled_used - whole_used).abs().max() < 1
+    assert tiled_used.any() == (refs > 0)
 
 
 def test_tiles_of_the_shipped_model_leave_no_seams(shipped: RefSRModel) -> None:
     lr, ref = texture(70, 90), texture(160, 200, seed=3)
     references = [shipped.encode_reference(ref)]
     match = shipped.search(shipped.encode_query(lr), references)
-    tiled, whole = (_transfer_tiled(shipped, lr, references, match, tile, lambda _: None).sr for tile in (24, 100))
+    tiled, whole = (
+        _transfer_tiled(shipped, lr, references, match, tile, False, lambda _: None)[0] for tile in (24, 100)
+    )
     assert (tiled - whole).abs().max() < 1 / 255
 
 
@@ -85,6 +106,24 @@ def test_a_small_budget_makes_tiles_and_a_tiny_one_is_refused(shipped: RefSRMode
         _tile_cells(shipped, size, refs, 10 * 2**20)
     with pytest.raises(MemoryBudgetError):
         upscale(texture(30, 40), model=shipped, memory_bytes=1000)
+
+
+def test_provenance_measures_what_the_reference_changed(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+    helped = upscale(sample["lr"], [sample["ref"]], model=shipped)
+    alone = upscale(sample["lr"], model=shipped)
+    change = (helped.photo.pixels - alone.photo.pixels).square().mean(1, keepdim=True)
+    expected = torch.nn.functional.avg_pool2d(change, 4)[0, 0].sqrt() * 255
+    assert torch.allclose(origin(helped).used_levels, expected, atol=0.05)
+    assert not origin(alone).used_levels.any()
+
+
+def test_without_a_map(tmp_path: Path) -> None:
+    with_map, without = (
+        upscale(texture(12, 12), [texture(40, 40)], model=SMALL["default"], provenance=p) for p in (True, False)
+    )
+    assert torch.equal(with_map.photo.pixels, without.photo.pixels)
+    with pytest.raises(UsageError, match="no map: call upscale with provenance=True"):
+        without.save_provenance(tmp_path / "map.png")
 
 
 def test_odd_sizes_and_kinds_of_input(tmp_path: Path) -> None:
@@ -154,7 +193,7 @@ def test_a_turned_copy_finds_turned_texture(shipped: RefSRModel, sample: dict[st
     plain = upscale(sample["lr"], [turned], model=shipped)
     both = upscale(sample["lr"], [turned], model=shipped, variants=VariantConfig(degrees=(-90.0, 90.0)))
     assert psnr_db(both.photo.pixels, sample["truth"]) > psnr_db(plain.photo.pixels, sample["truth"]) + 0.5
-    assert both.provenance.reference.eq(0).all()
+    assert origin(both).reference.eq(0).all()
     y, x = torch.meshgrid(torch.arange(64.0) * 4 + 1.5, torch.arange(80.0) * 4 + 1.5, indexing="ij")
     place = torch.stack((sample["truth"].shape[-1] - 1 - x, y))  # where rot90 put each pixel
-    assert ((both.provenance.position_px - place).abs().amax(0) < 2).float().mean() > 0.8
+    assert ((origin(both).position_px - place).abs().amax(0) < 2).float().mean() > 0.8

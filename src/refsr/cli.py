@@ -105,14 +105,21 @@ def upscale(
 
     begun = time.monotonic()
     with _progress() as progress:
-        result = run_upscale(photo, refs, model=loaded, memory_bytes=memory_bytes, variants=variants, progress=progress)
+        result = run_upscale(
+            photo,
+            refs,
+            model=loaded,
+            memory_bytes=memory_bytes,
+            variants=variants,
+            provenance=provenance is not None,
+            progress=progress,
+        )
     result.save(output)
     if provenance is not None:
         result.save_provenance(provenance)
     if sys.stdout.isatty():
         height, width = result.photo.size_px
-        real = f"; references used for {result.provenance.used.mean():.0%} of it" if refs else ""
-        print(f"{output}: {width}x{height} in {time.monotonic() - begun:.1f} s{real}")
+        print(f"{output}: {width}x{height} in {time.monotonic() - begun:.1f} s")
 
 
 @app.command
@@ -139,18 +146,21 @@ def demo(*, out: Path = Path("out/demo")) -> None:
 
 
 @app.command
-def train(photos: Path, /, *, out: Path, steps: int = 6000, batch: int = 12, seed: int = 0) -> None:
+def train(
+    photos: Path, /, *, out: Path, init: Path | None = None, steps: int = 6000, batch: int = 12, seed: int = 0
+) -> None:
     """Train the default model on a folder of photographs; the same --out again goes on.
 
     Args:
         photos: Folder of photographs, searched through.
         out: Folder of the run.
+        init: Weights to begin with, such as those that refsr ships.
         steps: Length of the run.
         batch: Pairs a step.
         seed: Start of the random numbers.
     """
 
-    print(run_training(photos, out, TrainConfig(steps=steps, batch=batch, pairs=PairConfig(seed=seed))))
+    print(run_training(photos, out, TrainConfig(steps=steps, batch=batch, pairs=PairConfig(seed=seed)), init))
 
 
 def parse_bytes(text: str) -> int:

@@ -30,7 +30,7 @@ def run_demo(out: Path) -> Table:
     # As a camera would store it: 8 bits.
     lr_pixels = (downscale_bicubic(truth.pixels, model.scale).clamp(0, 1) * 255).round() / 255
     lr = Photo(pixels=lr_pixels)
-    alone = upscale(lr, model=model)
+    alone = upscale(lr, model=model, provenance=False)
     helped = upscale(lr, [reference], model=model)
     results = {
         "bicubic": Photo(pixels=upscale_bicubic(lr.pixels, model.scale).clamp(0, 1)),

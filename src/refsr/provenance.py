@@ -18,6 +18,8 @@ from refsr.files import write_atomically
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 _COLOURS = ((0, 158, 115), (230, 159, 0), (86, 180, 233), (204, 121, 167), (213, 94, 0), (0, 114, 178), (240, 228, 66))
 _LEGEND_PX = 22
+_FULL_LEVELS = 4.0
+"""A change of this many grey levels is painted in full colour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +30,15 @@ class Provenance:
         reference: Index of the reference; -1 without any.
         position_px: (y, x) in that reference, in its pixels; NaN without any.
         score: Cosine of the match, -1..1; zero without any.
-        used: How far the network let the texture in: 0, all detail is guessed, to 1.
+        used_levels: How much the references changed this cell of the result against the one without any: root mean
+            square over its pixels and channels, in grey levels of 0..255. Zero means that all detail is guessed.
         names: What the references are called.
     """
 
     reference: Int[Tensor, "h w"]
     position_px: Float[Tensor, "2 h w"]
     score: Float[Tensor, "h w"]
-    used: Float[Tensor, "h w"]
+    used_levels: Float[Tensor, "h w"]
     names: tuple[str, ...]
 
     def to_image(self, sr: Image.Image) -> Image.Image:
@@ -49,13 +52,14 @@ class Provenance:
         palette = torch.tensor(_COLOURS) / 255
         colour = palette[self.reference.clamp_min(0) % len(_COLOURS)].permute(2, 0, 1)[None]
         colour = F.interpolate(colour, size=size, mode="nearest")[0].permute(1, 2, 0)
-        share = F.interpolate(self.used[None, None], size=size, mode="bilinear", align_corners=False)[0, 0, ..., None]
+        share = (self.used_levels / _FULL_LEVELS).clamp(0, 1)[None, None]
+        share = F.interpolate(share, size=size, mode="bilinear", align_corners=False)[0, 0, ..., None]
         painted = grey * (1 - 0.75 * share) + colour * (0.25 + 0.75 * grey) * 0.75 * share
         image = Image.fromarray((painted.clamp(0, 1) * 255).round().byte().numpy())
         return _with_legend(image, self.names)
 
     def save(self, path: Path, sr: Image.Image) -> None:
-        """Write the painted map (.png), or the numbers themselves (.npz: reference, position_px, score, used, names).
+        """Write the painted map (.png), or the numbers themselves (.npz, one array for each attribute).
 
         Raises:
             OutputError: Another suffix, or the file cannot be written.
@@ -63,7 +67,7 @@ class Provenance:
         check_map_path(path)
         buffer = io.BytesIO()
         if path.suffix.lower() == ".npz":
-            fields = ("reference", "position_px", "score", "used")
+            fields = ("reference", "position_px", "score", "used_levels")
             arrays = {name: getattr(self, name).numpy() for name in fields}
             np.savez_compressed(buffer, names=np.array(self.names, dtype=str), **arrays)
         else:

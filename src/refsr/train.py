@@ -4,6 +4,7 @@ photos ── pairs ──> hr, ref ── down ──> lr ── model ──> 
                      └── truth ──> descriptors ── InfoNCE ────────────────────┴──> loss
 """
 
+import io
 import json
 import math
 import time
@@ -18,10 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from refsr.data.pairs import PairConfig, SyntheticPairs, load_photos
-from refsr.errors import UsageError
+from refsr.errors import UsageError, WeightsError
+from refsr.files import write_atomically
 from refsr.models.default import DefaultConfig, DefaultModel
 from refsr.resize import downscale_bicubic
-from refsr.weights import save_weights
+from refsr.weights import read_weights, save_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class TrainConfig:
             raise UsageError(f"steps ({self.steps}) and batch ({self.batch}) must be at least 1")
 
 
-def train(photos: Path, run: Path, config: TrainConfig) -> Path:
+def train(photos: Path, run: Path, config: TrainConfig, init: Path | None = None) -> Path:
     """Train, or go on with, the run in a folder.
 
     The folder gets `log.jsonl` (a line every 50 steps), `checkpoint.pt` (all that a resumed run needs) and, at every
@@ -69,33 +71,24 @@ def train(photos: Path, run: Path, config: TrainConfig) -> Path:
         photos: Folder of photographs, searched through.
         run: Folder of the run; a checkpoint in it is resumed.
         config: A resumed run may have another length; the schedule then follows the new one.
+        init: Weights to begin with, of the same config; a checkpoint in the run's folder goes before them.
 
     Returns:
         The path of the averaged weights.
+
+    Raises:
+        ImageError: No photo in the folder is large enough.
+        WeightsError: `init` cannot be used.
     """
     run.mkdir(parents=True, exist_ok=True)
-    checkpoint_path, weights_path, log_path = (run / n for n in ("checkpoint.pt", "default.safetensors", "log.jsonl"))
     torch.manual_seed(config.pairs.seed)
     model = DefaultModel(config.model)
+    if init is not None:
+        _begin_with(init, model)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
-    start = 0
-    if checkpoint_path.exists():
-        state = torch.load(checkpoint_path, weights_only=True)
-        model.load_state_dict(state["model"])
-        average = state["average"]
-        optimiser.load_state_dict(state["optimiser"])
-        start = state["step"]
-        print(f"resumed at step {start}", flush=True)
-
-    def checkpoint(step: int) -> None:
-        state = {"model": model.state_dict(), "average": average, "optimiser": optimiser.state_dict(), "step": step}
-        temporary = checkpoint_path.with_suffix(".part")
-        torch.save(state, temporary)
-        temporary.replace(checkpoint_path)
-        save_weights(weights_path, DefaultModel.name, config.model, average)
-
+    start = _resume(run, model, average, optimiser)
     dataset = SyntheticPairs(load_photos(photos, config.pairs.crop_px), config.pairs, config.steps * config.batch)
     remaining = Subset(dataset, range(start * config.batch, len(dataset)))
     loader = DataLoader(remaining, batch_size=config.batch, num_workers=1, prefetch_factor=4)
@@ -120,16 +113,49 @@ def train(photos: Path, run: Path, config: TrainConfig) -> Path:
         if step % 50 == 0:
             line: dict[str, Any] = {name: round(value / (step - logged), 6) for name, value in sums.items()}
             line |= {"step": step, "seconds_per_step": round((time.monotonic() - begun) / (step - start), 3)}
-            with log_path.open("a") as log:
+            with (run / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             print(line, flush=True)
             sums, logged = {}, step
         if time.monotonic() - saved > 60 * config.checkpoint_minutes:
-            checkpoint(step)
+            _checkpoint(run, step, model, average, optimiser)
             saved = time.monotonic()
-    checkpoint(config.steps)
     (run / "config.json").write_text(json.dumps(asdict(config), indent=1))
-    return weights_path
+    return _checkpoint(run, config.steps, model, average, optimiser)
+
+
+def _begin_with(init: Path, model: DefaultModel) -> None:
+    name, values, state = read_weights(init)
+    if name != model.name or values != asdict(model.config):
+        raise WeightsError(f"{init}: is of another model or size than this run: give other weights or another config")
+    model.load_state_dict(state)
+
+
+def _resume(run: Path, model: DefaultModel, average: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> int:
+    """Load the run's checkpoint, if there is one, into what is given; the step that it was made at, or 0."""
+    path = run / "checkpoint.pt"
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    average.update(state["average"])
+    optimiser.load_state_dict(state["optimiser"])
+    step: int = state["step"]
+    print(f"resumed at step {step}", flush=True)
+    return step
+
+
+def _checkpoint(
+    run: Path, step: int, model: DefaultModel, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
+) -> Path:
+    """Write all that a resumed run needs, and the averaged weights, whose path is given back."""
+    state = {"model": model.state_dict(), "average": average, "optimiser": optimiser.state_dict(), "step": step}
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(run / "checkpoint.pt", buffer.getvalue())
+    weights = run / f"{model.name}.safetensors"
+    save_weights(weights, model.name, model.config, average)
+    return weights
 
 
 def contrast_loss(
@@ -189,13 +215,13 @@ def _losses(
     present: Bool[Tensor, " b"] = batch["present"]
     lr = (downscale_bicubic(hr, model.scale).clamp(0, 1) * 255).round() / 255
     zero = lr.new_zeros(())
-    losses = {"l1": zero, "contrast": zero, "hits": zero, "used": zero}
+    losses = {"l1": zero, "contrast": zero, "hits": zero}
     absolute = []
     if present.any():
         query = model.encode_query(lr[present])
         reference = model.encode_reference(ref[present])
         restored = model.transfer(lr[present], [reference], model.search(query, [reference]))
-        absolute.append((restored.sr - hr[present]).abs().flatten())
+        absolute.append((restored - hr[present]).abs().flatten())
         losses["contrast"], losses["hits"] = contrast_loss(
             query,
             reference.key,
@@ -204,10 +230,9 @@ def _losses(
             config.contrast_temperature,
             generator,
         )
-        losses["used"] = restored.used.mean()
     if not present.all():
         alone = model.transfer(lr[~present], [], None)
-        absolute.append((alone.sr - hr[~present]).abs().flatten())
+        absolute.append((alone - hr[~present]).abs().flatten())
     losses["l1"] = torch.cat(absolute).mean()
     return losses
 

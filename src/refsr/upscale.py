@@ -19,9 +19,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from refsr.errors import ImageError, MemoryBudgetError
+from refsr.errors import ImageError, MemoryBudgetError, UsageError
 from refsr.image import ImageSource, Photo, as_photo, write_photo
-from refsr.models import RefSRModel, Restored, load_model
+from refsr.models import RefSRModel, load_model
 from refsr.models.base import Reference
 from refsr.provenance import Provenance
 from refsr.resize import upscale_bicubic
@@ -44,11 +44,11 @@ class Upscaled:
 
     Attributes:
         photo: The enlarged picture, with the input's alpha, bits, EXIF and ICC profile.
-        provenance: Where its detail came from.
+        provenance: Where its detail came from, if it was asked for.
     """
 
     photo: Photo
-    provenance: Provenance
+    provenance: Provenance | None
 
     def to_pil(self) -> Image.Image:
         """The picture as an 8-bit PIL image."""
@@ -59,7 +59,13 @@ class Upscaled:
         write_photo(Path(path), self.photo)
 
     def save_provenance(self, path: str | Path) -> None:
-        """Write the map; see `refsr.provenance.Provenance.save`."""
+        """Write the map; see `refsr.provenance.Provenance.save`.
+
+        Raises:
+            UsageError: It was not asked for.
+        """
+        if self.provenance is None:
+            raise UsageError("this result has no map: call upscale with provenance=True")
         self.provenance.save(Path(path), self.to_pil())
 
 
@@ -70,6 +76,7 @@ def upscale(
     model: RefSRModel | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     variants: VariantConfig | None = None,
+    provenance: bool = True,
     progress: StageProgress | None = None,
 ) -> Upscaled:
     """Enlarge a picture with the help of sharp pictures of something similar, or without any.
@@ -81,6 +88,7 @@ def upscale(
         memory_bytes: Working memory allowed beside the program and the pictures as given; larger pictures are
             restored in tiles.
         variants: Scaled and rotated copies of the references to search as well.
+        provenance: Also find out how much each place owes to the references, by restoring it a second time without.
         progress: Told how far the work has come.
 
     Raises:
@@ -102,7 +110,7 @@ def upscale(
     ]
     try:
         with torch.inference_mode():
-            restored, provenance = _restore(model, photo, pool, [n for n, _ in named], memory_bytes, progress)
+            sr, used, match = _restore(model, photo, pool, memory_bytes, provenance, progress)
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale).clamp(0, 1)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryBudgetError) or not _is_out_of_memory(error):
@@ -111,17 +119,20 @@ def upscale(
         raise MemoryBudgetError(
             f"out of memory while enlarging {width}x{height} pixels: close other programs, or use smaller pictures"
         ) from error
-    return Upscaled(photo=replace(photo, pixels=restored, alpha=alpha), provenance=provenance)
+    origin = None if used is None else _provenance(model, used, match, pool, tuple(name for name, _ in named))
+    return Upscaled(photo=replace(photo, pixels=sr, alpha=alpha), provenance=origin)
 
 
 def _restore(
     model: RefSRModel,
     photo: Photo,
     pool: Sequence[Variant],
-    names: Sequence[str],
     memory_bytes: int,
+    measure: bool,
     progress: StageProgress | None,
-) -> tuple[Float[Tensor, "1 3 h2 w2"], Provenance]:
+) -> tuple[Float[Tensor, "1 3 h2 w2"], Float[Tensor, "h w"] | None, Match | None]:
+    """The picture, how much of each cell the references changed if that is to be measured, and the match."""
+
     def report(stage: str) -> Callable[[float], None]:
         return lambda share: progress(stage, share) if progress else None
 
@@ -133,8 +144,8 @@ def _restore(
         references = [model.encode_reference(_padded(variant.image, model.cell_px).to(lr)) for variant in pool]
         search_bytes = min(DEFAULT_SEARCH_BYTES, memory_bytes // 4)
         match = model.search(model.encode_query(lr), references, memory_bytes=search_bytes, progress=report("matching"))
-    restored = _transfer_tiled(model, lr, references, match, tile, report("restoring"))
-    return restored.sr, _provenance(model, restored, match, pool, names)
+    sr, used = _transfer_tiled(model, lr, references, match, tile, measure, report("restoring"))
+    return sr, used, match
 
 
 def _transfer_tiled(
@@ -143,42 +154,51 @@ def _transfer_tiled(
     references: Sequence[Reference],
     match: Match | None,
     tile: int,
+    measure: bool,
     progress: Callable[[float], None],
-) -> Restored:
+) -> tuple[Float[Tensor, "1 3 h2 w2"], Float[Tensor, "h w"] | None]:
     """`model.transfer` tile by tile; each sees a halo of its surroundings, of which only the inside is kept."""
     height, width = lr.shape[-2:]
     scale = model.scale
     sr = torch.empty(1, 3, height * scale, width * scale)
-    used = torch.empty(1, 1, height, width)
+    used = torch.zeros(height, width) if measure else None
     tiles = [(rows, columns) for rows in _spans(height, tile) for columns in _spans(width, tile)]
     for done, (rows, columns) in enumerate(tiles, 1):
         seen_rows, seen_columns = (
             slice(max(0, span.start - model.halo_cells), min(length, span.stop + model.halo_cells))
             for span, length in ((rows, height), (columns, width))
         )
-        seen = model.transfer(
-            lr[..., seen_rows, seen_columns],
-            references,
-            match.crop(seen_rows, seen_columns) if match else None,
+        inside = (
+            ...,
+            slice((rows.start - seen_rows.start) * scale, (rows.stop - seen_rows.start) * scale),
+            slice((columns.start - seen_columns.start) * scale, (columns.stop - seen_columns.start) * scale),
         )
-        inner_rows = slice(rows.start - seen_rows.start, rows.stop - seen_rows.start)
-        inner_columns = slice(columns.start - seen_columns.start, columns.stop - seen_columns.start)
-        used[..., rows, columns] = seen.used[..., inner_rows, inner_columns].cpu()
-        sr[..., _times(rows, scale), _times(columns, scale)] = (
-            seen.sr[..., _times(inner_rows, scale), _times(inner_columns, scale)].clamp(0, 1).cpu()
-        )
+        seen = lr[..., seen_rows, seen_columns]
+        seen_match = match.crop(seen_rows, seen_columns) if match else None
+        restored = model.transfer(seen, references, seen_match)[inside].clamp(0, 1)
+        sr[..., rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale] = restored.cpu()
+        if used is not None and match is not None:
+            alone = model.transfer(seen, [], None)[inside].clamp(0, 1)
+            change = F.avg_pool2d((restored - alone).square().mean(1, keepdim=True), scale).sqrt() * 255
+            used[rows, columns] = change[0, 0].cpu()
         progress(done / len(tiles))
-    return Restored(sr=sr, used=used)
+    return sr, used
 
 
 def _provenance(
-    model: RefSRModel, restored: Restored, match: Match | None, pool: Sequence[Variant], names: Sequence[str]
+    model: RefSRModel,
+    used_levels: Float[Tensor, "h w"],
+    match: Match | None,
+    pool: Sequence[Variant],
+    names: tuple[str, ...],
 ) -> Provenance:
-    used = restored.used[0, 0]
     if match is None:
-        nowhere = torch.full((2, *used.shape), torch.nan)
         return Provenance(
-            reference=torch.full(used.shape, -1), position_px=nowhere, score=used, used=used, names=tuple(names)
+            reference=torch.full(used_levels.shape, -1),
+            position_px=torch.full((2, *used_levels.shape), torch.nan),
+            score=torch.zeros_like(used_levels),
+            used_levels=used_levels,
+            names=names,
         )
     variant = match.reference[0].cpu()
     centre_px = (match.position_cells[0].cpu() + 0.5) * model.cell_px - 0.5
@@ -188,8 +208,8 @@ def _provenance(
         reference=torch.tensor([v.reference for v in pool])[variant],
         position_px=position,
         score=match.score[0, 0].cpu(),
-        used=used,
-        names=tuple(names),
+        used_levels=used_levels,
+        names=names,
     )
 
 
@@ -225,10 +245,6 @@ def _spans(length: int, tile: int) -> Iterator[slice]:
     count = ceil(length / tile)
     edges = [round(index * length / count) for index in range(count + 1)]
     return (slice(start, stop) for start, stop in pairwise(edges))
-
-
-def _times(span: slice, scale: int) -> slice:
-    return slice(span.start * scale, span.stop * scale)
 
 
 def _padded(image: Float[Tensor, "1 3 h w"], multiple: int) -> Float[Tensor, "1 3 h2 w2"]:

@@ -8,6 +8,7 @@ Each pair is a function of (seed, index) alone, so that a resumed run sees what 
 
 import io
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,15 +96,19 @@ class SyntheticPairs(Dataset[dict[str, Tensor]]):
 
 
 def load_photos(folder: Path, smallest_px: int) -> list[NDArray[np.uint8]]:
-    """Decode every photo of a folder that is at least `smallest_px` on its short side.
+    """Decode every photo of a folder that is at least `smallest_px` on its short side; damaged ones are named.
 
     Raises:
         ImageError: The folder holds no such photo.
     """
     photos = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES):
-        with PILImage.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        try:
+            with PILImage.open(path) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError):
+            print(f"{path}: damaged, left out", file=sys.stderr)
+            continue
         if min(pixels.shape[:2]) >= smallest_px:
             photos.append(pixels)
     if not photos:

@@ -10,7 +10,7 @@ import torch
 
 from refsr.errors import UsageError, WeightsError
 from refsr.features import VGG19, load_vgg19
-from refsr.models.base import Reference, RefSRModel, Restored
+from refsr.models.base import Reference, RefSRModel
 from refsr.models.default import DefaultConfig, DefaultModel
 from refsr.models.srntt import SRNTT, SRNTTConfig
 from refsr.weights import read_weights
@@ -141,7 +141,6 @@ __all__ = [
     "ModelSpec",
     "RefSRModel",
     "Reference",
-    "Restored",
     "SRNTTConfig",
     "choose_device",
     "load_model",

@@ -24,19 +24,6 @@ class Reference:
     values: tuple[Float[Tensor, "b _ _ _"], ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Restored:
-    """What a model gives back.
-
-    Attributes:
-        sr: The enlarged image, nominally 0..1 but not clamped.
-        used: How far the network let the reference in, 0 (not at all) to 1, for each cell.
-    """
-
-    sr: Float[Tensor, "b 3 h2 w2"]
-    used: Float[Tensor, "b 1 h w"]
-
-
 class RefSRModel(nn.Module, ABC):
     """Reference-based super-resolution by matching and transfer.
 
@@ -65,8 +52,8 @@ class RefSRModel(nn.Module, ABC):
         lr: Float[Tensor, "b 3 h w"],
         refs: Sequence[Float[Tensor, "b 3 _ _"]] = (),
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
-    ) -> Restored:
-        """Restore whole images, with any number of references, or none."""
+    ) -> Float[Tensor, "b 3 h2 w2"]:
+        """Restore whole images, with any number of references, or none; nominally 0..1, but not clamped."""
         references = [self.encode_reference(ref) for ref in refs]
         match = self.search(self.encode_query(lr), references, memory_bytes=memory_bytes) if references else None
         return self.transfer(lr, references, match)
@@ -91,7 +78,9 @@ class RefSRModel(nn.Module, ABC):
         """Where each cell's texture lies in the pool of references."""
 
     @abstractmethod
-    def transfer(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None) -> Restored:
+    def transfer(
+        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
+    ) -> Float[Tensor, "b 3 h2 w2"]:
         """Swap the texture in and restore; without a match, restore from the LR image alone."""
 
     def own_state(self) -> dict[str, Tensor]:

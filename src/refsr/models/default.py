@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refsr.models.base import Reference, RefSRModel, Restored
+from refsr.models.base import Reference, RefSRModel
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress, cell_grid, refine_subpixel, search
 from refsr.swap import warp
@@ -123,7 +123,9 @@ class DefaultModel(RefSRModel):
         with torch.no_grad():
             return refine_subpixel(query, keys, match)
 
-    def transfer(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None) -> Restored:
+    def transfer(
+        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
+    ) -> Float[Tensor, "b 3 h2 w2"]:
         """Restore from LR image and matched texture.
 
         lr ── head ── before ──┬──────────────────(+)── after ── tail ── pixel shuffle ──(+)── sr
@@ -132,15 +134,12 @@ class DefaultModel(RefSRModel):
         """
         up = upscale_bicubic(lr, self.scale)
         features = self.before(self.head(lr - 0.5))
-        if match is None:
-            used = torch.zeros_like(lr[:, :1])
-        else:
+        if match is not None:
             evidence = self._evidence(lr, up, references, match)
             believed = self.believe(torch.cat((features, evidence), 1))
-            used = torch.sigmoid(self.gate(believed))
-            features = features + used * self.fuse(believed)
+            features = features + torch.sigmoid(self.gate(believed)) * self.fuse(believed)
         residual = self.tail(self.after(features))
-        return Restored(sr=up + F.pixel_shuffle(residual, self.scale), used=used)
+        return up + F.pixel_shuffle(residual, self.scale)
 
     def _evidence(
         self,

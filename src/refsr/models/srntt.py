@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refsr.features import VGG19
-from refsr.models.base import Reference, RefSRModel, Restored
+from refsr.models.base import Reference, RefSRModel
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress, search
 from refsr.swap import swap
@@ -73,8 +73,6 @@ class Transfer(nn.Module):
 class SRNTT(RefSRModel):
     """Image super-resolution by neural texture transfer.
 
-    The score map stands in for `used`: the paper's network has no measure of its own of what it took.
-
     Source: Zhang, Wang, Lin and Qi, CVPR 2019, equations 1 to 5; ZZUTK/SRNTT for the sizes.
     """
 
@@ -132,7 +130,9 @@ class SRNTT(RefSRModel):
         keys = [reference.key for reference in references]
         return search(query, keys, patch=3, memory_bytes=memory_bytes, progress=progress)
 
-    def transfer(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None) -> Restored:
+    def transfer(
+        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
+    ) -> Float[Tensor, "b 3 h2 w2"]:
         """Restore from LR image and swapped features.
 
         lr ── trunk ── psi ──> level 3 ── 2x ──> level 2 ── 2x ──> level 1 ── sr
@@ -141,13 +141,15 @@ class SRNTT(RefSRModel):
         head = self.head(lr * 2 - 1)
         psi = head + self.trunk(head)
         if match is None:
-            return Restored(sr=(self.sisr(psi) + 1) / 2, used=torch.zeros_like(lr[:, :1]))
+            alone: Tensor = self.sisr(psi)
+            return (alone + 1) / 2
         for level, transfer in enumerate(self.transfers):
             maps = [reference.values[level] for reference in references]
             psi = transfer(psi, swap(maps, match, scale=2**level, patch=3))
             if level < len(self.enlarge):
                 psi = self.enlarge[level](psi)
-        return Restored(sr=(self.tail(psi) + 1) / 2, used=match.score.clamp(0, 1))
+        fused: Tensor = self.tail(psi)
+        return (fused + 1) / 2
 
 
 def _blocks(width: int, count: int) -> nn.Sequential:
