@@ -1,13 +1,19 @@
 """Every kind of picture in, and the same kind out."""
 
+import contextlib
+import functools
 import io
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
@@ -203,6 +209,10 @@ def bomb() -> bytes:
     return bytes(data)
 
 
+DEEP_PNG = imagecodecs.png_encode(random_pixels(16, 16, 3, dtype=np.uint16))
+
+
+@functools.cache
 def encoded(file_format: str) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(random_pixels(64, 64, 3)).save(buffer, file_format)
@@ -223,6 +233,23 @@ def test_unusable_files(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "bad.png").write_bytes(data)
     with pytest.raises(ImageError, match=f"bad.png: .*{message}"):
         read_photo(tmp_path / "bad.png")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(("PNG", "JPEG", "WEBP", "TIFF", "deep")),
+    st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=2)), min_size=1, max_size=8),
+)
+def test_damaged_files_are_read_or_refused(file_format: str, damage: list[tuple[float, bytes]]) -> None:
+    data = bytearray(DEEP_PNG if file_format == "deep" else encoded(file_format))
+    for place, junk in damage:
+        start = 8 + int(place * (min(len(data), 800) - 8 - len(junk)))
+        data[start : start + len(junk)] = junk
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ImageError):
+        path = Path(folder) / "damaged"
+        path.write_bytes(data)
+        photo = read_photo(path)
+        assert photo.pixels.isfinite().all()
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_small_budget_makes_tiles_and_a_tiny_one_is_refused(shipped: RefSRMode
     size, refs = (300, 400), [(1200, 1600)]
     large, small = _tile_cells(shipped, size, refs, 2**31), _tile_cells(shipped, size, refs, 450 * 2**20)
     assert 32 <= small < large
-    with pytest.raises(MemoryBudgetError, match=r"400x300 pixels with 1 references need .* allow more \(--memory\)"):
+    with pytest.raises(MemoryBudgetError, match=r"400x300 pixels with 1 reference need .* allow more \(--memory\)"):
         _tile_cells(shipped, size, refs, 10 * 2**20)
     with pytest.raises(MemoryBudgetError):
         upscale(texture(30, 40), model=shipped, memory_bytes=1000)

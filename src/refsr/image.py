@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
+from refsr.deep_colour import decode_deep, encode_deep, is_deep_colour, require_codecs
 from refsr.errors import ImageError, MissingExtraError, OutputError
+from refsr.exif import descriptive, exif_with_size, read_exif, upright
 from refsr.files import write_atomically
 
 SMALLEST_PX: Final = 8
@@ -100,8 +102,8 @@ def read_photo(path: Path) -> Photo:
             # Pillow warns at 89 megapixels, which is a large photo, and refuses at 179, which is our limit too.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_READABLE) as image:
-                if _is_deep_colour(image, data):
-                    array = _decode_deep(image, data, path)
+                if is_deep_colour(image, data):
+                    array = decode_deep(image, data, path)
                     return _finish(array, image, str(path))
                 image.load()
                 return _photo_from_pil(image, str(path))
@@ -130,9 +132,9 @@ def write_photo(path: Path, photo: Photo) -> None:
     if file_format not in _DEEP_FORMATS:
         photo = replace(photo, bits=8)
     array = _to_array(photo)
-    exif = _exif_with_size(photo)
+    exif = exif_with_size(photo.exif, photo.size_px)
     if photo.bits == 16 and array.ndim == 3:
-        write_atomically(path, _encode_deep(array, file_format, exif, photo.icc_profile))
+        write_atomically(path, encode_deep(array, file_format, exif, photo.icc_profile))
         return
     options: dict[str, Any] = {"icc_profile": photo.icc_profile}
     if exif is not None:
@@ -166,7 +168,7 @@ def check_output(path: Path, photo: Photo, scale: int) -> None:
     if photo.alpha is not None and file_format == "JPEG":
         raise OutputError(f"{path}: JPEG cannot keep the picture's transparency: use .png or .webp")
     if photo.bits == 16 and file_format in _DEEP_FORMATS and not (photo.grey and photo.alpha is None):
-        _import_imagecodecs(str(path))
+        require_codecs(str(path))
 
 
 def _photo_from_pil(image: Image.Image, name: str) -> Photo:
@@ -230,77 +232,9 @@ def _photo_from_array(array: NDArray[Any], name: str) -> Photo:
 
 def _finish(array: NDArray[Any], image: Image.Image, name: str) -> Photo:
     """Turn upright, and take the metadata along."""
-    exif = _read_exif(image)
-    photo = _photo_from_array(_upright(array, exif.get(ExifTags.Base.Orientation, 1)), name)
-    exif = _descriptive(exif)
-    return replace(photo, exif=exif.tobytes() if len(exif) else None, icc_profile=image.info.get("icc_profile"))
-
-
-def _upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Undo the camera's rotation. Source: EXIF 2.32, tag 0x0112."""
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    return array
-
-
-_KEPT_TAGS: Final = frozenset(
-    {
-        ExifTags.Base.ImageDescription,
-        ExifTags.Base.Make,
-        ExifTags.Base.Model,
-        ExifTags.Base.XResolution,
-        ExifTags.Base.YResolution,
-        ExifTags.Base.ResolutionUnit,
-        ExifTags.Base.Software,
-        ExifTags.Base.DateTime,
-        ExifTags.Base.Artist,
-        ExifTags.Base.HostComputer,
-        ExifTags.Base.Copyright,
-        ExifTags.Base.Rating,
-    }
-)
-
-
-def _read_exif(image: Image.Image) -> Image.Exif:
-    try:
-        return image.getexif()
-    except (SyntaxError, ValueError, KeyError, TypeError, struct.error, OSError):
-        return Image.Exif()  # a picture with damaged EXIF is still a picture
-
-
-def _descriptive(exif: Image.Exif) -> Image.Exif:
-    """What describes the photo, without what describes the file (in TIFF the two share one directory)."""
-    kept = Image.Exif()
-    for tag in _KEPT_TAGS & set(exif):
-        kept[tag] = exif[tag]
-    for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        try:
-            values = exif.get_ifd(directory)
-        except (SyntaxError, ValueError, KeyError, TypeError, struct.error, OSError):
-            continue
-        if values:
-            kept.get_ifd(directory).update(values)
-            kept[directory] = kept.get_ifd(directory)
-    return kept
-
-
-def _exif_with_size(photo: Photo) -> bytes | None:
-    if photo.exif is None:
-        return None
-    exif = Image.Exif()
-    exif.load(photo.exif)
-    details = exif.get_ifd(ExifTags.IFD.Exif)
-    for tag, value in (
-        (ExifTags.Base.ExifImageHeight, photo.size_px[0]),
-        (ExifTags.Base.ExifImageWidth, photo.size_px[1]),
-    ):
-        if tag in details:
-            details[tag] = value
-    return exif.tobytes()
+    exif = read_exif(image)
+    photo = _photo_from_array(upright(array, exif.get(ExifTags.Base.Orientation, 1)), name)
+    return replace(photo, exif=descriptive(exif), icc_profile=image.info.get("icc_profile"))
 
 
 def _cmyk_to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -326,66 +260,3 @@ def _to_array(photo: Photo) -> NDArray[Any]:
     array = (channels.clamp(0, 1) * top).round().permute(1, 2, 0).cpu().numpy()
     array = np.ascontiguousarray(array, dtype=np.uint8 if photo.bits == 8 else np.uint16)
     return array[..., 0] if array.shape[2] == 1 else array
-
-
-# 16 bits a channel in colour, which Pillow reads as 8 and does not write.
-
-
-def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
-    if image.mode.startswith("I;16"):
-        return False
-    if image.format == "PNG":
-        return data[24] == 16
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(258, (8,))  # type: ignore[attr-defined]
-        return 16 in (bits if isinstance(bits, tuple) else (bits,))
-    return False
-
-
-def _decode_deep(image: Image.Image, data: bytes, path: Path) -> NDArray[Any]:
-    codecs = _import_imagecodecs(str(path))
-    if image.format == "PNG":
-        array: NDArray[Any] = codecs.png_decode(data)
-        return array
-    import tifffile
-
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        array = np.asarray(file.pages[0].asarray())
-        planar = file.pages[0].planarconfig == 2
-    channels_last: NDArray[Any] = np.moveaxis(array, 0, -1) if planar and array.ndim == 3 else array
-    return channels_last
-
-
-def _encode_deep(array: NDArray[Any], file_format: str, exif: bytes | None, profile: bytes | None) -> bytes:
-    if file_format == "TIFF":
-        import tifffile
-
-        buffer = io.BytesIO()
-        if array.shape[2] == 2:
-            array = array[..., (0, 0, 0, 1)]  # Pillow does not open grey with alpha
-        extra = ("unassalpha",) if array.shape[2] == 4 else ()
-        tifffile.imwrite(buffer, array, photometric="rgb", extrasamples=extra, compression="zlib", iccprofile=profile)
-        return buffer.getvalue()
-    data: bytes = _import_imagecodecs("the output").png_encode(array)
-    chunks = b""
-    if profile:
-        chunks += _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
-    if exif:
-        chunks += _png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    header_end = 8 + 25
-    return data[:header_end] + chunks + data[header_end:]
-
-
-def _png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def _import_imagecodecs(name: str) -> Any:
-    try:
-        import imagecodecs
-        import tifffile  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{name}: colour with 16 bits a channel needs an extra: pip install 'refsr[deep]'"
-        ) from error
-    return imagecodecs

@@ -232,8 +232,9 @@ def _tile_cells(model: RefSRModel, lr_px: tuple[int, int], ref_px: Sequence[tupl
 
     needed = max(encoding, restoring(_SMALLEST_TILE_CELLS))
     if needed > memory_bytes:
+        count = f"{len(ref_px)} reference{'' if len(ref_px) == 1 else 's'}"
         raise MemoryBudgetError(
-            f"{lr_px[1]}x{lr_px[0]} pixels with {len(ref_px)} references need {needed / GIB:.1f} GiB of working memory,"
+            f"{lr_px[1]}x{lr_px[0]} pixels with {count} need {needed / GIB:.1f} GiB of working memory,"
             f" {memory_bytes / GIB:.1f} GiB are allowed: allow more (--memory), or use smaller pictures"
         )
     side = isqrt((memory_bytes - held) // model.transfer_bytes_per_cell) - around

@@ -1,0 +1,97 @@
+"""16 bits a channel in colour, which Pillow reads as 8 and does not write: by imagecodecs and tifffile, an extra."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from refsr.errors import MissingExtraError
+
+
+def is_deep_colour(image: Image.Image, data: bytes) -> bool:
+    """Whether a file that Pillow has opened is PNG or TIFF with more channels than one and 16 bits in each."""
+    if image.mode.startswith("I;16"):
+        return False
+    if image.format == "PNG":
+        return data[24] == 16
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, (8,))  # type: ignore[attr-defined]
+        return 16 in (bits if isinstance(bits, tuple) else (bits,))
+    return False
+
+
+def decode_deep(image: Image.Image, data: bytes, path: Path) -> NDArray[Any]:
+    """Pixels (H, W, C), uint16, of a file that `is_deep_colour`.
+
+    Raises:
+        MissingExtraError: The extra is not installed.
+        ValueError: The file is damaged.
+    """
+    codecs = require_codecs(str(path))
+    try:
+        array = codecs.png_decode(data) if image.format == "PNG" else _decode_tiff(data)
+    except Exception as error:  # the codecs have exceptions of their own for every way to be damaged
+        raise ValueError(str(error)) from error
+    return np.asarray(array)
+
+
+def _decode_tiff(data: bytes) -> NDArray[Any]:
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        array = np.asarray(file.pages[0].asarray())
+        planar = file.pages[0].planarconfig == 2
+    return np.moveaxis(array, 0, -1) if planar and array.ndim == 3 else array
+
+
+def encode_deep(array: NDArray[Any], file_format: str, exif: bytes | None, profile: bytes | None) -> bytes:
+    """A PNG or TIFF file of pixels (H, W, C), uint16; TIFF takes no EXIF along.
+
+    Raises:
+        MissingExtraError: The extra is not installed.
+    """
+    if file_format == "TIFF":
+        import tifffile
+
+        buffer = io.BytesIO()
+        if array.shape[2] == 2:
+            array = array[..., (0, 0, 0, 1)]  # Pillow does not open grey with alpha
+        extra = ("unassalpha",) if array.shape[2] == 4 else ()
+        tifffile.imwrite(buffer, array, photometric="rgb", extrasamples=extra, compression="zlib", iccprofile=profile)
+        return buffer.getvalue()
+    data: bytes = require_codecs("the output").png_encode(array)
+    chunks = b""
+    if profile:
+        chunks += _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+    if exif:
+        chunks += _png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    header_end = 8 + 25
+    return data[:header_end] + chunks + data[header_end:]
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def require_codecs(name: str) -> Any:
+    """The module imagecodecs.
+
+    Args:
+        name: The file that needs it, for the error.
+
+    Raises:
+        MissingExtraError: The extra is not installed.
+    """
+    try:
+        import imagecodecs
+        import tifffile  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{name}: colour with 16 bits a channel needs an extra: pip install 'refsr[deep]'"
+        ) from error
+    return imagecodecs
