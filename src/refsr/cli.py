@@ -87,7 +87,6 @@ def upscale(
         ref_degrees: Search the references turned as well, such as 90; give the option again for more.
         vgg19: File of VGG19 weights, for the model srntt.
     """
-
     memory_bytes = parse_bytes(memory)
     refs = ref or []
     for path in (output, *([provenance] if provenance else [])):
@@ -125,7 +124,6 @@ def upscale(
 @app.command
 def models() -> None:
     """List the models, and whether their weights are here."""
-
     table = Table("model", "parameters", "weights", "about", box=None, pad_edge=False)
     for name, spec in MODELS.items():
         file = packaged_weights(name)
@@ -141,7 +139,6 @@ def demo(*, out: Path = Path("out/demo")) -> None:
     Args:
         out: Folder for the pictures; made if missing.
     """
-
     Console().print(run_demo(out))
 
 
@@ -159,7 +156,6 @@ def train(
         batch: Pairs a step.
         seed: Start of the random numbers.
     """
-
     print(run_training(photos, out, TrainConfig(steps=steps, batch=batch, pairs=PairConfig(seed=seed)), init))
 
 

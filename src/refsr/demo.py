@@ -28,12 +28,12 @@ def run_demo(out: Path) -> Table:
     truth, reference = (as_photo(sample_path(name)) for name in ("truth", "reference"))
     model = load_model()
     # As a camera would store it: 8 bits.
-    lr_pixels = (downscale_bicubic(truth.pixels, model.scale).clamp(0, 1) * 255).round() / 255
+    lr_pixels = (downscale_bicubic(truth.pixels, model.scale) * 255).round() / 255
     lr = Photo(pixels=lr_pixels)
     alone = upscale(lr, model=model, provenance=False)
     helped = upscale(lr, [reference], model=model)
     results = {
-        "bicubic": Photo(pixels=upscale_bicubic(lr.pixels, model.scale).clamp(0, 1)),
+        "bicubic": Photo(pixels=upscale_bicubic(lr.pixels, model.scale)),
         "without reference": alone.photo,
         "with reference": helped.photo,
     }

@@ -213,7 +213,7 @@ def _losses(
 ) -> dict[str, Tensor]:
     hr, ref = batch["hr"], batch["ref"]
     present: Bool[Tensor, " b"] = batch["present"]
-    lr = (downscale_bicubic(hr, model.scale).clamp(0, 1) * 255).round() / 255
+    lr = (downscale_bicubic(hr, model.scale) * 255).round() / 255
     zero = lr.new_zeros(())
     losses = {"l1": zero, "contrast": zero, "hits": zero}
     absolute = []

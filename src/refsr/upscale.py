@@ -111,7 +111,7 @@ def upscale(
     try:
         with torch.inference_mode():
             sr, used, match = _restore(model, photo, pool, memory_bytes, provenance, progress)
-            alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale).clamp(0, 1)
+            alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryBudgetError) or not _is_out_of_memory(error):
             raise

@@ -68,7 +68,7 @@ def _transform(image: Float[Tensor, "1 3 h w"], reference: int, scale: float, an
     """Resize, antialiased, then rotate about the centre onto a canvas that holds all of it, mirrored at the border."""
     height, width = image.shape[-2:]
     small = (max(2, round(height * scale)), max(2, round(width * scale)))
-    scaled = resize(image, small).clamp(0, 1) if small != (height, width) else image
+    scaled = resize(image, small) if small != (height, width) else image
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     canvas = (
         round(abs(small[0] * cos) + abs(small[1] * sin)),
