@@ -3,7 +3,7 @@
     python scripts/evaluate.py FOLDER [--model NAME_OR_FILE] [--every N]
 
 4x, LR by Pillow's BICUBIC, luma, border 4, mean of the pictures' own figures. For groups: without and with NNN_1,
-with all references, and with an unrelated one (the best reference of the group after the next).
+with all references, and with an unrelated one (the best reference of the group half the folder away).
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
             "without": upscale(lr, model=model, provenance=False).photo.pixels,
         }
         if refs:
-            unrelated = bests[(number + 2) % len(bests)]
+            unrelated = bests[(number + len(groups) // 2) % len(bests)]
             for kind, pool in (("best", refs[:1]), ("all", refs), ("unrelated", [unrelated])):
                 if kind == "all" and len(refs) == 1:
                     pictures["all"] = pictures["best"]
