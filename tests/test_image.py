@@ -87,7 +87,7 @@ def test_sixteen_bit_colour_without_the_extra(tmp_path: Path, monkeypatch: pytes
         check_output(tmp_path / "b.png", photo, scale=4)
 
 
-def test_sixteen_bit_png_keeps_exif_and_profile(tmp_path: Path) -> None:
+def test_sixteen_bits_keep_exif_and_profile(tmp_path: Path) -> None:
     photo = as_photo(random_pixels(10, 14, 3, dtype=np.uint16))
     photo = Photo(pixels=photo.pixels, bits=16, exif=photo_exif().tobytes(), icc_profile=PROFILE)
     write_photo(tmp_path / "a.png", photo)
@@ -96,6 +96,8 @@ def test_sixteen_bit_png_keeps_exif_and_profile(tmp_path: Path) -> None:
         assert image.getexif()[0x010F] == "Maker"
     write_photo(tmp_path / "a.tiff", photo)
     assert read_photo(tmp_path / "a.tiff").icc_profile == PROFILE
+    with Image.open(tmp_path / "a.tiff") as image:
+        assert image.getexif()[0x010F] == "Maker"
 
 
 def test_planar_tiff_of_sixteen_bits(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def _decode_tiff(data: bytes) -> NDArray[Any]:
 
 
 def encode_deep(array: NDArray[Any], file_format: str, exif: bytes | None, profile: bytes | None) -> bytes:
-    """A PNG or TIFF file of pixels (H, W, C), uint16; TIFF takes no EXIF along.
+    """A PNG or TIFF file of pixels (H, W, C), uint16; of the EXIF, TIFF takes the main directory's texts along.
 
     Raises:
         MissingExtraError: The extra is not installed.
@@ -61,8 +61,19 @@ def encode_deep(array: NDArray[Any], file_format: str, exif: bytes | None, profi
         buffer = io.BytesIO()
         if array.shape[2] == 2:
             array = array[..., (0, 0, 0, 1)]  # Pillow does not open grey with alpha
-        extra = ("unassalpha",) if array.shape[2] == 4 else ()
-        tifffile.imwrite(buffer, array, photometric="rgb", extrasamples=extra, compression="zlib", iccprofile=profile)
+        tags = Image.Exif()
+        tags.load(exif or b"")
+        tifffile.imwrite(
+            buffer,
+            array,
+            photometric="rgb",
+            extrasamples=("unassalpha",) if array.shape[2] == 4 else (),
+            compression="zlib",
+            iccprofile=profile,
+            metadata=None,
+            software=False,
+            extratags=[(tag, "s", 0, text, True) for tag, text in tags.items() if isinstance(text, str)],
+        )
         return buffer.getvalue()
     data: bytes = require_codecs("the output").png_encode(array)
     chunks = b""

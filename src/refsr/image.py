@@ -121,7 +121,7 @@ def write_photo(path: Path, photo: Photo) -> None:
     """Write in the format that the suffix names; the path holds the old or the new file, never half of one.
 
     JPEG and WebP are written at quality 95, with 8 bits. EXIF and ICC profile go along, except that a TIFF of 16 bits
-    in colour keeps the ICC profile only.
+    in colour keeps only the texts of the EXIF's main directory (maker, model, date, artist, copyright, ...).
 
     Raises:
         OutputError: See `check_output`, or the file cannot be written.
