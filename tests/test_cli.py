@@ -178,6 +178,9 @@ def test_out_of_memory_a_defect_and_ctrl_c(
     fails(capsys, 2, "out of memory while enlarging 27x20 pixels: close other programs", *arguments)
     monkeypatch.setattr(model, "transfer", raising(torch.OutOfMemoryError("CUDA out of memory")))
     fails(capsys, 2, "out of memory", *arguments)
+    with monkeypatch.context() as reading:
+        reading.setattr(refsr.cli, "as_photo", raising(MemoryError("Unable to allocate 9 GiB")))
+        fails(capsys, 2, "out of memory: close other programs", *arguments)
     monkeypatch.setattr(model, "transfer", raising(ZeroDivisionError("oh\nno")))
     fails(capsys, 1, "a defect of refsr, please report it: ZeroDivisionError: oh no", *arguments)
     monkeypatch.setattr(model, "transfer", raising(KeyboardInterrupt()))

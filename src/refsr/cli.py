@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RefSRError, CycloptsError) as error:
         _complain(str(error))
         return 2
+    except MemoryError:  # outside of `upscale`, which names the picture: while one is read or written
+        _complain("out of memory: close other programs, or use smaller pictures")
+        return 2
     except KeyboardInterrupt:
         _complain("stopped")
         return 130
