@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from refsr.models import SRNTT, DefaultConfig, DefaultModel, RefSRModel, SRNTTConfig
+from refsr.models import SISR, SRNTT, Bicubic, DefaultConfig, DefaultModel, Flow, RefSRModel, SRNTTConfig
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -44,7 +44,13 @@ def small_models() -> dict[str, RefSRModel]:
     torch.manual_seed(0)
     srntt = SRNTTConfig(width=16, trunk_blocks=2, transfer_blocks=(2, 1, 1))
     default = DefaultConfig(width=16, blocks_before=1, blocks_after=2, descriptor_width=16, descriptor_size=16)
-    models: dict[str, RefSRModel] = {"default": DefaultModel(default), "srntt": SRNTT(srntt)}
+    models: dict[str, RefSRModel] = {
+        "default": DefaultModel(default),
+        "srntt": SRNTT(srntt),
+        "flow": Flow(default),
+        "sisr": SISR(default),
+        "bicubic": Bicubic(),
+    }
     return {name: model.eval().requires_grad_(False) for name, model in models.items()}
 
 

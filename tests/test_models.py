@@ -2,16 +2,20 @@
 
 import copy
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import small_models, texture
 from safetensors.torch import save_file
 
-from refsr import MODELS, load_model
-from refsr.errors import UsageError, WeightsError
+from refsr import MODELS, load_model, upscale
+from refsr.errors import MissingExtraError, UsageError, WeightsError
 from refsr.models import SRNTT, DefaultModel, RefSRModel, SRNTTConfig, choose_device, packaged_weights
+from refsr.resize import downscale_bicubic, resize
+from refsr.search import cell_grid
 from refsr.weights import FORMAT, read_weights, save_weights
 
 SMALL = small_models()
@@ -133,7 +137,9 @@ def test_shipped_weights_are_small() -> None:
 
 
 def test_unknown_models_and_devices(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"neither a model \(default, srntt\) nor a weights file"):
+    with pytest.raises(
+        WeightsError, match=r"neither a model \(default, srntt, flow, sisr, bicubic\) nor a weights file"
+    ):
         load_model("nothing")
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="'cuda' is not available"):
@@ -169,3 +175,34 @@ def test_damaged_and_foreign_weights(tmp_path: Path) -> None:
     for name in ("short", "empty", "pickle"):
         with pytest.raises(WeightsError, match=f"{name}: damaged, or not a safetensors file"):
             load_model(tmp_path / name)
+
+
+def test_baselines_share_the_default_weights() -> None:
+    lr, ref = texture(12, 15), texture(48, 60, seed=1)
+    default, alone = load_model("default", device="cpu"), load_model("sisr", device="cpu")
+    assert torch.equal(alone(lr), default(lr))
+    assert load_model("bicubic").parameter_count() == 0
+    sr = upscale(lr, [ref], model=load_model("sisr", device="cpu"))
+    assert torch.equal(sr.photo.pixels, default(lr).clamp(0, 1))
+    assert (sr.provenance.reference == -1).all()
+
+
+@pytest.mark.parametrize("size", [(128, 160), (256, 320)])
+def test_flow_follows_a_small_shift(size: tuple[int, int]) -> None:
+    """The reference shows the picture moved by eight pixels to the left, also at twice the size."""
+    scene = F.interpolate(texture(44, 44), scale_factor=4, mode="bicubic").clamp(0, 1)
+    truth, ref = scene[..., 8:136, :160], scene[..., 8:136, 8:168]
+    model = load_model("flow", device="cpu")
+    reference = model.encode_reference(resize(ref, size))
+    match = model.search(model.encode_query(downscale_bicubic(truth, 4)), [reference])
+    grid = cell_grid((32, 40), match.position_cells)
+    offset = (match.position_cells[0] + 0.5) / (size[0] / 128) - 0.5 - grid
+    inside = offset[:, 4:-4, 6:-6]
+    assert inside[0].abs().mean() < 0.15
+    assert (inside[1] + 2).abs().mean() < 0.15
+
+
+def test_flow_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(MissingExtraError, match=r"^the model 'flow' needs an extra: pip install 'refsr\[geometry\]'"):
+        SMALL["flow"](texture(12, 15), [texture(40, 44)])

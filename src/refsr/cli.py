@@ -131,7 +131,8 @@ def models() -> None:
     for name, spec in MODELS.items():
         file = packaged_weights(name)
         count = spec.build(spec.config(), None).parameter_count() / 1e6
-        table.add_row(name, f"{count:.2f} M", "ship with refsr" if file else "none yet: give a file", spec.about)
+        weights = "needs none" if not spec.has_weights else "ship with refsr" if file else "none yet: give a file"
+        table.add_row(name, f"{count:.2f} M", weights, spec.about)
     Console().print(table)
 
 

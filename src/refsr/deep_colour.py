@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from refsr.errors import MissingExtraError
+from refsr.extras import import_extra
 
 
 def is_deep_colour(image: Image.Image, data: bytes) -> bool:
@@ -98,11 +98,5 @@ def require_codecs(name: str) -> Any:
     Raises:
         MissingExtraError: The extra is not installed.
     """
-    try:
-        import imagecodecs
-        import tifffile  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{name}: colour with 16 bits a channel needs an extra: pip install 'refsr[deep]'"
-        ) from error
-    return imagecodecs
+    import_extra("tifffile", f"{name}: colour with 16 bits a channel")
+    return import_extra("imagecodecs", f"{name}: colour with 16 bits a channel")

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from refsr.errors import OutputError
+from refsr.errors import OutputError, UsageError
 from refsr.files import write_atomically
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
@@ -31,14 +31,15 @@ class Provenance:
         position_px: (y, x) in that reference, in its pixels; NaN without any.
         score: Cosine of the match, -1..1; zero without any.
         used_levels: How much the references changed this cell of the result against the one without any: root mean
-            square over its pixels and channels, in grey levels of 0..255. Zero means that all detail is guessed.
+            square over its pixels and channels, in grey levels of 0..255. Zero means that all detail is guessed. None
+            where it was not measured.
         names: What the references are called.
     """
 
     reference: Int[Tensor, "h w"]
     position_px: Float[Tensor, "2 h w"]
     score: Float[Tensor, "h w"]
-    used_levels: Float[Tensor, "h w"]
+    used_levels: Float[Tensor, "h w"] | None
     names: tuple[str, ...]
 
     def to_image(self, sr: Image.Image) -> Image.Image:
@@ -46,13 +47,17 @@ class Provenance:
 
         Args:
             sr: The result, of a whole multiple of the map's size.
+
+        Raises:
+            UsageError: What was used has not been measured.
         """
+        used_levels = self._measured()
         size = sr.size[::-1]
         grey = torch.from_numpy(np.array(sr.convert("L"))).float()[..., None] / 255
         palette = torch.tensor(_COLOURS) / 255
         colour = palette[self.reference.clamp_min(0) % len(_COLOURS)].permute(2, 0, 1)[None]
         colour = F.interpolate(colour, size=size, mode="nearest")[0].permute(1, 2, 0)
-        share = (self.used_levels / _FULL_LEVELS).clamp(0, 1)[None, None]
+        share = (used_levels / _FULL_LEVELS).clamp(0, 1)[None, None]
         share = F.interpolate(share, size=size, mode="bilinear", align_corners=False)[0, 0, ..., None]
         painted = grey * (1 - 0.75 * share) + colour * (0.25 + 0.75 * grey) * 0.75 * share
         image = Image.fromarray((painted.clamp(0, 1) * 255).round().byte().numpy())
@@ -63,8 +68,10 @@ class Provenance:
 
         Raises:
             OutputError: Another suffix, or the file cannot be written.
+            UsageError: What was used has not been measured.
         """
         check_map_path(path)
+        self._measured()
         buffer = io.BytesIO()
         if path.suffix.lower() == ".npz":
             fields = ("reference", "position_px", "score", "used_levels")
@@ -73,6 +80,11 @@ class Provenance:
         else:
             self.to_image(sr).save(buffer, "PNG")
         write_atomically(path, buffer.getvalue())
+
+    def _measured(self) -> Float[Tensor, "h w"]:
+        if self.used_levels is None:
+            raise UsageError("this result has no map: call upscale with provenance=True")
+        return self.used_levels
 
 
 def check_map_path(path: Path) -> None:

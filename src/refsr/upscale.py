@@ -19,7 +19,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from refsr.errors import ImageError, MemoryBudgetError, UsageError
+from refsr.errors import ImageError, MemoryBudgetError
 from refsr.image import ImageSource, Photo, as_photo, write_photo
 from refsr.models import RefSRModel, load_model
 from refsr.models.base import Reference
@@ -44,11 +44,11 @@ class Upscaled:
 
     Attributes:
         photo: The enlarged picture, with the input's alpha, bits, EXIF and ICC profile.
-        provenance: Where its detail came from, if it was asked for.
+        provenance: Where its detail came from; how much of it was used only if that was asked for.
     """
 
     photo: Photo
-    provenance: Provenance | None
+    provenance: Provenance
 
     def to_pil(self) -> Image.Image:
         """The picture as an 8-bit PIL image."""
@@ -64,8 +64,6 @@ class Upscaled:
         Raises:
             UsageError: It was not asked for.
         """
-        if self.provenance is None:
-            raise UsageError("this result has no map: call upscale with provenance=True")
         self.provenance.save(Path(path), self.to_pil())
 
 
@@ -88,7 +86,7 @@ def upscale(
         memory_bytes: Working memory allowed beside the program and the pictures as given; larger pictures are
             restored in tiles.
         variants: Scaled and rotated copies of the references to search as well.
-        provenance: Also find out how much each place owes to the references, by restoring it a second time without.
+        provenance: Also measure how much each place owes to the references, by restoring it a second time without.
         progress: Told how far the work has come.
 
     Raises:
@@ -107,6 +105,7 @@ def upscale(
         variant
         for index, (_, ref) in enumerate(named)
         for variant in make_variants(ref.pixels, index, variants or VariantConfig())
+        if model.uses_references
     ]
     try:
         with torch.inference_mode():
@@ -119,7 +118,7 @@ def upscale(
         raise MemoryBudgetError(
             f"out of memory while enlarging {width}x{height} pixels: close other programs, or use smaller pictures"
         ) from error
-    origin = None if used is None else _provenance(model, used, match, pool, tuple(name for name, _ in named))
+    origin = _provenance(model, photo.size_px, used, match, pool, tuple(name for name, _ in named))
     return Upscaled(photo=replace(photo, pixels=sr, alpha=alpha), provenance=origin)
 
 
@@ -136,7 +135,7 @@ def _restore(
     def report(stage: str) -> Callable[[float], None]:
         return lambda share: progress(stage, share) if progress else None
 
-    lr = photo.pixels.to(next(model.parameters()).device)
+    lr = photo.pixels.to(model.device)
     tile = _tile_cells(model, photo.size_px, [variant.image.shape[-2:] for variant in pool], memory_bytes)
     references: list[Reference] = []
     match: Match | None = None
@@ -187,16 +186,17 @@ def _transfer_tiled(
 
 def _provenance(
     model: RefSRModel,
-    used_levels: Float[Tensor, "h w"],
+    size: tuple[int, int],
+    used_levels: Float[Tensor, "h w"] | None,
     match: Match | None,
     pool: Sequence[Variant],
     names: tuple[str, ...],
 ) -> Provenance:
     if match is None:
         return Provenance(
-            reference=torch.full(used_levels.shape, -1),
-            position_px=torch.full((2, *used_levels.shape), torch.nan),
-            score=torch.zeros_like(used_levels),
+            reference=torch.full(size, -1),
+            position_px=torch.full((2, *size), torch.nan),
+            score=torch.zeros(size),
             used_levels=used_levels,
             names=names,
         )

@@ -11,6 +11,7 @@ import torch
 from refsr.errors import UsageError, WeightsError
 from refsr.features import VGG19, load_vgg19
 from refsr.models.base import Reference, RefSRModel
+from refsr.models.baselines import SISR, Bicubic, Flow, NoConfig
 from refsr.models.default import DefaultConfig, DefaultModel
 from refsr.models.srntt import SRNTT, SRNTTConfig
 from refsr.weights import read_weights
@@ -28,6 +29,8 @@ class ModelSpec:
         build: Makes the model from its config, with random weights; VGG19 is given to those that need it.
         needs_vgg19: Whether it does.
         weights: File inside the package, or none if there are no trained weights yet.
+        trained_as: The model whose weights these are, if not its own.
+        has_weights: False for a model without any parameters.
     """
 
     about: str
@@ -35,6 +38,8 @@ class ModelSpec:
     build: Callable[[Any, VGG19 | None], RefSRModel]
     needs_vgg19: bool = False
     weights: str | None = None
+    trained_as: str | None = None
+    has_weights: bool = True
 
 
 MODELS: Final[dict[str, ModelSpec]] = {
@@ -49,6 +54,26 @@ MODELS: Final[dict[str, ModelSpec]] = {
         config=SRNTTConfig,
         build=SRNTT,
         needs_vgg19=True,
+    ),
+    "flow": ModelSpec(
+        about="default, but matched by dense optical flow (OpenCV DIS): what the paper set out to beat",
+        config=DefaultConfig,
+        build=lambda config, _vgg: Flow(config),
+        weights="default.safetensors",
+        trained_as="default",
+    ),
+    "sisr": ModelSpec(
+        about="default, but never given a reference",
+        config=DefaultConfig,
+        build=lambda config, _vgg: SISR(config),
+        weights="default.safetensors",
+        trained_as="default",
+    ),
+    "bicubic": ModelSpec(
+        about="plain interpolation",
+        config=NoConfig,
+        build=lambda _config, _vgg: Bicubic(),
+        has_weights=False,
     ),
 }
 
@@ -68,13 +93,16 @@ def load_model(
         UsageError: The device is not there.
     """
     chosen = choose_device(device)
+    if isinstance(model, str) and model in MODELS and not MODELS[model].has_weights:
+        spec = MODELS[model]
+        return spec.build(spec.config(), None).eval()
     name, file = _locate(model)
     header_name, values, state = read_weights(file)
-    if name is not None and header_name != name:
+    if name is not None and header_name != (MODELS[name].trained_as or name):
         raise WeightsError(f"{file}: holds weights of the model {header_name!r}, not of {name!r}")
     if header_name not in MODELS:
         raise WeightsError(f"{file}: is for the model {header_name!r}, which is none of {', '.join(MODELS)}")
-    spec = MODELS[header_name]
+    spec = MODELS[name or header_name]
     built = spec.build(_config(spec.config, values, file), load_vgg19(vgg19) if spec.needs_vgg19 else None)
     expected = built.own_state()
     wrong = sorted(
@@ -134,10 +162,13 @@ def _config(kind: type[Any], values: dict[str, Any], file: Path) -> Any:
 
 __all__ = [
     "MODELS",
+    "SISR",
     "SRNTT",
+    "Bicubic",
     "DefaultConfig",
     "DefaultModel",
     "Device",
+    "Flow",
     "ModelSpec",
     "RefSRModel",
     "Reference",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -34,6 +35,8 @@ class RefSRModel(nn.Module, ABC):
     name: ClassVar[str]
     scale: int
     """Output pixels per LR pixel."""
+    uses_references: ClassVar[bool] = True
+    """False for models that are here to be compared with: references given to them are left aside."""
     cell_px: ClassVar[int] = 4
     """Reference pixels per cell of its key."""
     halo_cells: ClassVar[int]
@@ -54,7 +57,7 @@ class RefSRModel(nn.Module, ABC):
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """Restore whole images, with any number of references, or none; nominally 0..1, but not clamped."""
-        references = [self.encode_reference(ref) for ref in refs]
+        references = [self.encode_reference(ref) for ref in refs] if self.uses_references else []
         match = self.search(self.encode_query(lr), references, memory_bytes=memory_bytes) if references else None
         return self.transfer(lr, references, match)
 
@@ -82,6 +85,11 @@ class RefSRModel(nn.Module, ABC):
         self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """Swap the texture in and restore; without a match, restore from the LR image alone."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     def own_state(self) -> dict[str, Tensor]:
         """The state dict without what is `external`: what a weights file holds."""

@@ -1,0 +1,149 @@
+"""What reference-based super-resolution must beat: no references, and references by optical flow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from refsr.extras import import_extra
+from refsr.models.base import Reference, RefSRModel
+from refsr.models.default import DefaultModel
+from refsr.resize import resize, upscale_bicubic
+from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress, cell_grid
+from refsr.swap import warp
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoConfig:
+    """For models without sizes to choose."""
+
+
+class Bicubic(RefSRModel):
+    """The one bicubic, 4x: no network, no references."""
+
+    name: ClassVar[str] = "bicubic"
+    uses_references: ClassVar[bool] = False
+    halo_cells: ClassVar[int] = 4
+    transfer_bytes_per_cell: ClassVar[int] = 600
+    encode_bytes_per_cell: ClassVar[int] = 0
+    reference_bytes_per_cell: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = NoConfig()
+        self.scale = 4
+
+    def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        return lr
+
+    def encode_reference(self, ref: Float[Tensor, "b 3 h2 w2"]) -> Reference:
+        return Reference(key=F.avg_pool2d(ref, self.cell_px), values=())
+
+    def search(
+        self,
+        query: Float[Tensor, "b c h w"],
+        references: Sequence[Reference],  # noqa: ARG002
+        *,
+        memory_bytes: int = DEFAULT_SEARCH_BYTES,  # noqa: ARG002
+        progress: Progress | None = None,  # noqa: ARG002
+    ) -> Match:
+        nowhere = query.new_zeros(query.shape[0], 3, *query.shape[-2:])
+        return Match(position_cells=nowhere[:, :2], reference=nowhere[:, 0].long(), score=nowhere[:, 2:])
+
+    def transfer(
+        self,
+        lr: Float[Tensor, "b 3 h w"],
+        references: Sequence[Reference],  # noqa: ARG002
+        match: Match | None,  # noqa: ARG002
+    ) -> Float[Tensor, "b 3 h2 w2"]:
+        return upscale_bicubic(lr, self.scale)
+
+
+class SISR(DefaultModel):
+    """The default model, never given a reference: single-image super-resolution with the same weights."""
+
+    name: ClassVar[str] = "sisr"
+    uses_references: ClassVar[bool] = False
+
+
+class Flow(DefaultModel):
+    """The default model with its match replaced by dense optical flow, fused by the same network.
+
+    This is the approach that SRNTT set out to beat, as CrossNet (Zheng et al., ECCV 2018) takes it, with the flow of
+    OpenCV. Each reference is stretched to the picture's size first; of several, the one whose descriptor at the end of
+    the flow fits best is taken, cell by cell.
+
+    Source: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
+    """
+
+    name: ClassVar[str] = "flow"
+
+    def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        return torch.cat((self.descriptor(lr), lr.mean(1, keepdim=True)), 1)
+
+    def encode_reference(self, ref: Float[Tensor, "b 3 h2 w2"]) -> Reference:
+        reference = super().encode_reference(ref)
+        grey = reference.values[0].mean(1, keepdim=True)
+        return Reference(key=torch.cat((reference.key, grey), 1), values=reference.values)
+
+    def search(
+        self,
+        query: Float[Tensor, "b c h w"],
+        references: Sequence[Reference],
+        *,
+        memory_bytes: int = DEFAULT_SEARCH_BYTES,  # noqa: ARG002
+        progress: Progress | None = None,
+    ) -> Match:
+        found = None
+        for index, reference in enumerate(references):
+            match = self._follow(query, reference.key, index)
+            if found is None:
+                found = match
+            else:
+                better = match.score > found.score
+                found = Match(
+                    position_cells=torch.where(better, match.position_cells, found.position_cells),
+                    reference=torch.where(better[:, 0], match.reference, found.reference),
+                    score=torch.where(better, match.score, found.score),
+                )
+            if progress is not None:
+                progress((index + 1) / len(references))
+        assert found is not None
+        return found
+
+    def _follow(self, query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], index: int) -> Match:
+        """The flow from the query to one reference, as a match."""
+        height, width = query.shape[-2:]
+        size_px = (height * self.cell_px, width * self.cell_px)
+        first, second = (_to_grey(resize(x[:, -1:], size_px)) for x in (query, key))
+        flow_px = torch.stack([_dis_flow(a, b) for a, b in zip(first, second, strict=True)]).to(query)
+        flow_cells = F.avg_pool2d(flow_px, self.cell_px) / self.cell_px
+        stretch = query.new_tensor((key.shape[-2] / height, key.shape[-1] / width)).view(1, 2, 1, 1)
+        position = (cell_grid((height, width), query) + flow_cells + 0.5) * stretch - 0.5
+        last = query.new_tensor(key.shape[-2:]).view(1, 2, 1, 1) - 1
+        match = Match(
+            position_cells=position.clamp_min(0).minimum(last),
+            reference=torch.full_like(query[:, 0], index, dtype=torch.long),
+            score=query[:, :1],
+        )
+        there = warp([key[:, :-1]], match, scale=1, between="nearest")
+        score = (query[:, :-1] * F.normalize(there, dim=1)).sum(1, keepdim=True)
+        return Match(position_cells=match.position_cells, reference=match.reference, score=score)
+
+
+def _to_grey(image: Float[Tensor, "b 1 h w"]) -> list[NDArray[np.uint8]]:
+    return list((image[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy())
+
+
+def _dis_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Float[Tensor, "2 h w"]:
+    """(y, x) in pixels from each pixel of the first grey picture to its place in the second."""
+    cv2 = import_extra("cv2", "the model 'flow'")
+    engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = engine.calc(first, second, None)
+    return torch.from_numpy(flow).permute(2, 0, 1).flip(0)
