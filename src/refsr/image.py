@@ -26,6 +26,7 @@ from refsr.files import write_atomically
 
 SMALLEST_PX: Final = 8
 _FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+READABLE_SUFFIXES: Final = tuple(_FORMATS)
 _LARGEST_SIDE_PX: Final = {"JPEG": 65535, "WEBP": 16383}
 _DEEP_FORMATS: Final = ("PNG", "TIFF")
 _READABLE: Final = ("PNG", "JPEG", "WEBP", "TIFF")

@@ -3,17 +3,16 @@
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from refsr.cli.bench import bench
+from refsr.cli.console import complain, stage_bar
 from refsr.data.pairs import PairConfig
 from refsr.demo import run_demo
 from refsr.errors import OutputError, RefSRError, UsageError
@@ -23,7 +22,6 @@ from refsr.models import MODELS, load_model, packaged_weights
 from refsr.provenance import check_map_path
 from refsr.train import TrainConfig
 from refsr.train import train as run_training
-from refsr.upscale import StageProgress
 from refsr.upscale import upscale as run_upscale
 from refsr.variants import VariantConfig
 
@@ -32,6 +30,7 @@ app = App(
     help="Reference-based image super-resolution: real detail from another sharp photo.",
     suppress_keyboard_interrupt=False,
 )
+app.command(bench)
 _Many = Parameter(negative=())
 
 
@@ -45,18 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result_action="return_value",
         )
     except (RefSRError, CycloptsError) as error:
-        _complain(str(error))
+        complain(str(error))
         return 2
     except MemoryError:  # outside of `upscale`, which names the picture: while one is read or written
-        _complain("out of memory: close other programs, or use smaller pictures")
+        complain("out of memory: close other programs, or use smaller pictures")
         return 2
     except KeyboardInterrupt:
-        _complain("stopped")
+        complain("stopped")
         return 130
     except BrokenPipeError:
         return 1
     except Exception as error:
-        _complain(f"a defect of refsr, please report it: {type(error).__name__}: {error}")
+        complain(f"a defect of refsr, please report it: {type(error).__name__}: {error}")
         return 1
     return 0
 
@@ -106,7 +105,7 @@ def upscale(
     check_output(output, photo, loaded.scale)
 
     begun = time.monotonic()
-    with _progress() as progress:
+    with stage_bar() as progress:
         result = run_upscale(
             photo,
             refs,
@@ -174,25 +173,3 @@ def parse_bytes(text: str) -> int:
     if not found or float(found[1]) == 0:
         raise UsageError(f"--memory {text!r} is no size: write it like 800MiB or 2GiB")
     return int(float(found[1]) * units[found[2] or ""])
-
-
-@contextmanager
-def _progress() -> Iterator[StageProgress]:
-    """A bar on a terminal, nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:>9}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(stage: str, share: float) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=1.0)
-            bar.update(tasks[stage], completed=share)
-
-        yield show
-
-
-def _complain(text: str) -> None:
-    """One line, whatever the message holds."""
-    line = " ".join(text.split())
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"refsr: {escape(line)}")

@@ -1,0 +1,76 @@
+"""Two results, picture by picture: is the difference more than chance?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from refsr.bench.results import Result, same_measure
+from refsr.bench.statistics import Summary, summarise
+from refsr.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One metric, second minus first, over the pictures that both have.
+
+    Attributes:
+        metric: Its name.
+        first: Mean of the first result.
+        second: Mean of the second.
+        difference: Of the pairs; its interval without zero means that more than chance is at work.
+        higher: In how many pictures the second is higher.
+        count: Pictures.
+    """
+
+    metric: str
+    first: float
+    second: float
+    difference: Summary
+    higher: int
+    count: int
+
+
+def compare(first: Result, second: Result) -> list[Difference]:
+    """Compare two results in every metric that both have.
+
+    Raises:
+        UsageError: They share no picture, or were measured by other protocols.
+    """
+    same_measure((first, second))
+    found = []
+    for metric in ("psnr_db", "ssim", "gain_db", "lpips", "seconds"):
+        a, b = first.figures(metric), second.figures(metric)
+        names = sorted(a.keys() & b.keys())
+        if not names:
+            continue
+        pairs = [b[name] - a[name] for name in names]
+        found.append(
+            Difference(
+                metric=metric,
+                first=sum(a[name] for name in names) / len(names),
+                second=sum(b[name] for name in names) / len(names),
+                difference=summarise(pairs),
+                higher=sum(pair > 0 for pair in pairs),
+                count=len(names),
+            )
+        )
+    if not found:
+        raise UsageError("the two results share no picture: measure the same data set")
+    return found
+
+
+def comparison_table(first: Result, second: Result, differences: Sequence[Difference]) -> Table:
+    """For a terminal."""
+    title = f"{first.dataset}, protocol {first.protocol['name']}: A = {first.label}; B = {second.label}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("", "A", "B", "B - A", "95 %", "least", "most", "B higher"):
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+    for row in differences:
+        digits = 4 if row.metric in ("ssim", "lpips") else 3
+        found = row.difference
+        figures = [f"{row.first:.{digits}f}", f"{row.second:.{digits}f}", f"{found.mean:+.{digits}f}"]
+        figures.append(f"{found.ci95[0]:+.{digits}f}..{found.ci95[1]:+.{digits}f}")
+        figures += [f"{found.least:+.{digits}f}", f"{found.most:+.{digits}f}", f"{row.higher} of {row.count}"]
+        table.add_row(row.metric, *figures)
+    return table

@@ -1,0 +1,153 @@
+"""What is measured: a folder of groups, a folder of truths, or a manifest.
+
+NNN_0.png, NNN_1.png ... NNN_5.png     groups in CUFED5 naming: truth, references by level, 1 the most similar
+anything.png                           truths alone
+manifest.jsonl                         one JSON object a line; paths are relative to the manifest's folder:
+                                       {"name": "a", "truth": "a.png", "references": [{"file": "b.png", "level": 1}]}
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from refsr.errors import UsageError
+from refsr.image import READABLE_SUFFIXES
+
+_GROUP = re.compile(r"(.+)_([0-9])")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelledReference:
+    """A reference of a sample.
+
+    Attributes:
+        path: Its file.
+        level: 1 the most similar, 5 the least.
+    """
+
+    path: Path
+    level: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One truth and what helps to restore it.
+
+    Attributes:
+        name: Unique in its data set.
+        truth: Its file.
+        references: Most similar first; may be empty.
+        lr: File of its real LR image, if there is one.
+    """
+
+    name: str
+    truth: Path
+    references: tuple[LevelledReference, ...] = ()
+    lr: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data set, in the order of its names.
+
+    Attributes:
+        name: The folder's or the manifest's.
+        samples: At least one.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def has_references(self) -> bool:
+        """Whether any sample has one."""
+        return any(sample.references for sample in self.samples)
+
+
+def open_dataset(path: Path, lr_folder: Path | None = None) -> Dataset:
+    """List the samples of a folder or a manifest; no picture is read yet.
+
+    Args:
+        path: Folder, or manifest ending in .jsonl.
+        lr_folder: Real LR images, named like the truths (the suffix may differ).
+
+    Raises:
+        UsageError: There is no such data set, it is empty, or a manifest's line is wrong.
+    """
+    if path.is_dir():
+        samples = _from_folder(path)
+    elif path.is_file():
+        samples = _from_manifest(path)
+    else:
+        raise UsageError(f"{path}: no such folder or manifest: check the name")
+    if not samples:
+        raise UsageError(f"{path}: holds no picture ({', '.join(READABLE_SUFFIXES)}): name another folder")
+    if lr_folder is not None:
+        samples = _with_lr(samples, lr_folder)
+    name = path.resolve().name if path.is_dir() else path.stem
+    return Dataset(name=name, samples=tuple(sorted(samples, key=lambda sample: sample.name)))
+
+
+def _from_folder(folder: Path) -> list[Sample]:
+    """Groups where any picture is called NAME_0; else every picture is a truth."""
+    pictures = sorted(p for p in folder.iterdir() if p.suffix.lower() in READABLE_SUFFIXES and p.is_file())
+    numbered = [(found, p) for p in pictures if (found := _GROUP.fullmatch(p.stem))]
+    truths = {found[1]: p for found, p in numbered if found[2] == "0"}
+    if not truths:
+        return [Sample(name=p.stem, truth=p) for p in pictures]
+    references: dict[str, list[LevelledReference]] = {name: [] for name in truths}
+    for found, p in numbered:
+        if found[2] != "0" and found[1] in references:
+            references[found[1]].append(LevelledReference(path=p, level=int(found[2])))
+    return [Sample(name=name, truth=truth, references=_by_level(references[name])) for name, truth in truths.items()]
+
+
+def _from_manifest(path: Path) -> list[Sample]:
+    samples = []
+    names = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            sample = _from_record(json.loads(line), path.parent)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f'{path}: line {number} is wrong ({error}): write {{"name": ..., "truth": FILE, "references": '
+                f'[{{"file": FILE, "level": 1}}]}}'
+            ) from error
+        if sample.name in names:
+            raise UsageError(f"{path}: line {number} names {sample.name!r} again: names must differ")
+        names.add(sample.name)
+        samples.append(sample)
+    return samples
+
+
+def _from_record(record: dict[str, Any], folder: Path) -> Sample:
+    references = [
+        LevelledReference(path=folder / ref["file"], level=int(ref.get("level", place)))
+        for place, ref in enumerate(record.get("references", ()), 1)
+    ]
+    return Sample(
+        name=str(record["name"]),
+        truth=folder / record["truth"],
+        references=_by_level(references),
+        lr=folder / record["lr"] if "lr" in record else None,
+    )
+
+
+def _by_level(references: Sequence[LevelledReference]) -> tuple[LevelledReference, ...]:
+    return tuple(sorted(references, key=lambda reference: (reference.level, reference.path.name)))
+
+
+def _with_lr(samples: Sequence[Sample], folder: Path) -> list[Sample]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder of LR images: check the name")
+    files = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in READABLE_SUFFIXES}
+    found = []
+    for sample in samples:
+        missing = folder / f"{sample.truth.stem}.png"
+        found.append(replace(sample, lr=files.get(sample.truth.stem) or files.get(sample.name) or missing))
+    return found

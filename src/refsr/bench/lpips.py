@@ -1,0 +1,174 @@
+"""LPIPS: how different two pictures look, by the features of a network.
+
+    sr, hr ── network ──> maps of each layer, unit length per place ── squared difference, weighted ── mean ── sum
+
+The network's weights are given by the user: torchvision's AlexNet, or VGG19 as deep as the file goes. With the authors'
+learned weights for AlexNet (lpips/weights/v0.1/alex.pth) beside it this is LPIPS itself; without them each channel
+counts alike, which the authors call the baseline: its figures are of another size, and are named so.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refsr.errors import UsageError, WeightsError
+from refsr.features import LAYERS, VGG19, load_vgg19
+
+_SHIFT: Final = (-0.030, -0.088, -0.188)
+_SCALE: Final = (0.458, 0.448, 0.450)
+_EPSILON: Final = 1e-10
+SMALLEST_PX: Final = 63
+"""Below, AlexNet's last maps would be empty."""
+
+
+class AlexNet(nn.Module):
+    """AlexNet's convolutions, torchvision's key names; gives the maps after each ReLU.
+
+    Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+
+    def forward(self, rgb: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Five maps of a picture, 0..1."""
+        maps = []
+        x = (2 * rgb - 1 - self.shift) / self.scale
+        for module in self.features:
+            x = module(x)
+            if isinstance(module, nn.ReLU):
+                maps.append(x)
+        return maps
+
+
+class LPIPS(nn.Module):
+    """A distance of pictures; smaller is more alike.
+
+    Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, eq. 1.
+    """
+
+    def __init__(self, network: AlexNet | VGG19, layers: tuple[str, ...], linear: Sequence[Tensor] | None) -> None:
+        """Put together.
+
+        Args:
+            network: With its weights.
+            layers: Of VGG19; empty for AlexNet.
+            linear: The learned weight of each channel, one tensor a layer; without, each counts alike.
+        """
+        super().__init__()
+        self.network = network
+        self.layers = layers
+        self.linear = None if linear is None else [weight.flatten() for weight in linear]
+
+    @property
+    def name(self) -> str:
+        """What was measured, for the result's file."""
+        network = "AlexNet" if isinstance(self.network, AlexNet) else f"VGG19 to {self.layers[-1]}"
+        return f"LPIPS, {network}" if self.linear else f"LPIPS baseline (channels unweighted), {network}"
+
+    def forward(self, sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
+        """Distance of each pair; pictures 0..1.
+
+        Raises:
+            UsageError: They are smaller than `SMALLEST_PX`.
+        """
+        if min(sr.shape[-2:]) < SMALLEST_PX:
+            raise UsageError(f"LPIPS needs pictures of at least {SMALLEST_PX} pixels a side")
+        total = sr.new_zeros(sr.shape[0])
+        for index, (first, second) in enumerate(zip(self._maps(sr), self._maps(hr), strict=True)):
+            first, second = (x / (x.square().sum(1, keepdim=True).sqrt() + _EPSILON) for x in (first, second))  # noqa: PLW2901
+            difference = (first - second).square()
+            if self.linear is not None:
+                difference = difference * self.linear[index].view(1, -1, 1, 1)
+            total = total + difference.sum(1).flatten(1).mean(1)
+        return total
+
+    def _maps(self, rgb: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        if isinstance(self.network, AlexNet):
+            return self.network(rgb)  # type: ignore[no-any-return]
+        return self.network(rgb, self.layers)  # type: ignore[no-any-return]
+
+
+def load_lpips(files: Sequence[Path]) -> LPIPS:
+    """Build LPIPS from weights that the user has.
+
+    Args:
+        files: AlexNet's or VGG19's, and for AlexNet also the authors' learned ones.
+
+    Raises:
+        WeightsError: A file is missing, damaged, or of something else.
+    """
+    network: AlexNet | VGG19 | None = None
+    layers: tuple[str, ...] = ()
+    linear = None
+    for file in files:
+        state = _read(file)
+        if "lin0.model.1.weight" in state:
+            linear = [
+                state[f"lin{index}.model.1.weight"] for index in range(5) if f"lin{index}.model.1.weight" in state
+            ]
+        elif _shape(state, "features.0.weight") == (64, 3, 11, 11):
+            network = _filled_alexnet(state, file)
+        else:
+            depth = [layer for layer in LAYERS if _reaches(state, layer)]
+            if not depth:
+                raise WeightsError(f"{file}: weights of neither AlexNet nor VGG19: give torchvision's")
+            network, layers = load_vgg19(file, depth[-1]), tuple(depth)
+    if network is None:
+        raise WeightsError("--lpips needs the weights of AlexNet or VGG19: give the file as well")
+    if linear is not None and [w.numel() for w in linear] != [64, 192, 384, 256, 256]:
+        raise WeightsError("--lpips: the learned weights are of another network than AlexNet: give alex.pth")
+    if linear is not None and not isinstance(network, AlexNet):
+        raise WeightsError("--lpips: learned weights go with AlexNet, not with VGG19: give one network")
+    return LPIPS(network, layers, linear).eval()
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise WeightsError(f"{file}: no such weights file: check the name")
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load fails in many ways, and all of them mean the same
+        raise WeightsError(f"{file}: damaged, or not a weights file of PyTorch: get it again") from error
+    if not isinstance(state, dict):
+        raise WeightsError(f"{file}: holds no state dict: give torchvision's weights")
+    return state
+
+
+def _filled_alexnet(state: dict[str, Tensor], file: Path) -> AlexNet:
+    network = AlexNet()
+    try:
+        network.load_state_dict({key: state[key].float() for key in network.state_dict()})
+    except (KeyError, RuntimeError) as error:
+        raise WeightsError(f"{file}: not the whole of AlexNet: give torchvision's weights") from error
+    return network.eval()
+
+
+def _reaches(state: dict[str, Tensor], layer: str) -> bool:
+    """Whether VGG19's weights go down to a layer, by torchvision's names or the paper's."""
+    index = {"relu1_1": 0, "relu2_1": 5, "relu3_1": 10, "relu4_1": 19, "relu5_1": 28}[layer]
+    return any(
+        len(_shape(state, name)) == 4
+        for name in (f"features.{index}.weight", f"{layer.replace('relu', 'conv')}.weight")
+    )
+
+
+def _shape(state: dict[str, Tensor], key: str) -> tuple[int, ...]:
+    return tuple(state[key].shape) if key in state else ()

@@ -1,0 +1,179 @@
+"""Results as a page to read: report.md, plots and contact sheets of crops."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+from refsr.bench.plots import plot_gain_by_score, plot_robustness, plot_time_by_size
+from refsr.bench.results import Result, load_result
+from refsr.bench.robust import UNCHANGED, RobustResult, is_robust, load_robust
+from refsr.bench.statistics import Summary
+from refsr.errors import OutputError, UsageError
+from refsr.files import write_atomically
+from refsr.image import as_photo, read_photo, write_photo
+
+_STRIPS_A_SHEET: Final = 12
+
+
+def write_report(files: Sequence[Path], folder: Path) -> Path:
+    """Write report.md with its pictures, from files of `refsr bench` and `refsr bench robust`.
+
+    Args:
+        files: JSON files.
+        folder: Made if missing.
+
+    Returns:
+        The path of report.md.
+
+    Raises:
+        UsageError: A file is none of ours.
+        OutputError: The folder cannot be written.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if not files:
+        raise UsageError("no result was named: give the JSON files that refsr bench wrote")
+    results: dict[tuple[str, str], list[tuple[Path, Result]]] = defaultdict(list)
+    robust: dict[str, list[RobustResult]] = defaultdict(list)
+    for file in files:
+        if is_robust(file):
+            found = load_robust(file)
+            robust[found.dataset].append(found)
+        else:
+            result = load_result(file)
+            results[result.dataset, result.protocol["name"]].append((file, result))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}): choose another folder") from error
+    parts = ["# Benchmark"]
+    for (dataset, protocol), loaded in results.items():
+        parts += _dataset_part(folder, dataset, protocol, loaded)
+    for dataset, found_robust in robust.items():
+        plot_robustness(found_robust, folder / f"robust_{dataset}.png")
+        parts += [f"## {dataset}: changed references", *map(robust_table, found_robust)]
+        parts.append(f"![gain against the strength of each change](robust_{dataset}.png)")
+    report = folder / "report.md"
+    write_atomically(report, ("\n\n".join(parts) + "\n").encode())
+    return report
+
+
+def results_table(results: Iterable[Result]) -> str:
+    """One line a result."""
+    rows = []
+    for result in results:
+        psnr, similarity, gain = (_required(result, metric) for metric in ("psnr_db", "ssim", "gain_db"))
+        bicubic, seconds = _required(result, "bicubic_db"), _required(result, "seconds")
+        lpips = result.summary("lpips")
+        rows.append(
+            (
+                result.model,
+                result.protocol["references"],
+                str(len(result.images)),
+                f"{bicubic.mean:.2f}",
+                f"{psnr.mean:.2f} ({psnr.ci95[0]:.2f} to {psnr.ci95[1]:.2f})",
+                f"{similarity.mean:.4f}",
+                f"{gain.mean:+.2f} ({gain.ci95[0]:+.2f} to {gain.ci95[1]:+.2f})",
+                f"{gain.least:+.2f} / {gain.median:+.2f} / {gain.most:+.2f}",
+                "" if lpips is None else f"{lpips.mean:.4f}",
+                f"{seconds.mean:.2f}",
+                f"{max(image.peak_memory_mib for image in result.images):.0f}",
+            )
+        )
+    heads = ("model", "references", "pictures", "bicubic", "PSNR dB (95 %)", "SSIM", "gain dB (95 %)",
+             "gain least / median / most", "LPIPS", "s a picture", "peak MiB")  # fmt: skip
+    return markdown_table(heads, rows)
+
+
+def level_table(results: Iterable[Result]) -> str | None:
+    """Gain by level of similarity, one line a model; None where no level is known."""
+    gains: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        for image in result.images:
+            if image.level and (
+                result.protocol["references"] == "1" or result.protocol["references"].startswith("level")
+            ):
+                gains[result.model][image.level].append(image.gain_db)
+    levels = sorted({level for found in gains.values() for level in found})
+    if not levels:
+        return None
+    rows = [
+        (model, *(f"{sum(found[n]) / len(found[n]):+.2f} ({len(found[n])})" if n in found else "" for n in levels))
+        for model, found in gains.items()
+    ]
+    return markdown_table(("gain dB (pictures)", *(f"level {level}" for level in levels)), rows)
+
+
+def robust_table(result: RobustResult) -> str:
+    """One line a change and strength, and the headline."""
+    mean, worst, name = result.unrelated_loss()
+    unchanged = result.summary(UNCHANGED)
+    count = len(result.gains_db[UNCHANGED, 0.0])
+    head = (
+        f"**{result.model}**, {count} pictures (commit {result.commit}): an unrelated reference costs {mean:.2f} dB"
+        f" against none, at worst {worst:.2f} dB ({name}). The unchanged reference gains {unchanged.mean:+.2f} dB."
+    )
+    rows = []
+    for change, strength in result.gains_db:
+        if change not in (UNCHANGED,):
+            found = result.summary(change, strength)
+            kept = f"{100 * found.mean / unchanged.mean:.0f} %" if unchanged.mean > 0 else ""
+            rows.append((change, f"{strength:g}", f"{found.mean:+.2f}", f"{found.least:+.2f}", kept))
+    return head + "\n\n" + markdown_table(("change", "strength", "mean gain dB", "least", "gain kept"), rows)
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In GitHub's form."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _dataset_part(folder: Path, dataset: str, protocol: str, loaded: Sequence[tuple[Path, Result]]) -> list[str]:
+    results = [result for _, result in loaded]
+    name = f"{dataset}_{protocol}"
+    scored = [result for result in results if result.figures("score")]
+    if scored:
+        plot_gain_by_score(scored, folder / f"gain_{name}.png")
+    plot_time_by_size(results, folder / f"time_{name}.png")
+    about = results[0].protocol
+    parts = [f"## {dataset}, protocol {protocol}"]
+    parts.append(f"{about['about']}; {about['scale']}x; LR: {about['lr']}. Mean of the pictures' own figures.")
+    parts.append(results_table(results))
+    levels = level_table(results)
+    if levels:
+        parts.append(levels)
+    parts += [f"![gain against score](gain_{name}.png)"] if scored else []
+    parts.append(f"![time against size](time_{name}.png)")
+    for file, result in loaded:
+        parts += [f"Skipped by {result.label}: {skipped.name}: {skipped.reason}." for skipped in result.skipped]
+        sheets = _contact_sheets(folder, f"crops_{file.stem}", file, result)
+        parts += [f"{result.label}, where the references changed most:\n\n![crops]({sheet})" for sheet in sheets]
+    commits = sorted({f"{r.commit}" for r in results})
+    versions = ", ".join(f"{key} {value}" for key, value in results[0].versions.items())
+    parts.append(f"Commit {', '.join(commits)}; {versions}.")
+    return parts
+
+
+def _contact_sheets(folder: Path, name: str, file: Path, result: Result) -> list[str]:
+    """Strips of crops, a dozen a sheet; the sheets' names."""
+    strips = [file.parent / image.crops for image in result.images if image.crops]
+    strips = [strip for strip in strips if strip.is_file()]
+    sheets = []
+    for start in range(0, len(strips), _STRIPS_A_SHEET):
+        pictures = [read_photo(strip).to_pil() for strip in strips[start : start + _STRIPS_A_SHEET]]
+        sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+        top = 0
+        for picture in pictures:
+            sheet.paste(picture, (0, top))
+            top += picture.height
+        sheets.append(f"{name}_{start // _STRIPS_A_SHEET + 1}.png")
+        write_photo(folder / sheets[-1], as_photo(sheet))
+    return sheets
+
+
+def _required(result: Result, metric: str) -> Summary:
+    found = result.summary(metric)
+    assert found is not None, "every picture has this figure"
+    return found

@@ -1,0 +1,168 @@
+"""refsr bench: measure, compare, report."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+
+from refsr.bench.compare import compare as compare_results
+from refsr.bench.compare import comparison_table
+from refsr.bench.datasets import open_dataset
+from refsr.bench.lpips import load_lpips
+from refsr.bench.plots import plot_robustness
+from refsr.bench.protocol import ProtocolName
+from refsr.bench.report import write_report
+from refsr.bench.results import Result, load_result
+from refsr.bench.robust import run_robust
+from refsr.bench.run import BenchConfig, run_benchmark
+from refsr.cli.console import complain, count_bar
+from refsr.errors import RefSRError, UsageError
+from refsr.models import load_model
+
+bench = App(name="bench", help="Measure models on sets of pictures, so that others get the same figures.")
+_Many = Parameter(negative=())
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@bench.default
+def measure(
+    dataset: Path,
+    /,
+    *,
+    model: str = "default",
+    refs: str = "auto",
+    protocol: ProtocolName = "refsr",
+    json: Path | None = None,
+    lr: Path | None = None,
+    lpips: Annotated[list[Path] | None, _Many] = None,
+    crops: Path | None = None,
+    limit: int = 0,
+    strict: Annotated[bool, _Many] = False,
+    device: Device = "auto",
+    vgg19: Path | None = None,
+) -> None:
+    """Measure a model on a data set: PSNR, SSIM, gain over no reference, seconds, memory.
+
+    Args:
+        dataset: Folder of groups (NNN_0 the truth, NNN_1 to NNN_5 its references), folder of truths, or manifest.jsonl.
+        model: A name that `refsr models` lists, or a weights file.
+        refs: 1 (the most similar), all, level:1 to level:5, self (the LR image), none, or wrong (another sample's).
+            Without it: 1 where there are references, else none.
+        protocol: Whose way to prepare and compare: refsr, ttsr, masa or c2.
+        json: File for all figures; a killed run goes on where it stopped.
+        lr: Folder of real LR images, named like the truths; otherwise they are made by bicubic.
+        lpips: Weights of AlexNet or VGG19, to measure LPIPS too; give the learned ones of AlexNet as well.
+        crops: Folder for crops to look at, used by `refsr bench report`.
+        limit: Measure only so many pictures, spread evenly.
+        strict: End with an error if any picture had to be left out.
+        device: auto, cpu, cuda or mps.
+        vgg19: File of VGG19 weights, for the model srntt.
+    """
+    config = BenchConfig(references=refs, protocol=protocol, limit=limit)
+    samples = open_dataset(dataset, lr)
+    distance = load_lpips(lpips) if lpips else None
+    loaded = load_model(model, device=device, vgg19=vgg19)
+    with count_bar(f"{samples.name}, {model}") as progress:
+        result = run_benchmark(
+            samples, loaded, _model_name(model), config, out=json, crops=crops, lpips=distance, progress=progress
+        )
+    for skipped in result.skipped:
+        complain(f"left out {skipped.name}: {skipped.reason}")
+    cropped = sum(image.cropped for image in result.images)
+    if cropped:
+        complain(f"{cropped} of {len(result.images)} truths are no multiple of {loaded.scale} pixels: cropped")
+    if distance is None:
+        complain("LPIPS is not measured: give weights of AlexNet or VGG19 with --lpips")
+    Console().print(_summary(result))
+    if result.skipped and strict:
+        raise UsageError(f"{len(result.skipped)} pictures were left out, and --strict was given")
+
+
+@bench.command
+def compare(first: Path, second: Path, /) -> None:
+    """Compare two results picture by picture, with the confidence interval of the difference.
+
+    Args:
+        first: JSON file of `refsr bench`.
+        second: Another one.
+    """
+    a, b = load_result(first), load_result(second)
+    Console().print(comparison_table(a, b, compare_results(a, b)))
+
+
+@bench.command
+def report(
+    results: Annotated[list[Path], _Many], /, *, output: Annotated[Path, Parameter(name=("--output", "-o"))]
+) -> None:
+    """Write a page (Markdown) with tables, plots and contact sheets.
+
+    Args:
+        results: JSON files of `refsr bench` and `refsr bench robust`.
+        output: Folder; made if missing.
+    """
+    print(write_report(results, output))
+
+
+@bench.command
+def robust(
+    dataset: Path,
+    /,
+    *,
+    json: Path,
+    model: str = "default",
+    limit: int = 0,
+    device: Device = "auto",
+    vgg19: Path | None = None,
+) -> None:
+    """Turn, scale, shift, relight, blur and compress the reference, or take a wrong one: what is left of its gain?
+
+    Args:
+        dataset: As for `refsr bench`.
+        json: File for all figures; the plot goes beside it. A killed run goes on where it stopped.
+        model: A name that `refsr models` lists, or a weights file.
+        limit: Measure only so many pictures, spread evenly.
+        device: auto, cpu, cuda or mps.
+        vgg19: File of VGG19 weights, for the model srntt.
+    """
+    samples = open_dataset(dataset)
+    loaded = load_model(model, device=device, vgg19=vgg19)
+    with count_bar(f"{samples.name}, {model}, changed references") as progress:
+        result = run_robust(samples, loaded, _model_name(model), limit=limit, out=json, progress=progress)
+    for name, reason in result.skipped.items():
+        complain(f"left out {name}: {reason}")
+    table = Table("change", "strength", "mean gain dB", "least", box=None, pad_edge=False)
+    for change, strength in result.gains_db:
+        found = result.summary(change, strength)
+        table.add_row(change, f"{strength:g}", f"{found.mean:+.3f}", f"{found.least:+.3f}")
+    Console().print(table)
+    mean, worst, name = result.unrelated_loss()
+    print(f"an unrelated reference costs {mean:.3f} dB against none, at worst {worst:.3f} dB ({name})")
+    try:
+        plot_robustness([result], json.with_suffix(".png"))
+    except RefSRError as error:
+        complain(f"no plot: {error}")
+
+
+def _model_name(model: str) -> str:
+    """A weights file goes by its name."""
+    return Path(model).name
+
+
+def _summary(result: Result) -> Table:
+    title = (
+        f"{result.model} on {result.dataset}, references {result.protocol['references']}: {len(result.images)} pictures"
+    )
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("", "mean", "95 % interval", "median", "least", "most"):
+        table.add_column(column, justify="left" if not column else "right")
+    for metric in ("psnr_db", "ssim", "gain_db", "bicubic_db", "lpips", "seconds"):
+        found = result.summary(metric)
+        if found is not None:
+            digits = 4 if metric in ("ssim", "lpips") else 2
+            interval = f"{found.ci95[0]:.{digits}f} .. {found.ci95[1]:.{digits}f}"
+            figures = (f"{x:.{digits}f}" for x in (found.median, found.least, found.most))
+            table.add_row(metric, f"{found.mean:.{digits}f}", interval, *figures)
+    return table
