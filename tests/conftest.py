@@ -1,5 +1,6 @@
 """What several tests need."""
 
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from refsr.cli import main
 from refsr.models import SISR, SRNTT, Bicubic, DefaultConfig, DefaultModel, Flow, RefSRModel, SRNTTConfig
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -37,6 +39,15 @@ def shared() -> Path:
 @pytest.fixture
 def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+def fails(capsys: pytest.CaptureFixture[str], code: int, pattern: str, *arguments: object) -> None:
+    """The command ends with the code and one line that fits the pattern."""
+    assert main([str(a) for a in arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    assert re.search(pattern, captured.err), captured.err
 
 
 def small_models() -> dict[str, RefSRModel]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import texture
+from conftest import fails, texture
 from PIL import Image
 from test_image import bomb, encoded
 
@@ -32,15 +32,6 @@ def pictures(tmp_path: Path) -> Path:
 def size_of(path: Path) -> tuple[int, int]:
     with Image.open(path) as image:
         return image.size
-
-
-def fails(capsys: pytest.CaptureFixture[str], code: int, pattern: str, *arguments: object) -> None:
-    """The command ends with the code and one line that fits the pattern."""
-    assert main([str(a) for a in arguments]) == code
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1, captured.err
-    assert re.search(pattern, captured.err), captured.err
 
 
 def test_the_main_job(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,22 +4,45 @@ import numpy as np
 import pytest
 import torch
 from conftest import texture
+from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from refsr.bench.metrics import luma, psnr_db, ssim
+from refsr.bench.metrics import Channel, luma, psnr_db, ssim
 from refsr.errors import UsageError
+from refsr.image import as_photo
+from refsr.resize import downscale_bicubic, upscale_bicubic
 
 
+def oracle(sr: torch.Tensor, hr: torch.Tensor, border_px: int, channel: Channel) -> tuple[float, float]:
+    """PSNR and SSIM by scikit-image."""
+    rounded = ((x.double() * 255).round() / 255 for x in (sr, hr))
+    first, second = (((luma(x) if channel == "y" else x)[0].permute(1, 2, 0)).numpy() for x in rounded)
+    height, width = first.shape[:2]
+    inside = slice(border_px, height - border_px), slice(border_px, width - border_px)
+    first, second = first[inside], second[inside]
+    similarity = structural_similarity(
+        first, second, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=2
+    )
+    return peak_signal_noise_ratio(second, first, data_range=1), similarity
+
+
+@pytest.mark.parametrize("border_px", [0, 4])
+@pytest.mark.parametrize("channel", ["y", "rgb"])
 @pytest.mark.parametrize("noise", [0.01, 0.1])
-def test_agrees_with_scikit_image(noise: float) -> None:
+def test_agrees_with_scikit_image(noise: float, channel: Channel, border_px: int) -> None:
     hr = texture(40, 52)
     sr = (hr + noise * torch.randn(hr.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
-    first, second = (luma((x.double() * 255).round() / 255)[0, 0, 4:-4, 4:-4].numpy() for x in (sr, hr))
-    assert psnr_db(sr, hr).item() == pytest.approx(peak_signal_noise_ratio(second, first, data_range=1), abs=1e-4)
-    expected = structural_similarity(
-        first, second, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-    )
-    assert ssim(sr, hr).item() == pytest.approx(expected, abs=1e-4)
+    ours = psnr_db(sr, hr, border_px, channel).item(), ssim(sr, hr, border_px, channel).item()
+    assert ours == pytest.approx(oracle(sr, hr, border_px, channel), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "rocket"])
+def test_agrees_with_scikit_image_on_photographs(name: str) -> None:
+    hr = as_photo(getattr(data, name)()[:256, :300]).pixels
+    sr = upscale_bicubic(downscale_bicubic(hr, 4), 4)
+    for channel in ("y", "rgb"):
+        ours = psnr_db(sr, hr, 4, channel).item(), ssim(sr, hr, 4, channel).item()
+        assert ours == pytest.approx(oracle(sr, hr, 4, channel), abs=1e-4)
 
 
 def test_known_values() -> None:
@@ -28,7 +51,8 @@ def test_known_values() -> None:
     brighter = torch.full((1, 3, 32, 32), 110 / 255)
     difference = 10 / 255 * (65.481 + 128.553 + 24.966) / 255
     assert psnr_db(brighter, grey).item() == pytest.approx(-20 * np.log10(difference), abs=1e-4)
-    assert psnr_db(grey, grey).item() == float("inf")
+    assert psnr_db(grey, grey).item() == 100
+    assert psnr_db(brighter, grey, channel="rgb").item() == pytest.approx(20 * np.log10(255 / 10), abs=1e-4)
     assert ssim(grey, grey).item() == pytest.approx(1)
 
 

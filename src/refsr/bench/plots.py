@@ -57,6 +57,9 @@ def plot_robustness(results: Sequence[RobustResult], path: Path) -> None:
         axes.set(xlabel=change.name, ylabel="gain (dB)")
         if change.unchanged is None:
             axes.invert_xaxis()
+    limits = [axes.get_ylim() for axes in panels[: len(CHANGES)]]
+    for axes in panels[: len(CHANGES)]:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     axes = panels[len(CHANGES)]
     for place, result in enumerate(results):
         losses = sorted(result.gains_db["unrelated", 0.0].values())
