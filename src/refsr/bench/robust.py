@@ -22,7 +22,6 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from refsr.bench.datasets import Dataset, Sample
-from refsr.bench.journal import Journal
 from refsr.bench.metrics import psnr_db
 from refsr.bench.results import read_json, software_versions, source_commit
 from refsr.bench.run import Progress, choose_references, prepare_sample, spread, weights_digest
@@ -30,6 +29,7 @@ from refsr.bench.statistics import Summary, summarise
 from refsr.errors import RefSRError, UsageError
 from refsr.files import check_writable, write_atomically
 from refsr.image import Photo
+from refsr.journal import Journal
 from refsr.models import RefSRModel
 from refsr.upscale import upscale
 from refsr.variants import VariantConfig, make_variants

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from refsr.bench.crops import SIDE_PX, cut, most_changed, reference_crop, write_strip
 from refsr.bench.datasets import Dataset, LevelledReference, Sample
-from refsr.bench.journal import Journal
 from refsr.bench.lpips import LPIPS
 from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.metrics import psnr_db, ssim
@@ -28,6 +27,7 @@ from refsr.bench.results import ImageResult, Result, Skipped, image_from_json, s
 from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.files import check_writable
 from refsr.image import Photo, read_photo
+from refsr.journal import Journal
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
 from refsr.upscale import DEFAULT_MEMORY_BYTES, Upscaled, upscale

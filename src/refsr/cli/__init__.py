@@ -1,5 +1,6 @@
 """The command line: one function a verb. Exit codes: 0, 2 for bad usage or bad input, 1 for our own failure."""
 
+import os
 import re
 import sys
 import time
@@ -11,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.table import Table
 
+from refsr.album.build import PairsConfig, build_pairs
 from refsr.cli.bench import bench
 from refsr.cli.console import complain, stage_bar
 from refsr.data.pairs import PairConfig
@@ -160,6 +162,49 @@ def train(
         seed: Start of the random numbers.
     """
     print(run_training(photos, out, TrainConfig(steps=steps, batch=batch, pairs=PairConfig(seed=seed)), init))
+
+
+@app.command
+def pairs(
+    album: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    crop: Literal[160, 320] = 160,
+    train_from: Literal["matches", "single", "both"] = "matches",
+    test_share: float = 0.2,
+    licence: str = "",
+    jobs: int = 0,
+    strict: Annotated[bool, _Many] = False,
+) -> None:
+    """Build a test set and a training set of inputs and references from any folder of photos.
+
+    Args:
+        album: Folder of photos, searched through; photos of one folder in it stay together in testing or training.
+        output: Folder for the sets, made if missing; the same one again goes on with a broken run.
+        crop: Side of the training crops in pixels.
+        train_from: Crops round the matches of two photos, or two of a single photo without overlap, or both.
+        test_share: Share of the photos for testing, 0 to 1.
+        licence: Said in the manifests of photos whose EXIF says none.
+        jobs: Processes; one for each core without it.
+        strict: End with an error if any photo could not be read.
+    """
+    config = PairsConfig(crop_px=crop, train_from=train_from, test_share=test_share, licence=licence)
+    if jobs < 0:
+        raise UsageError(f"--jobs {jobs}: give a count of processes, or 0 for one each core")
+    with stage_bar() as progress:
+        built = build_pairs(album, output, config, jobs=jobs or os.cpu_count() or 1, progress=progress)
+    for name, reason in built.unreadable.items():
+        complain(f"left out {name}: {reason}")
+    verified = ", ".join(f"level {level}: {count}" for level, count in built.levels.items())
+    print(
+        f"{built.photos} photos, {len(built.duplicates)} near-duplicates left out, {len(built.unreadable)} unreadable"
+    )
+    print(f"{built.compared} pairs compared, {sum(built.levels.values())} show the same thing ({verified})")
+    print(f"{built.groups} test groups, {built.crops} training pairs: look at {output / 'index.html'}")
+    print(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in built.seconds.items()))
+    if built.unreadable and strict:
+        raise UsageError(f"{len(built.unreadable)} photos were left out, and --strict was given")
 
 
 def parse_bytes(text: str) -> int:

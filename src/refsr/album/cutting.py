@@ -1,0 +1,61 @@
+"""Pictures of the sets, cut from photos."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from refsr.album.plan import Square
+from refsr.data.pairs import sample_view
+from refsr.files import write_atomically
+from refsr.image import read_preview
+
+
+def write_whole(long_side_px: int, item: tuple[Path, Path]) -> None:
+    """Write a photo with a long side of so many pixels at the most.
+
+    Args:
+        long_side_px: Smaller photos are not enlarged.
+        item: Where to, and the photo.
+    """
+    path, photo = item
+    _write_png(path, read_preview(photo, long_side_px).image)
+
+
+def write_crops(work_px: int, crop_px: int, item: tuple[Path, Sequence[tuple[Path, Square]]]) -> None:
+    """Write crops of one photo.
+
+    Args:
+        work_px: Long side of its working copy.
+        crop_px: Side of the crops.
+        item: The photo; where to and which squares.
+    """
+    photo, squares = item
+    copy = read_preview(photo, work_px).image
+    for path, square in squares:
+        _write_png(path, _cut(copy, square, crop_px))
+
+
+def _cut(copy: Image.Image, square: Square, crop_px: int) -> Image.Image:
+    x, y = square.centre_px
+    if square.degrees == 0 and square.side_px == crop_px:
+        left, top = round(x - crop_px / 2), round(y - crop_px / 2)
+        return copy.crop((left, top, left + crop_px, top + crop_px))
+    angle, zoom = math.radians(square.degrees), square.side_px / crop_px
+    cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
+    middle = (crop_px - 1) / 2
+    view = np.array([[cos, sin, x - 0.5], [-sin, cos, y - 0.5], [0, 0, 1]]) @ np.array(
+        [[1, 0, -middle], [0, 1, -middle], [0, 0, 1]]
+    )
+    pixels = sample_view(np.asarray(copy), view, crop_px)
+    return Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def _write_png(path: Path, image: Image.Image) -> None:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())

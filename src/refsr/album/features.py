@@ -1,0 +1,106 @@
+"""A photo in a few hundred kilobytes: its local features, and a thumbnail to know near-duplicates by."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from PIL import Image
+
+from refsr.errors import ImageError
+from refsr.extras import import_extra
+from refsr.files import write_atomically
+from refsr.image import read_preview
+
+MOST_FEATURES: Final = 2000
+_THUMBNAIL_PX: Final = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalFeatures:
+    """What is known of a photo without its pixels.
+
+    Attributes:
+        points_px: (x, y) in the working copy, strongest first.
+        descriptors: SIFT's 128 numbers each.
+        size_px: Height and width of the working copy.
+        full_px: Height and width of the photo itself, upright.
+        thumbnail: Grey, stretched to a square.
+        licence: The copyright text of its EXIF; empty if there is none.
+    """
+
+    points_px: Float[NDArray[np.float32], "n 2"]
+    descriptors: UInt8[NDArray[np.uint8], "n 128"]
+    size_px: tuple[int, int]
+    full_px: tuple[int, int]
+    thumbnail: UInt8[NDArray[np.uint8], "t t"]
+    licence: str
+
+    def root_descriptors(self) -> Float[NDArray[np.float32], "n 128"]:
+        """RootSIFT: unit vectors whose inner product compares histograms fairly.
+
+        Source: Arandjelovic and Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012.
+        """
+        values = self.descriptors.astype(np.float32)
+        root: NDArray[np.float32] = np.sqrt(values / np.maximum(values.sum(1, keepdims=True), 1))
+        return root
+
+    def save(self, path: Path) -> None:
+        """Write as .npz, whole or not at all."""
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            points_px=self.points_px,
+            descriptors=self.descriptors,
+            sizes=np.array((*self.size_px, *self.full_px)),
+            thumbnail=self.thumbnail,
+            licence=np.array(self.licence),
+        )
+        write_atomically(path, buffer.getvalue())
+
+
+def load_features(path: Path) -> LocalFeatures:
+    """Read what `LocalFeatures.save` wrote."""
+    with np.load(path) as data:
+        sizes = [int(side) for side in data["sizes"]]
+        return LocalFeatures(
+            points_px=data["points_px"],
+            descriptors=data["descriptors"],
+            size_px=(sizes[0], sizes[1]),
+            full_px=(sizes[2], sizes[3]),
+            thumbnail=data["thumbnail"],
+            licence=str(data["licence"]),
+        )
+
+
+def detect(path: Path, work_px: int) -> LocalFeatures:
+    """Read a photo and find its features.
+
+    Args:
+        path: A picture.
+        work_px: Long side of the working copy; smaller photos are not enlarged.
+
+    Raises:
+        ImageError: It cannot be read, or is flat.
+        MissingExtraError: OpenCV is not installed.
+
+    Source: Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004.
+    """
+    cv2 = import_extra("cv2", "finding pairs")
+    preview = read_preview(path, work_px)
+    grey = preview.image.convert("L")
+    points, descriptors = cv2.SIFT_create(nfeatures=MOST_FEATURES).detectAndCompute(np.asarray(grey), None)
+    if descriptors is None:
+        raise ImageError(f"{path}: is flat, nothing in it can be recognised: leave it out")
+    order = np.argsort([-point.response for point in points], kind="stable")[:MOST_FEATURES]
+    return LocalFeatures(
+        points_px=np.array([points[i].pt for i in order], dtype=np.float32).reshape(-1, 2),
+        descriptors=descriptors[order].astype(np.uint8),
+        size_px=grey.size[::-1],
+        full_px=preview.full_px,
+        thumbnail=np.asarray(grey.resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX)),
+        licence=preview.copyright,
+    )

@@ -1,0 +1,73 @@
+"""The contact sheet: a web page to check pairs by eye, without scripts."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from refsr.album.plan import AlbumPhoto, Plan, other
+from refsr.files import write_atomically
+
+_HEAD = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Pairs</title>
+<style>
+body { font: 14px sans-serif; margin: 1em; background: #fff; color: #222 }
+section { display: flex; flex-wrap: wrap; gap: 8px; margin: 0 0 1.2em; border-top: 1px solid #ccc; padding-top: 8px }
+figure { margin: 0; width: 210px }
+section.crops figure { width: 120px }
+img { width: 100%; height: auto; display: block }
+figcaption { overflow-wrap: anywhere; color: #555; font-size: 12px }
+b { color: #222 }
+</style>
+"""
+
+
+def contact_sheet(out: Path, photos: Sequence[AlbumPhoto], plan: Plan) -> None:
+    """Write OUT/index.html: every test group and every training pair, with sources, levels and matches.
+
+    Args:
+        out: Folder of the sets.
+        photos: Of the album.
+        plan: What was made of them.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    parts = [_HEAD, f"<h1>{len(plan.groups)} test groups, {len(plan.crops)} training pairs</h1>"]
+    for number, group in enumerate(plan.groups):
+        figures = [_figure(f"test/{number:03}_0.png", f"{number:03} truth", photos[group.truth].path)]
+        figures += [
+            _figure(
+                f"test/{number:03}_{level}.png", f"level {level}, {overlap.matches} matches",
+                photos[other(overlap, group.truth)].path,
+            )
+            for level, overlap in group.references.items()
+        ]  # fmt: skip
+        parts += _section(figures)
+    parts.append("<h2>Training: input, reference</h2>")
+    for number, crop in enumerate(plan.crops):
+        about = f"{crop.overlap.matches} matches" if crop.overlap else "one photo"
+        parts += _section(
+            (
+                _figure(f"train/input/{number:06}.png", f"{number:06}", photos[crop.first.photo].path),
+                _figure(f"train/ref/{number:06}.png", about, photos[crop.second.photo].path),
+            ),
+            "crops",
+        )
+    if plan.duplicates:
+        parts.append("<h2>Left out as near-duplicates</h2><ul>")
+        pairs = ((photos[index].path, photos[stays].path) for index, stays in plan.duplicates.items())
+        parts += [f"<li>{escape(left)} (kept: {escape(kept)})</li>" for left, kept in pairs]
+        parts.append("</ul>")
+    write_atomically(out / "index.html", "\n".join(parts).encode())
+
+
+def _section(figures: Iterable[str], kind: str = "group") -> list[str]:
+    return [f'<section class="{kind}">', *figures, "</section>"]
+
+
+def _figure(file: str, title: str, source: str) -> str:
+    return (
+        f'<figure><a href="{file}"><img loading="lazy" src="{file}" alt="{escape(source)}"></a>'
+        f"<figcaption><b>{escape(title)}</b><br>{escape(source)}</figcaption></figure>"
+    )
