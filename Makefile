@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format clean
+.PHONY: demo test check results format clean
 
 demo: .venv/core  ## the main job on the bundled sample; pictures in out/demo
 	$(BIN)/refsr demo --out out/demo
@@ -17,6 +17,9 @@ check: .venv/dev  ## what CI runs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+results: .venv/dev  ## docs/results.md; with DATA=folder, what is missing is measured first
+	$(BIN)/python scripts/results.py $(if $(DATA),--data $(DATA))
 
 format: .venv/dev  ## put the code into its form
 	$(BIN)/ruff format .

@@ -1,0 +1,166 @@
+"""The tables of docs/results.md.
+
+    python scripts/results.py                       # write them from the JSON files in docs/results
+    python scripts/results.py --data ../shared/data # measure what is missing first
+
+DATA holds dev (groups in CUFED5 naming) and sisr/set5, sisr/set14, sisr/urban50 (truths). Delete a JSON file to have it
+measured again.
+"""
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from refsr.bench.plots import plot_gain_by_score, plot_robustness, plot_time_by_size
+from refsr.bench.report import level_table, markdown_table, results_table, robust_table
+from refsr.bench.results import Result, load_result
+from refsr.bench.robust import is_robust, load_robust
+from refsr.cli import main as refsr
+
+DOCS = Path(__file__).parent.parent / "docs"
+RUNS = (
+    *((f"sisr/{name}", "bicubic", "none", "refsr") for name in ("set5", "set14", "urban50")),
+    *((f"sisr/{name}", "sisr", "none", "refsr") for name in ("set5", "set14", "urban50")),
+    *((f"sisr/{name}", "flow", "self", "refsr") for name in ("set5", "set14", "urban50")),
+    *((f"sisr/{name}", "default", "self", "refsr") for name in ("set5", "set14", "urban50")),
+    ("dev", "bicubic", "none", "refsr"),
+    ("dev", "sisr", "none", "refsr"),
+    *(("dev", "flow", refs, "refsr") for refs in ("1", "all", "wrong")),
+    *(("dev", "default", refs, "refsr") for refs in ("1", "all", "wrong", "self")),
+    *(("dev", "default", f"level:{level}", "refsr") for level in (2, 3, 4, 5)),
+    *(("dev", "default", "1", protocol) for protocol in ("ttsr", "masa", "c2")),
+)
+ROBUST = ("default", "flow")
+
+# Read in the figure AMSA/figs/quan.jpg of the repository Zj-BinXia/AMSA.
+PUBLISHED_REFSR = """\
+SRCNN 25.33/.745 28.26/.781 24.41/.738 27.12/.850
+EDSR 25.93/.777 28.52/.792 25.51/.783 28.93/.891
+RCAN 26.06/.769 29.86/.810 25.42/.768 29.38/.895
+ESRGAN 21.90/.633 24.18/.651 20.91/.620 23.53/.797
+CrossNet 25.48/.764 28.52/.793 25.11/.764 23.36/.741
+SRNTT 25.61/.764 27.59/.756 25.09/.774 27.54/.862
+SRNTT-rec 26.24/.784 28.54/.793 25.50/.783 28.95/.885
+TTSR-rec 27.09/.804 30.02/.814 25.87/.784 30.09/.907
+MASA-rec 27.54/.814 30.15/.815 26.09/.786 -
+C2-Matching-rec 28.24/.841 30.18/.817 26.03/.785 30.47/.911
+AMSA-rec 28.50/.849 30.29/.819 26.18/.789 30.57/.914"""
+
+# As the tables of later papers print them (ESRT's among others).
+PUBLISHED_SISR = """\
+CARN 32.13/.8937 28.60/.7806 27.58/.7349 26.07/.7837
+IMDN 32.21/.8948 28.58/.7811 27.56/.7353 26.04/.7838
+RCAN 32.63/.9002 28.87/.7889 27.77/.7436 26.82/.8087"""
+
+INTRODUCTION = """\
+# Results
+
+Written by `python scripts/results.py` from the files in [results](results), which `refsr bench` wrote; each holds the
+figures of every picture, the protocol, the versions and the commit. What is measured here is the protocol `refsr` unless
+said otherwise: 4x, LR by the one bicubic with 8 bits, PSNR and SSIM (11x11 Gaussian window, 1.5) on Y of BT.601, border 4,
+mean of the pictures' own figures; intervals are 95 %, by bootstrap over the pictures. "gain" is against the same model without
+a reference. Seconds are those of the machine named below, other work running beside or not.
+
+The models: `bicubic`; `sisr`, the default model without a reference; `flow`, the default model matched by optical flow
+(the approach that SRNTT set out to beat); `default`. `srntt` is in the zoo but has no trained weights yet, so nothing is
+printed for it. References: `1` the most similar one, `all`, `wrong` (the best one of another group), `self` (the LR image
+itself, as the papers do on Urban100), `level:K` the Kth most similar."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    folder = parser.parse_args().data
+    if folder is not None:
+        measure(folder)
+    (DOCS / "results.md").write_text(page())
+
+
+def measure(data: Path) -> None:
+    """Run what has no JSON file yet."""
+    for dataset, model, refs, protocol in RUNS:
+        out = DOCS / "results" / f"{Path(dataset).name}_{model}_{refs.replace(':', '')}_{protocol}.json"
+        if not out.exists():
+            run("bench", data / dataset, "--model", model, "--refs", refs, "--protocol", protocol, "--json", out)
+    for model in ROBUST:
+        out = DOCS / "results" / f"dev_{model}_robust.json"
+        if not out.exists():
+            run("bench", "robust", data / "dev", "--model", model, "--json", out)
+            out.with_suffix(".png").unlink()  # the one of all models is in docs/images
+
+
+def run(*arguments: object) -> None:
+    if code := refsr([str(argument) for argument in arguments]):
+        sys.exit(code)
+
+
+def page() -> str:
+    """All tables."""
+    robust, sets = [], defaultdict(list)
+    for file in sorted((DOCS / "results").glob("*.json")):
+        if is_robust(file):
+            robust.append(load_robust(file))
+        else:
+            result = load_result(file)
+            sets[result.dataset].append(result)
+    parts = [INTRODUCTION]
+    for name in ("set5", "set14", "urban50"):
+        parts += [f"## {name}, {len(sets[name][0].images)} pictures", results_table(in_order(sets[name]))]
+    parts.append(
+        published("Set5 Set14 BSD100 Urban100", PUBLISHED_SISR, "Single-image networks, PSNR and SSIM on Y, border 4")
+    )
+    groups = sets["dev"]
+    ours = in_order(result for result in groups if result.protocol["name"] == "refsr")
+    parts += [f"## dev, {len(ours[0].images)} groups of real photographs of one place each"]
+    parts.append(results_table(result for result in ours if not result.protocol["references"].startswith("level")))
+    parts.append(f"By level, of the groups that have it:\n\n{level_table(ours)}")
+    plot_gain_by_score([r for r in ours if r.protocol["references"] == "1"], DOCS / "images" / "gain_dev.png")
+    plot_time_by_size([r for r in ours if r.protocol["references"] in ("1", "none")], DOCS / "images" / "time_dev.png")
+    parts.append("![gain against score](images/gain_dev.png)\n![time against size](images/time_dev.png)")
+    others = [r for r in groups if r.model == "default" and r.protocol["references"] == "1"]
+    parts += ["### The same model by four protocols", protocol_table(others)]
+    parts.append(
+        published(
+            "CUFED5 Sun80 Urban100 Manga109", PUBLISHED_REFSR, "With references (on Urban100: the LR image itself)"
+        )
+    )
+    plot_robustness(robust, DOCS / "images" / "robust_dev.png")
+    parts += ["## Changed references", *map(robust_table, robust)]
+    parts.append("![gain against the strength of each change](images/robust_dev.png)")
+    commits = sorted({f"{r.commit}" for found in (*sets.values(), robust) for r in found})
+    versions = ", ".join(
+        f"{key} {value}" for key, value in groups[0].versions.items() if key not in ("weights", "threads")
+    )
+    parts.append(f"Measured at commit {', '.join(commits)}; {versions}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def in_order(results: object) -> list[Result]:
+    """Plain models first."""
+    models = ("bicubic", "sisr", "flow", "default")
+    return sorted(results, key=lambda r: (models.index(r.model), r.protocol["references"]))  # type: ignore[call-overload]
+
+
+def protocol_table(results: Sequence[Result]) -> str:
+    """One line a protocol."""
+    rows = []
+    for result in sorted(results, key=lambda r: ("refsr", "ttsr", "masa", "c2").index(r.protocol["name"])):
+        figures = [result.summary(metric) for metric in ("psnr_db", "ssim", "psnr_rgb_db", "gain_db")]
+        rows.append((result.protocol["name"], result.protocol["about"], *(f"{f.mean:.4g}" for f in figures if f)))
+    return markdown_table(("protocol", "how", "PSNR dB", "SSIM", "PSNR dB in RGB", "gain dB"), rows)
+
+
+def published(heads: str, lines: str, about: str) -> str:
+    """A table of other people's figures, marked as such."""
+    rows = [line.split(" ") for line in lines.splitlines()]
+    return (
+        f"Published, not measured here. {about}; each by its own authors' protocol, on the whole sets. Not to be set"
+        " beside the rows above where set or protocol differ:\n\n"
+        + markdown_table(("published", *heads.split(" ")), rows)
+    )
+
+
+if __name__ == "__main__":
+    main()
