@@ -196,9 +196,9 @@ def software_versions() -> dict[str, str]:
 
 def source_commit() -> str | None:
     """The commit of the checkout that this code lies in, "+" behind it if files differ; None outside of one."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     try:
-        inside = _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
+        inside = _git(folder, "ls-files", "--error-unmatch", "bench/results.py")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".") if inside else ""
         return _git(folder, "rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
