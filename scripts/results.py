@@ -58,13 +58,14 @@ INTRODUCTION = """\
 # Results
 
 Written by `python scripts/results.py` from the files in [results](results), which `refsr bench` wrote; each holds the
-figures of every picture, the protocol, the versions and the commit. The protocol is `refsr` unless said otherwise: 4x, LR
-by the one bicubic with 8 bits, PSNR and SSIM (11x11 Gaussian window, 1.5) on Y of BT.601, border 4, mean of the pictures'
-own figures. Intervals are 95 %, by bootstrap over the pictures. "gain" is against the same model without a reference.
+figures of every picture, the protocol, the versions and the commit. The protocol is `refsr` unless said otherwise:
+4x, LR by the one bicubic with 8 bits, PSNR and SSIM (11x11 Gaussian window, 1.5) on Y of BT.601, border 4, mean of the
+pictures' own figures. Intervals are 95 %, by bootstrap over the pictures. "gain" is against the same model without a
+reference.
 
 The models: `bicubic`; `sisr`, the default model without a reference; `flow`, the default model matched by optical flow
-(the approach that SRNTT set out to beat); `default`. `srntt` is in the zoo but has no trained weights yet, so nothing is
-printed for it. References: `1` the most similar one, `all`, `wrong` (the best one of another group), `self` (the LR
+(the approach that SRNTT set out to beat); `default`. `srntt` is in the zoo but has no trained weights yet, so nothing
+is printed for it. References: `1` the most similar one, `all`, `wrong` (the best one of another group), `self` (the LR
 image itself, as the papers do on Urban100), `level:K` the one of level K."""
 
 
