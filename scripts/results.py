@@ -8,6 +8,7 @@ measured again.
 """
 
 import argparse
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,7 +18,6 @@ from refsr.bench.plots import plot_gain_by_score, plot_robustness, plot_time_by_
 from refsr.bench.report import level_table, markdown_table, results_table, robust_table
 from refsr.bench.results import Result, load_result
 from refsr.bench.robust import is_robust, load_robust
-from refsr.cli import main as refsr
 
 DOCS = Path(__file__).parent.parent / "docs"
 RUNS = (
@@ -92,8 +92,8 @@ def measure(data: Path) -> None:
 
 
 def run(*arguments: object) -> None:
-    if code := refsr([str(argument) for argument in arguments]):
-        sys.exit(code)
+    """A process of its own, so that its memory is its own."""
+    subprocess.run([sys.executable, "-m", "refsr", *map(str, arguments)], check=True)
 
 
 def page() -> str:
@@ -107,14 +107,15 @@ def page() -> str:
             sets[result.dataset].append(result)
     parts = [INTRODUCTION]
     for name in ("set5", "set14", "urban50"):
-        parts += [f"## {name}, {len(sets[name][0].images)} pictures", results_table(in_order(sets[name]))]
+        parts += [f"## {name}, {len(sets[name][0].images)} pictures", results_table(in_order(sets[name]), memory=False)]
     parts.append(
         published("Set5 Set14 BSD100 Urban100", PUBLISHED_SISR, "Single-image networks, PSNR and SSIM on Y, border 4")
     )
     groups = sets["dev"]
     ours = in_order(result for result in groups if result.protocol["name"] == "refsr")
     parts += [f"## dev, {len(ours[0].images)} groups of real photographs of one place each"]
-    parts.append(results_table(result for result in ours if not result.protocol["references"].startswith("level")))
+    plain = [result for result in ours if not result.protocol["references"].startswith("level")]
+    parts.append(results_table(plain, memory=False))
     parts.append(f"By level, of the groups that have it:\n\n{level_table(ours)}")
     plot_gain_by_score([r for r in ours if r.protocol["references"] == "1"], DOCS / "images" / "gain_dev.png")
     plot_time_by_size([r for r in ours if r.protocol["references"] in ("1", "none")], DOCS / "images" / "time_dev.png")
@@ -147,8 +148,9 @@ def protocol_table(results: Sequence[Result]) -> str:
     """One line a protocol."""
     rows = []
     for result in sorted(results, key=lambda r: ("refsr", "ttsr", "masa", "c2").index(r.protocol["name"])):
-        figures = [result.summary(metric) for metric in ("psnr_db", "ssim", "psnr_rgb_db", "gain_db")]
-        rows.append((result.protocol["name"], result.protocol["about"], *(f"{f.mean:.4g}" for f in figures if f)))
+        figures = {metric: result.summary(metric) for metric in ("psnr_db", "ssim", "psnr_rgb_db", "gain_db")}
+        texts = (f"{f.mean:.4f}" if metric == "ssim" else f"{f.mean:.2f}" for metric, f in figures.items() if f)
+        rows.append((result.protocol["name"], result.protocol["about"], *texts))
     return markdown_table(("protocol", "how", "PSNR dB", "SSIM", "PSNR dB in RGB", "gain dB"), rows)
 
 

@@ -28,7 +28,7 @@ from refsr.album.shortlist import describe, learn_words, nearest_pairs
 from refsr.album.verify import LEVEL_MATCHES, Overlap, level_of, verify
 from refsr.bench.datasets import open_dataset
 from refsr.cli import main
-from refsr.data.pairs import sample_view
+from refsr.data.synthetic import sample_view
 from refsr.errors import ImageError, MissingExtraError, OutputError
 from refsr.image import read_preview
 

@@ -9,6 +9,10 @@ EXTRA_OF: Final = {
     "cv2": "geometry",
     "imagecodecs": "deep",
     "matplotlib": "bench",
+    "lightning_fabric": "train",
+    "tensorboard": "train",
+    "webdataset": "train",
+    "yaml": "train",
     "tifffile": "deep",
 }
 """The extra that brings each module."""

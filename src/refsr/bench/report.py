@@ -60,8 +60,13 @@ def write_report(files: Sequence[Path], folder: Path) -> Path:
     return report
 
 
-def results_table(results: Iterable[Result]) -> str:
-    """One line a result."""
+def results_table(results: Iterable[Result], *, memory: bool = True) -> str:
+    """One line a result.
+
+    Args:
+        results: In order.
+        memory: With the peak memory, which says something where each result was made by a process of its own.
+    """
     rows = []
     for result in results:
         psnr, similarity, gain = (_required(result, metric) for metric in ("psnr_db", "ssim", "gain_db"))
@@ -79,11 +84,11 @@ def results_table(results: Iterable[Result]) -> str:
                 f"{gain.least:+.2f} / {gain.median:+.2f} / {gain.most:+.2f}",
                 "" if lpips is None else f"{lpips.mean:.4f}",
                 f"{seconds.mean:.2f}",
-                f"{max(image.peak_memory_mib for image in result.images):.0f}",
+                *([f"{max(image.peak_memory_mib for image in result.images):.0f}"] if memory else []),
             )
         )
-    heads = ("model", "references", "pictures", "bicubic", "PSNR dB (95 %)", "SSIM", "gain dB (95 %)",
-             "gain least / median / most", "LPIPS", "s a picture", "peak MiB")  # fmt: skip
+    heads = ["model", "references", "pictures", "bicubic", "PSNR dB (95 %)", "SSIM", "gain dB (95 %)"]
+    heads += ["gain least / median / most", "LPIPS", "s a picture", *(["peak MiB"] if memory else [])]
     return markdown_table(heads, rows)
 
 

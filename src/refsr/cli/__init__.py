@@ -15,15 +15,13 @@ from rich.table import Table
 from refsr.album.build import PairsConfig, build_pairs
 from refsr.cli.bench import bench
 from refsr.cli.console import complain, stage_bar
-from refsr.data.pairs import PairConfig
+from refsr.cli.train import train
 from refsr.demo import run_demo
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.files import check_writable
 from refsr.image import as_photo, check_output
 from refsr.models import MODELS, load_model, packaged_weights
 from refsr.provenance import check_map_path
-from refsr.train import TrainConfig
-from refsr.train import train as run_training
 from refsr.upscale import upscale as run_upscale
 from refsr.variants import VariantConfig
 
@@ -33,6 +31,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(bench)
+app.command(train)
 _Many = Parameter(negative=())
 
 
@@ -145,23 +144,6 @@ def demo(*, out: Path = Path("out/demo")) -> None:
         out: Folder for the pictures; made if missing.
     """
     Console().print(run_demo(out))
-
-
-@app.command
-def train(
-    photos: Path, /, *, out: Path, init: Path | None = None, steps: int = 6000, batch: int = 12, seed: int = 0
-) -> None:
-    """Train the default model on a folder of photographs; the same --out again goes on.
-
-    Args:
-        photos: Folder of photographs, searched through.
-        out: Folder of the run.
-        init: Weights to begin with, such as those that refsr ships.
-        steps: Length of the run.
-        batch: Pairs a step.
-        seed: Start of the random numbers.
-    """
-    print(run_training(photos, out, TrainConfig(steps=steps, batch=batch, pairs=PairConfig(seed=seed)), init))
 
 
 @app.command

@@ -116,6 +116,17 @@ def load_model(
     return built.eval().requires_grad_(False)
 
 
+def build_model(name: str, config: Any, vgg: VGG19 | None = None) -> RefSRModel:
+    """A model with random weights, to be trained.
+
+    Args:
+        name: Of the zoo.
+        config: Of the kind that its `ModelSpec` names.
+        vgg: Features, for models that need them.
+    """
+    return MODELS[name].build(config, vgg)
+
+
 def choose_device(device: Device | torch.device) -> torch.device:
     """Resolve "auto", and refuse a device that is not there.
 
@@ -173,6 +184,7 @@ __all__ = [
     "RefSRModel",
     "Reference",
     "SRNTTConfig",
+    "build_model",
     "choose_device",
     "load_model",
     "packaged_weights",

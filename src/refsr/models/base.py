@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,8 @@ class RefSRModel(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    config: Any
+    """Its sizes, a frozen dataclass."""
     scale: int
     """Output pixels per LR pixel."""
     uses_references: ClassVar[bool] = True

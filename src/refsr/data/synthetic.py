@@ -3,16 +3,13 @@
     photo ──┬── view ──────────────────> hr (3, S, S) ── down ──> lr
             └── homography, light ─────> ref (3, S, S)      truth: where each LR cell lies in ref
 
-Each pair is a function of (seed, index) alone, so that a resumed run sees what an unbroken one would have seen.
+A pair is a function of its random numbers alone, so that a resumed run sees what an unbroken one would have seen.
 """
 
 import io
 import math
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,12 +18,17 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 from torch import Tensor
-from torch.utils.data import Dataset
-
-from refsr.errors import ImageError
 
 Matrix = NDArray[np.floating[Any]]
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+@runtime_checkable
+class Photos(Protocol):
+    """Photographs by number: a list, or `refsr.data.photos.PhotoFolder`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,86 +36,66 @@ class PairConfig:
     """How pairs are made.
 
     Attributes:
-        crop_px: Side of the square HR crop and of its reference, a multiple of 4.
         unrelated: Share of pairs whose reference shows another photo.
         absent: Share of pairs that have no reference.
         elsewhere: Share of pairs whose reference is cut elsewhere in the same photo.
         rotation_degrees: Usual limit of the reference's rotation; a tenth of all pairs may turn fully.
         log2_scale: Usual limit of the reference's scale in octaves; a fifth of all pairs goes twice as far.
-        seed: Start of the random numbers.
     """
 
-    crop_px: int = 160
     unrelated: float = 0.15
     absent: float = 0.20
     elsewhere: float = 0.08
     rotation_degrees: float = 20.0
     log2_scale: float = 0.5
-    seed: int = 0
 
 
-class SyntheticPairs(Dataset[dict[str, Tensor]]):
-    """An endless list of pairs; an item is a dict of tensors.
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """An input and its reference.
 
-    hr (3, S, S), ref (3, S, S): RGB 0..1, hr with the photo's 8-bit grain, ref after its change of light.
-    truth_cells (2, S/4, S/4): (y, x) in ref of each LR cell, NaN where it lies outside or is not known.
-    present (): False where the pair has no reference.
+    Attributes:
+        hr: RGB 0..1, with the photo's 8-bit grain.
+        ref: RGB 0..1; zeros where there is none.
+        truth_cells: (y, x) in ref of each LR cell, NaN where it lies outside or is not known.
+        present: Whether there is a reference.
     """
 
-    def __init__(self, photos: Sequence[NDArray[np.uint8]], config: PairConfig, length: int) -> None:
-        self.photos = photos
-        self.config = config
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        config = self.config
-        rng = np.random.default_rng((config.seed, index))
-        size = config.crop_px
-        photo = self.photos[int(rng.integers(len(self.photos)))]
-        view = _random_view(photo, size, rng)
-        hr = sample_view(photo, view, size)
-
-        kind = rng.random()
-        present = kind >= config.absent
-        related = kind >= config.absent + config.unrelated
-        elsewhere = related and kind < config.absent + config.unrelated + config.elsewhere
-        homography = _random_homography(config, size, rng, reach_px=1.5 * size if elsewhere else 0.25 * size)
-        if not present:
-            ref = torch.zeros_like(hr)
-        elif related:
-            ref = sample_view(photo, view @ homography, size)
-        else:
-            other = self.photos[int(rng.integers(len(self.photos)))]
-            ref = sample_view(other, _random_view(other, size, rng), size)
-        if present:
-            ref = _change_light(ref, rng)
-        unknown = torch.full((2, size // 4, size // 4), math.nan)
-        truth = true_cells(homography, size) if related else unknown
-        return {"hr": hr, "ref": ref, "truth_cells": truth, "present": torch.tensor(present)}
+    hr: Float[Tensor, "3 s s"]
+    ref: Float[Tensor, "3 s s"]
+    truth_cells: Float[Tensor, "2 h w"]
+    present: bool
 
 
-def load_photos(folder: Path, smallest_px: int) -> list[NDArray[np.uint8]]:
-    """Decode every photo of a folder that is at least `smallest_px` on its short side; damaged ones are named.
+def synthetic_pair(photos: Photos, config: PairConfig, size: int, rng: np.random.Generator) -> Pair:
+    """Make a pair of one photograph, or of two where the reference is unrelated.
 
-    Raises:
-        ImageError: The folder holds no such photo.
+    Args:
+        photos: (H, W, 3) each.
+        config: How.
+        size: Side of both in pixels, a multiple of 4.
+        rng: Decides everything.
     """
-    photos = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES):
-        try:
-            with PILImage.open(path) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError):
-            print(f"{path}: damaged, left out", file=sys.stderr)
-            continue
-        if min(pixels.shape[:2]) >= smallest_px:
-            photos.append(pixels)
-    if not photos:
-        raise ImageError(f"{folder} holds no photo of at least {smallest_px} pixels a side: name another folder")
-    return photos
+    photo = photos[int(rng.integers(len(photos)))]
+    view = _random_view(photo, size, rng)
+    hr = sample_view(photo, view, size)
+
+    kind = rng.random()
+    present = kind >= config.absent
+    related = kind >= config.absent + config.unrelated
+    elsewhere = related and kind < config.absent + config.unrelated + config.elsewhere
+    homography = _random_homography(config, size, rng, reach_px=1.5 * size if elsewhere else 0.25 * size)
+    if not present:
+        ref = torch.zeros_like(hr)
+    elif related:
+        ref = sample_view(photo, view @ homography, size)
+    else:
+        other = photos[int(rng.integers(len(photos)))]
+        ref = sample_view(other, _random_view(other, size, rng), size)
+    if present:
+        ref = change_light(ref, rng)
+    truth = true_cells(homography, size) if related else unknown_cells(size)
+    return Pair(hr=hr, ref=ref, truth_cells=truth, present=present)
 
 
 def sample_view(photo: NDArray[np.uint8], view: Matrix, size_px: int) -> Float[Tensor, "3 s s"]:
@@ -160,6 +142,11 @@ def true_cells(homography: Matrix, size_px: int) -> Float[Tensor, "2 h w"]:
     return torch.from_numpy(there[:, ::-1].T.copy()).float().view(2, cells, cells)
 
 
+def unknown_cells(size_px: int) -> Float[Tensor, "2 h w"]:
+    """The truth of a pair of which none is known."""
+    return torch.full((2, size_px // 4, size_px // 4), math.nan)
+
+
 def _random_view(photo: NDArray[np.uint8], size: int, rng: np.random.Generator) -> Matrix:
     """A flipped or turned square crop, shrunk by up to 2.2 so that compression artefacts go."""
     height, width = photo.shape[:2]
@@ -187,7 +174,7 @@ def _random_homography(config: PairConfig, size: int, rng: np.random.Generator, 
     return _shift(centre + shift) @ _linear(2**octaves * rotation @ shear) @ perspective @ _shift(-centre)
 
 
-def _change_light(ref: Float[Tensor, "3 s s"], rng: np.random.Generator) -> Float[Tensor, "3 s s"]:
+def change_light(ref: Float[Tensor, "3 s s"], rng: np.random.Generator) -> Float[Tensor, "3 s s"]:
     """Another exposure, white balance and gamma; now and then a little blur, noise or JPEG."""
     gain = torch.from_numpy(2 ** (rng.normal(0, 0.25) + rng.normal(0, 0.06, 3))).float()[:, None, None]
     ref = (ref.clamp_min(1e-4) ** float(2 ** rng.normal(0, 0.2)) * gain).clamp(0, 1)

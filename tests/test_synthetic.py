@@ -1,7 +1,5 @@
 """Training pairs: their truth is true, and each depends on its number alone."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -9,8 +7,7 @@ import torch.nn.functional as F
 from conftest import texture
 from PIL import Image
 
-from refsr.data.pairs import PairConfig, SyntheticPairs, load_photos, sample_view, true_cells
-from refsr.errors import ImageError
+from refsr.data.synthetic import PairConfig, sample_view, synthetic_pair, true_cells
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -34,12 +31,12 @@ def test_a_shrunk_view_is_the_shrunk_photo() -> None:
 
 
 def test_true_cells_lead_to_the_same_texture() -> None:
-    config = PairConfig(crop_px=96, unrelated=0.0, absent=0.0, elsewhere=0.0, log2_scale=0.2)
+    config = PairConfig(unrelated=0.0, absent=0.0, elsewhere=0.0, log2_scale=0.2)
     correlations = []
-    for pair in (SyntheticPairs(PHOTOS, config, 99)[i] for i in range(12)):
-        truth = pair["truth_cells"]
+    for pair in (synthetic_pair(PHOTOS, config, 96, np.random.default_rng(i)) for i in range(12)):
+        truth = pair.truth_cells
         known = ~truth[0].isnan()
-        lr, ref = (F.avg_pool2d(pair[name][None], 4) for name in ("hr", "ref"))
+        lr, ref = (F.avg_pool2d(image[None], 4) for image in (pair.hr, pair.ref))
         grid = (2 * truth.nan_to_num().flip(0).permute(1, 2, 0) + 1) / 24 - 1
         there = F.grid_sample(ref, grid[None], align_corners=False)
         both = torch.stack((lr[0].mean(0)[known], there[0].mean(0)[known]))
@@ -54,31 +51,16 @@ def test_true_cells_of_a_shift() -> None:
     assert truth[:, 3, :2].isnan().all()
 
 
-def test_a_pair_depends_on_seed_and_index_alone() -> None:
-    first, again = (SyntheticPairs(PHOTOS, PairConfig(crop_px=64, seed=s), 9) for s in (1, 1))
-    other = SyntheticPairs(PHOTOS, PairConfig(crop_px=64, seed=2), 9)
-    for name in ("hr", "ref", "present"):
-        assert torch.equal(first[5][name], again[5][name])
-    assert not torch.equal(first[5]["hr"], other[5]["hr"])
-    assert not torch.equal(first[5]["hr"], first[6]["hr"])
+def test_a_pair_depends_on_its_random_numbers_alone() -> None:
+    first, again, other = (synthetic_pair(PHOTOS, PairConfig(), 64, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert torch.equal(first.hr, again.hr)
+    assert torch.equal(first.ref, again.ref)
+    assert not torch.equal(first.hr, other.hr)
 
 
 def test_kinds_come_in_their_shares() -> None:
-    pairs = SyntheticPairs(PHOTOS, PairConfig(crop_px=32), 400)
-    present = [bool(pairs[i]["present"]) for i in range(400)]
-    known = [not bool(pairs[i]["truth_cells"].isnan().all()) for i in range(400)]
-    assert np.mean(present) == pytest.approx(0.80, abs=0.06)
+    pairs = [synthetic_pair(PHOTOS, PairConfig(), 32, np.random.default_rng(i)) for i in range(400)]
+    known = [not bool(pair.truth_cells.isnan().all()) for pair in pairs]
+    assert np.mean([pair.present for pair in pairs]) == pytest.approx(0.80, abs=0.06)
     assert np.mean(known) == pytest.approx(0.60, abs=0.08)
-    assert not any(k and not p for k, p in zip(known, present, strict=True))
-
-
-def test_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "deep").mkdir()
-    Image.fromarray(photo(64, 80)).save(tmp_path / "deep" / "a.png")
-    Image.fromarray(photo(20, 80)).save(tmp_path / "small.png")
-    (tmp_path / "notes.txt").write_text("no photo")
-    (tmp_path / "damaged.jpg").write_bytes(b"no photo either")
-    assert [p.shape for p in load_photos(tmp_path, 64)] == [(64, 80, 3)]
-    assert "damaged.jpg: damaged, left out" in capsys.readouterr().err
-    with pytest.raises(ImageError, match="holds no photo of at least 100 pixels"):
-        load_photos(tmp_path, 100)
+    assert not any(k and not pair.present for k, pair in zip(known, pairs, strict=True))

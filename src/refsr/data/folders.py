@@ -1,0 +1,99 @@
+"""Real pairs from disk: what `refsr pairs` writes, or any folder with input/NAME and ref/NAME, as CUFED's has."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refsr.data.synthetic import Pair, PairConfig, unknown_cells
+from refsr.errors import ImageError, RefSRError
+from refsr.image import READABLE_SUFFIXES, read_photo
+
+_TRIES: Final = 10
+
+
+class PairFolder:
+    """Pairs of crops by number. A damaged pair is replaced by the next one that is not, and counted in `errors`."""
+
+    def __init__(self, folder: Path) -> None:
+        """List the pairs; nothing is decoded yet.
+
+        Args:
+            folder: With folders `input` and `ref`, whose files go by the same names.
+
+        Raises:
+            ImageError: It has no pairs.
+        """
+        inputs = {p.stem: p for p in sorted((folder / "input").glob("*")) if p.suffix.lower() in READABLE_SUFFIXES}
+        refs = {p.stem: p for p in sorted((folder / "ref").glob("*")) if p.suffix.lower() in READABLE_SUFFIXES}
+        self.paths: Sequence[tuple[Path, Path]] = [(inputs[name], refs[name]) for name in sorted(inputs.keys() & refs)]
+        if not self.paths:
+            raise ImageError(f"{folder}: holds no pairs input/NAME and ref/NAME: name another folder")
+        self.folder = folder
+        self.errors = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Float[Tensor, "3 _ _"], Float[Tensor, "3 _ _"]]:
+        """Input and reference, 0..1.
+
+        Raises:
+            ImageError: Neither this pair nor any of the next ones can be read.
+        """
+        for number in range(index, index + min(_TRIES, len(self.paths))):
+            try:
+                first, second = (read_photo(path).pixels[0] for path in self.paths[number % len(self.paths)])
+            except RefSRError:
+                self.errors += 1
+                continue
+            return first, second
+        raise ImageError(f"{self.folder}: pair after pair is damaged, from {self.paths[index][0]}: name another folder")
+
+
+def is_pair_folder(folder: Path) -> bool:
+    """Whether a folder holds pairs rather than photographs."""
+    return (folder / "input").is_dir() and (folder / "ref").is_dir()
+
+
+def real_pair(pairs: PairFolder, config: PairConfig, size: int, rng: np.random.Generator) -> Pair:
+    """Cut a pair to size, flip and turn both alike; now and then its reference is absent or another pair's.
+
+    Args:
+        pairs: Of crops that are at least so large.
+        config: Gives the shares of absent and unrelated references.
+        size: Side of both in pixels, a multiple of 4.
+        rng: Decides everything.
+
+    Raises:
+        ImageError: The crops are smaller than that.
+    """
+    index = int(rng.integers(len(pairs)))
+    hr, ref = pairs[index]
+    kind = rng.random()
+    present = kind >= config.absent
+    if present and kind < config.absent + config.unrelated:
+        _, ref = pairs[int(rng.integers(len(pairs)))]
+    if min(*hr.shape[-2:], *ref.shape[-2:]) < size:
+        side = min(*hr.shape[-2:], *ref.shape[-2:])
+        raise ImageError(
+            f"{pairs.paths[index][0]}: a pair of {side} pixels cannot give crops of {size}: use smaller crops"
+        )
+    place = rng.random(2)
+    quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
+
+    def cut(image: Tensor) -> Tensor:
+        top, left = (int(share * (length - size + 1)) for share, length in zip(place, image.shape[-2:], strict=True))
+        turned = torch.rot90(image[..., top : top + size, left : left + size], quarter, (-2, -1))
+        return (turned.flip(-1) if flip else turned).contiguous()
+
+    return Pair(
+        hr=cut(hr),
+        ref=cut(ref) if present else torch.zeros(3, size, size),
+        truth_cells=unknown_cells(size),
+        present=present,
+    )

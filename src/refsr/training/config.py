@@ -1,0 +1,145 @@
+"""A training run in one tree of values; a recipe (YAML) sets some of them, flags of the command line go before it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from refsr.data.synthetic import PairConfig
+from refsr.errors import UsageError
+from refsr.models import DefaultConfig, SRNTTConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """What each loss counts; zero leaves it out. See `refsr.losses`.
+
+    Attributes:
+        l1: Reconstruction.
+        charbonnier: Its smooth relative.
+        frequency: Difference of Fourier transforms.
+        perceptual: Difference of VGG19's deep maps.
+        texture: Difference of Gram matrices, against the swapped maps.
+        adversarial: What the critic says.
+        back_projection: Shrunk result against the LR image.
+        contrast: InfoNCE of the descriptors, for models that have them.
+    """
+
+    l1: float = 1.0
+    charbonnier: float = 0.0
+    frequency: float = 0.0
+    perceptual: float = 0.0
+    texture: float = 0.0
+    adversarial: float = 0.0
+    back_projection: float = 0.0
+    contrast: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """A part of a run with losses and a schedule of its own; no steps, no stage.
+
+    Attributes:
+        steps: Its length.
+        batch: Pairs a step and process.
+        crop_px: Side of the square crops, a multiple of 4; 32 with a critic.
+        references: False for single-image super-resolution.
+        learning_rate: After the warm-up and before the decay.
+        warmup_steps: Steps over which the rate rises from zero.
+        decay_share: Last share of the stage over which it falls to zero in a straight line; 0 keeps it, as the paper
+            does.
+        losses: What each counts.
+        truth: Train each step a second time with the truth as its own, perfectly matched reference.
+        critic_steps: The critic's steps for each of the network's.
+    """
+
+    steps: int = 0
+    batch: int = 9
+    crop_px: int = 160
+    references: bool = True
+    learning_rate: float = 1e-4
+    warmup_steps: int = 0
+    decay_share: float = 0.0
+    losses: LossWeights = field(default_factory=LossWeights)
+    truth: bool = False
+    critic_steps: int = 2
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.batch < 1:
+            raise UsageError(f"a stage needs steps and pairs: not {self.steps} steps of {self.batch}")
+        if self.crop_px < 16 or self.crop_px % (32 if self.losses.adversarial else 4):
+            multiple = 32 if self.losses.adversarial else 4
+            raise UsageError(f"crops of {self.crop_px} pixels: give a multiple of {multiple}")
+        if not 0 <= self.decay_share <= 1:
+            raise UsageError(f"a decay over {self.decay_share} of a stage: give a share between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A run.
+
+    Attributes:
+        model: A name of the zoo.
+        default: Sizes of that model, if it is the one.
+        srntt: Sizes of that model, if it is the one.
+        sisr: First stage, by the paper the SISR trunk alone.
+        rec: Second stage: references, reconstruction only.
+        full: Third stage: all losses.
+        pairs: How pairs are made of single photographs.
+        real: Share of pairs that are taken from pair folders, where both kinds of data are given.
+        optimiser: adam, or adamw with a weight decay of 1e-4.
+        beta1: Of the optimiser.
+        clip_norm: Largest norm of the gradients; 0 leaves them.
+        ema_decay: Of the weights' running average, which is what ships; 0 ships the weights themselves.
+        contrast_queries: Cells of each pair that InfoNCE asks for.
+        contrast_temperature: InfoNCE's temperature.
+        critic_width: Channels of the critic's first layers.
+        checkpoint_minutes: Time between checkpoints.
+        validate_steps: Steps between validations, if there is a folder for them.
+        log_steps: Steps between lines of the log.
+        seed: Start of all random numbers.
+        precision: auto takes bf16 where the processor has it.
+        workers: Processes that make pairs, for each process that trains.
+        cache_mib: Decoded photographs kept in memory by each of them.
+    """
+
+    model: Literal["default", "srntt"] = "default"
+    default: DefaultConfig = field(default_factory=DefaultConfig)
+    srntt: SRNTTConfig = field(default_factory=SRNTTConfig)
+    sisr: StageConfig = field(default_factory=StageConfig)
+    rec: StageConfig = field(default_factory=StageConfig)
+    full: StageConfig = field(default_factory=StageConfig)
+    pairs: PairConfig = field(default_factory=PairConfig)
+    real: float = 0.3
+    optimiser: Literal["adam", "adamw"] = "adamw"
+    beta1: float = 0.9
+    clip_norm: float = 0.5
+    ema_decay: float = 0.999
+    contrast_queries: int = 256
+    contrast_temperature: float = 0.07
+    critic_width: int = 32
+    checkpoint_minutes: float = 4.0
+    validate_steps: int = 1000
+    log_steps: int = 50
+    seed: int = 0
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    workers: int = 1
+    cache_mib: int = 2048
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise UsageError("the recipe has no steps: give at least one of its stages some, such as --rec.steps 1000")
+
+    @property
+    def network(self) -> DefaultConfig | SRNTTConfig:
+        """Sizes of the model."""
+        return self.default if self.model == "default" else self.srntt
+
+    @property
+    def stages(self) -> tuple[tuple[str, StageConfig], ...]:
+        """Those that have steps, in order."""
+        named = (("sisr", self.sisr), ("rec", self.rec), ("full", self.full))
+        return tuple((name, stage) for name, stage in named if stage.steps)
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in (self.sisr, self.rec, self.full))

@@ -1,0 +1,407 @@
+"""The training loop, on lightning-fabric: one core or many machines, and every run can be broken off.
+
+RUN/config.json          the resolved config
+RUN/log.jsonl            a line every `log_steps`, and one for each validation
+RUN/checkpoint.pt        the last one
+RUN/MODEL.safetensors    the averaged weights of the last checkpoint
+RUN/best.safetensors     those with the best validation
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from refsr.bench.datasets import Dataset, open_dataset
+from refsr.bench.run import BenchConfig, run_benchmark
+from refsr.data.training import Sources, TrainingPairs, open_sources
+from refsr.errors import UsageError, WeightsError
+from refsr.features import load_vgg19
+from refsr.losses import Critic
+from refsr.models import MODELS, RefSRModel, build_model
+from refsr.training.average import RunningAverage
+from refsr.training.checkpoint import load_checkpoint, save_checkpoint
+from refsr.training.config import StageConfig, TrainConfig
+from refsr.training.log import RunLog
+from refsr.training.schedule import rate_at
+from refsr.training.step import CriticStep, NetworkStep, Perception
+from refsr.weights import read_weights, save_weights
+
+Report = Callable[[str], None]
+"""Told a line now and then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What of a run is not part of its recipe.
+
+    Attributes:
+        data: Folders of photographs or of pairs.
+        out: Folder of the run; a checkpoint in it is gone on from.
+        vgg19: File of VGG19 weights, for models and losses that need them.
+        init: Weights to begin with; a checkpoint goes before them.
+        validate: Data set to validate on, if any.
+        time_limit_s: End of this stretch, in seconds from its begin; 0 for none.
+        tensorboard: Write TensorBoard's files as well.
+        accelerator: For lightning-fabric: auto, cpu, cuda or mps.
+        devices: Processes of this machine, or "auto".
+        nodes: Machines.
+    """
+
+    data: tuple[Path, ...]
+    out: Path
+    vgg19: Path | None = None
+    init: Path | None = None
+    validate: Path | None = None
+    time_limit_s: float = 0.0
+    tensorboard: bool = False
+    accelerator: str = "auto"
+    devices: str = "auto"
+    nodes: int = 1
+
+
+def train(config: TrainConfig, options: RunOptions, report: Report = print) -> Path:
+    """Train, or go on with, the run in a folder.
+
+    Args:
+        config: From the recipe.
+        options: Everything else.
+        report: Told what happens, a line at a time.
+
+    Returns:
+        The path of the averaged weights.
+
+    Raises:
+        UsageError: The folder holds a run with other settings, or there is no data.
+        WeightsError: VGG19's weights are missing where they are needed, or `init` does not fit.
+        OutputError: The folder cannot be written.
+    """
+    fabric = Fabric(
+        accelerator=options.accelerator,
+        devices=options.devices if options.devices == "auto" else int(options.devices),
+        num_nodes=options.nodes,
+        precision=choose_precision(config.precision),  # type: ignore[arg-type]
+        strategy=DDPStrategy(find_unused_parameters=True) if _is_distributed(options) else "auto",
+    )
+    fabric.launch()
+    options.out.mkdir(parents=True, exist_ok=True)
+    run = _Run(config, options, fabric, report if fabric.is_global_zero else lambda _line: None)
+    return run.go()
+
+
+def choose_precision(wanted: str) -> str:
+    """Resolve "auto": bf16 where the processor or the GPU computes it, else fp32.
+
+    On processors without bf16 instructions it is emulated, ten times as slow as fp32.
+    """
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    fast = any(
+        getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return "bf16-mixed" if fast and not torch.backends.mps.is_available() else "32-true"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a time such as 150min, 2h, 90s or 1.5h.
+
+    Raises:
+        UsageError: It is none.
+    """
+    for unit, seconds in (("min", 60), ("h", 3600), ("s", 1)):
+        number = text.strip().removesuffix(unit)
+        if number != text.strip():
+            try:
+                found = float(number) * seconds
+            except ValueError:
+                break
+            if found > 0:
+                return found
+    raise UsageError(f"--time-limit {text!r} is no time: write it like 150min or 2h")
+
+
+class _Run:
+    """What stays the same over the stages of a run."""
+
+    def __init__(self, config: TrainConfig, options: RunOptions, fabric: Fabric, report: Report) -> None:
+        self.config, self.options, self.fabric, self.report = config, options, fabric, report
+        self.begun = time.monotonic()
+        torch.manual_seed(config.seed)
+        self.perception = _perception(config, options.vgg19, report)
+        if self.perception is not None:
+            self.perception.vgg.to(fabric.device)
+        spec = MODELS[config.model]
+        vgg = load_vgg19(options.vgg19) if spec.needs_vgg19 else None
+        self.model: RefSRModel = build_model(config.model, config.network, vgg)
+        if options.init is not None:
+            _begin_with(options.init, self.model)
+        self.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = RunningAverage(self.model.own_state(), config.ema_decay)
+        self.sources: Sources | None = None
+        self.validation: Dataset | None = open_dataset(options.validate) if options.validate else None
+        self.best_db = float("-inf")
+        self.resumed = load_checkpoint(self.checkpoint_path, config)
+        self.step = 0
+        if self.resumed is not None:
+            self.step = self.resumed["step"]
+            self.best_db = self.resumed["best_db"]
+            self.model.load_state_dict(self.resumed["model"], strict=False)
+            self.average.state = {name: value.to(fabric.device) for name, value in self.resumed["average"].items()}
+            torch.set_rng_state(self.resumed["random"])
+            report(f"resumed at step {self.step}")
+        if fabric.is_global_zero:
+            (options.out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+        self.log = RunLog(options.out, options.tensorboard and fabric.is_global_zero)
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.options.out / "checkpoint.pt"
+
+    @property
+    def weights_path(self) -> Path:
+        return self.options.out / f"{self.model.name}.safetensors"
+
+    def time_left(self) -> float:
+        """Share of the time limit that is left; 1 without one."""
+        limit = self.options.time_limit_s
+        return 1.0 if not limit else max(0.0, 1 - (time.monotonic() - self.begun) / limit)
+
+    def go(self) -> Path:
+        """All stages that are not done yet."""
+        first, pair = 0, 0
+        for name, stage in self.config.stages:
+            last = first + stage.steps
+            if self.step < last and self.time_left() > 0:
+                _Stage(self, name, stage, first, pair).go()
+            first, pair = last, pair + stage.steps * stage.batch * self.fabric.world_size
+        if self.fabric.is_global_zero and not self.weights_path.exists():
+            self.save_weights(self.weights_path)
+        return self.weights_path
+
+    def save_weights(self, path: Path) -> None:
+        """The averaged ones."""
+        save_weights(path, self.model.name, self.model.config, self.average.state)
+
+    def open_data(self) -> Sources:
+        """Opened once; photographs must be large enough for the largest crops."""
+        if self.sources is None:
+            largest = max(stage.crop_px for _, stage in self.config.stages)
+            self.sources = open_sources(self.options.data, largest, self.config.cache_mib)
+        return self.sources
+
+    def validate(self) -> dict[str, float]:
+        """PSNR and gain of the averaged weights by the benchmark's own protocol; the best ones are kept."""
+        assert self.validation is not None
+        own = {name: value.clone() for name, value in self.model.own_state().items()}
+        self.model.load_state_dict(self.average.state, strict=False)
+        self.model.eval()
+        result = run_benchmark(self.validation, self.model, self.model.name, BenchConfig())
+        self.model.train()
+        self.model.load_state_dict(own, strict=False)
+        found = {
+            f"validation_{metric}": summary.mean
+            for metric in ("psnr_db", "ssim", "gain_db") if (summary := result.summary(metric)) is not None
+        }  # fmt: skip
+        if found["validation_psnr_db"] > self.best_db:
+            self.best_db = found["validation_psnr_db"]
+            save_weights(self.options.out / "best.safetensors", self.model.name, self.model.config, self.average.state)
+        return found
+
+
+class _Stage:
+    """One stage of a run: its losses, its optimisers, its part of the data."""
+
+    def __init__(self, run: _Run, name: str, stage: StageConfig, first_step: int, first_pair: int) -> None:
+        self.run, self.name, self.stage, self.first_step, self.first_pair = run, name, stage, first_step, first_pair
+        config, fabric = run.config, run.fabric
+        torch.manual_seed(config.seed + first_step)
+        network = NetworkStep(run.model, config, stage, run.perception)
+        network.train()
+        self.clock = network.seconds
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.step_of_network, self.optimiser = fabric.setup(network, _optimiser(trained, config))
+        self.texture = network.texture
+        self.critic: nn.Module | None = None
+        if stage.losses.adversarial:
+            self.critic = Critic(stage.crop_px, config.critic_width).to(fabric.device)
+            step = CriticStep(self.critic, config.seed)
+            self.step_of_critic, self.critic_optimiser = fabric.setup(step, _optimiser(list(step.parameters()), config))
+        state = run.resumed
+        if state is not None and state["stage"] == name:
+            self.optimiser.load_state_dict(state["optimiser"])
+            if self.critic is not None:
+                self.critic.load_state_dict(state["critic"])
+                self.critic_optimiser.load_state_dict(state["critic_optimiser"])
+            if self.texture is not None:
+                self.texture.load_state_dict(state["texture"])
+
+    def go(self) -> None:
+        """From the run's step to the end of the stage, or of the time."""
+        run, config, stage = self.run, self.run.config, self.stage
+        run.report(f"stage {self.name}: {stage.steps} steps of {stage.batch} pairs")
+        saved, waited = time.monotonic(), time.perf_counter()
+        for batch in self._batches():
+            begun = time.perf_counter()
+            run.log.add({"seconds_data": begun - waited})
+            run.step += 1
+            self._step(batch)
+            run.average.update(run.model.own_state(), run.step)
+            waited = time.perf_counter()
+            run.log.add({"seconds_step": waited - begun, "errors": batch["errors"].max().item()})
+            finished = run.step == self.first_step + stage.steps
+            over = run.fabric.broadcast(run.time_left() <= 0)
+            if run.step % config.log_steps == 0 or finished or over:
+                self._log()
+            if run.validation is not None and (run.step % config.validate_steps == 0 or finished or over):
+                self._validate()
+            if over or finished or time.monotonic() - saved > 60 * config.checkpoint_minutes:
+                self._checkpoint()
+                saved = time.monotonic()
+            if over:
+                run.report(f"time is over at step {run.step} of {config.steps}: call again to go on")
+                return
+
+    def _step(self, batch: dict[str, Tensor]) -> None:
+        run, fabric, stage = self.run, self.run.fabric, self.stage
+        rate = rate_at(stage, run.step - self.first_step, run.time_left())
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        if self.critic is not None:
+            self.critic.requires_grad_(False)
+        losses, sr = self.step_of_network(batch, self.critic)
+        self.optimiser.zero_grad(set_to_none=True)
+        fabric.backward(losses["total"])
+        if run.config.clip_norm:
+            fabric.clip_gradients(self.step_of_network, self.optimiser, max_norm=run.config.clip_norm)
+        self.optimiser.step()
+        figures = {name: loss.detach() for name, loss in losses.items()}
+        if self.critic is not None:
+            self.critic.requires_grad_(True)
+            for turn in range(stage.critic_steps):
+                loss = self.step_of_critic(sr.detach().float(), batch["hr"], batch["number"], turn)
+                self.critic_optimiser.zero_grad(set_to_none=True)
+                fabric.backward(loss)
+                self.critic_optimiser.step()
+                figures["critic"] = loss.detach()
+        if fabric.world_size > 1:
+            figures = fabric.all_reduce(figures, reduce_op="mean")  # type: ignore[assignment]
+        run.log.add({name: figure.item() for name, figure in figures.items()})
+        self.shown = (batch, sr.detach())
+
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
+        """This process's part of what is left of the stage."""
+        run, stage = self.run, self.stage
+        rank, world = run.fabric.global_rank, run.fabric.world_size
+        numbers = [
+            self.first_pair + (step * world + rank) * stage.batch + place
+            for step in range(run.step - self.first_step, stage.steps)
+            for place in range(stage.batch)
+        ]
+        pairs = TrainingPairs(
+            run.open_data(),
+            run.config.pairs,
+            real=run.config.real,
+            size=stage.crop_px,
+            seed=run.config.seed,
+            numbers=numbers,
+        )
+        workers = run.config.workers
+        loader = DataLoader(
+            pairs, batch_size=stage.batch, num_workers=workers, prefetch_factor=4 if workers else None,
+            pin_memory=run.fabric.device.type == "cuda",
+        )  # fmt: skip
+        placed = run.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+        yield from cast(Iterable[dict[str, Tensor]], placed)
+
+    def _log(self) -> None:
+        run = self.run
+        if not run.fabric.is_global_zero:
+            return
+        means = run.log.means()
+        steps = means["seconds_step"]
+        shares = {f"share_{name}": seconds / max(1, run.step) for name, seconds in self.clock.items()}
+        line = {"step": run.step, "stage": self.name, **means, "rate": self.optimiser.param_groups[0]["lr"]}
+        run.log.write(line | {name: share / steps for name, share in shares.items()})
+        run.report(f"step {run.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
+        batch, sr = self.shown
+        run.log.show("truth, result, reference", torch.cat((batch["hr"][0], sr[0], batch["ref"][0]), -1), run.step)
+
+    def _validate(self) -> None:
+        run = self.run
+        if run.fabric.is_global_zero:
+            found = run.validate()
+            run.log.write({"step": run.step, "stage": self.name, **found})
+            run.report(f"step {run.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in found.items()))
+        run.fabric.barrier()
+
+    def _checkpoint(self) -> None:
+        run = self.run
+        if run.fabric.is_global_zero:
+            state: dict[str, Any] = {
+                "stage": self.name,
+                "step": run.step,
+                "best_db": run.best_db,
+                "model": run.model.own_state(),
+                "average": run.average.state,
+                "optimiser": self.optimiser.state_dict(),
+                "random": torch.get_rng_state(),
+            }
+            if self.critic is not None:
+                state |= {"critic": self.critic.state_dict(), "critic_optimiser": self.critic_optimiser.state_dict()}
+            if self.texture is not None:
+                state["texture"] = self.texture.state_dict()
+            save_checkpoint(run.checkpoint_path, run.config, state)
+            run.save_weights(run.weights_path)
+        run.fabric.barrier()
+
+
+def _optimiser(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    betas = (config.beta1, 0.999)
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, betas=betas, weight_decay=1e-4)
+    return torch.optim.Adam(parameters, betas=betas)
+
+
+def _perception(config: TrainConfig, vgg19: Path | None, report: Report) -> Perception | None:
+    """VGG19 as deep as the weights go and the losses need; what is missing is said."""
+    weights = [stage.losses for _, stage in config.stages]
+    if not any(loss.perceptual or loss.texture for loss in weights):
+        return None
+    deepest = "relu5_1" if any(loss.perceptual for loss in weights) else "relu3_1"
+    try:
+        return Perception(vgg=load_vgg19(vgg19, deepest), layer=deepest)
+    except WeightsError as error:
+        if deepest == "relu3_1" or "ends before" not in str(error):
+            raise
+    report("VGG19's weights end before relu5_1: the perceptual loss takes relu3_1")
+    return Perception(vgg=load_vgg19(vgg19, "relu3_1"), layer="relu3_1")
+
+
+def _begin_with(init: Path, model: RefSRModel) -> None:
+    name, values, state = read_weights(init)
+    if name != model.name or values != json.loads(json.dumps(asdict(model.config))):
+        raise WeightsError(f"{init}: is of another model or size than this run: give other weights or another recipe")
+    model.load_state_dict(state, strict=False)
+
+
+def _is_distributed(options: RunOptions) -> bool:
+    """Several processes: asked for here, or started by torchrun or SLURM."""
+    started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+    several = options.devices != "auto" and int(options.devices) > 1
+    return (
+        started > 1
+        or several
+        or options.nodes > 1
+        or (options.accelerator in ("auto", "cuda") and torch.cuda.device_count() > 1)
+    )

@@ -1,0 +1,199 @@
+"""One step: the network's losses on a batch, and the critic's.
+
+    hr ── down ──> lr ──┬── with a reference: encode, search, transfer ──┬──> sr ──> losses against hr
+    ref ────────────────┘── without: transfer alone ─────────────────────┘
+Each loss is a mean over the pairs of the batch, with zero for pairs that take no part in it, so that two processes with
+half a batch each find what one finds with all of it.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refsr.features import VGG19
+from refsr.losses import (
+    TEXTURE_LEVELS,
+    TextureLoss,
+    adversarial,
+    back_projection,
+    charbonnier,
+    critic_loss,
+    frequency,
+    perceptual,
+    reconstruction,
+)
+from refsr.models import RefSRModel
+from refsr.models.base import Reference
+from refsr.resize import downscale_bicubic
+from refsr.search import Match, cell_grid
+from refsr.swap import swap
+from refsr.training.config import LossWeights, StageConfig, TrainConfig
+from refsr.training.contrast import contrast_loss
+
+Batch = Mapping[str, Tensor]
+_SWAP_PATCH = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perception:
+    """VGG19 for the losses that look at features.
+
+    Attributes:
+        vgg: Frozen.
+        layer: Deepest one that its weights reach, for the perceptual loss.
+    """
+
+    vgg: VGG19
+    layer: str
+
+
+class NetworkStep(nn.Module):
+    """The network with its losses; `forward` is what several processes share the gradients of."""
+
+    def __init__(
+        self, model: RefSRModel, config: TrainConfig, stage: StageConfig, perception: Perception | None
+    ) -> None:
+        """Put together.
+
+        Args:
+            model: To be trained.
+            config: Of the run.
+            stage: Which losses.
+            perception: For perceptual and texture losses; needed where either counts.
+        """
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.stage = stage
+        self._perception = (perception,)  # in a tuple: not trained, not saved
+        self.texture = TextureLoss(perception.vgg) if perception and stage.losses.texture else None
+        self.seconds = {"features": 0.0, "search": 0.0}
+
+    def forward(
+        self, batch: Batch, critic: nn.Module | None = None
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "b 3 h w"]]:
+        """Losses by name, "total" among them, and the results.
+
+        Args:
+            batch: From `refsr.data.training.TrainingPairs`.
+            critic: For the adversarial loss.
+        """
+        hr = batch["hr"]
+        lr = (downscale_bicubic(hr, self.model.scale) * 255).round() / 255
+        present = batch["present"] & self.stage.references
+        losses = {name: [] for name in ("texture", "contrast", "hits")}  # type: dict[str, list[Tensor]]
+        parts: list[tuple[Tensor, Tensor]] = []
+        if present.any():
+            parts.append((present, self._with_references(batch, lr, present, losses)))
+        if not present.all():
+            parts.append((~present, self.model.transfer(lr[~present], [], None)))
+        sr = parts[0][1]
+        if len(parts) > 1:
+            sr = sr.new_empty(hr.shape)
+            for where, restored in parts:
+                sr = sr.masked_scatter(where.view(-1, 1, 1, 1), restored)
+        found = {name: torch.cat(values).sum() / len(hr) for name, values in losses.items() if values}
+        found |= {name: loss.mean() for name, loss in self._image_losses(sr, hr, lr, critic)}
+        if self.stage.truth and self.stage.references:
+            found["truth_l1"] = self._truth_step(hr, lr)
+        return found | {"total": self._weighted(found)}, sr
+
+    def _with_references(
+        self, batch: Batch, lr: Tensor, present: Tensor, losses: dict[str, list[Tensor]]
+    ) -> Float[Tensor, "b 3 h w"]:
+        ref = batch["ref"][present]
+        with self._clock("features"):
+            query = self.model.encode_query(lr[present])
+            reference = self.model.encode_reference(ref)
+        with self._clock("search"):
+            match = self.model.search(query, [reference])
+        restored = self.model.transfer(lr[present], [reference], match)
+        if self.stage.losses.contrast:
+            loss, hits = contrast_loss(
+                query, reference.key, batch["truth_cells"][present], batch["number"][present],
+                self.config.contrast_queries, self.config.contrast_temperature,
+            )  # fmt: skip
+            losses["contrast"].append(loss)
+            losses["hits"].append(hits)
+        if self.texture is not None:
+            losses["texture"].append(self._texture(restored, ref, match))
+        return restored
+
+    def _texture(self, restored: Tensor, ref: Tensor, match: Match) -> Float[Tensor, " b"]:
+        perception = self._perception[0]
+        assert perception is not None
+        assert self.texture is not None
+        with torch.no_grad():
+            maps = perception.vgg(ref, TEXTURE_LEVELS)
+            swapped = [swap([level], match, scale=2**n, patch=_SWAP_PATCH) for n, level in enumerate(maps)]
+        return self.texture(restored, swapped, match.score)  # type: ignore[no-any-return]
+
+    def _image_losses(
+        self, sr: Tensor, hr: Tensor, lr: Tensor, critic: nn.Module | None
+    ) -> Iterator[tuple[str, Float[Tensor, " b"]]]:
+        """Those that compare result and truth; L1 is always told."""
+        weights = self.stage.losses
+        yield "l1", reconstruction(sr, hr)
+        if weights.charbonnier:
+            yield "charbonnier", charbonnier(sr, hr)
+        if weights.frequency:
+            yield "frequency", frequency(sr, hr)
+        if weights.back_projection:
+            yield "back_projection", back_projection(sr, lr, self.model.scale)
+        perception = self._perception[0]
+        if weights.perceptual and perception is not None:
+            yield "perceptual", perceptual(sr, hr, perception.vgg, perception.layer)
+        if weights.adversarial and critic is not None:
+            yield "adversarial", adversarial(critic, sr)
+
+    def _truth_step(self, hr: Tensor, lr: Tensor) -> Tensor:
+        """L1 with the truth itself as the reference, matched cell by cell. Source: ZZUTK/SRNTT, train_with_truth."""
+        reference: Reference = self.model.encode_reference(hr)
+        batch, _, height, width = lr.shape
+        match = Match(
+            position_cells=cell_grid((height, width), lr).expand(batch, 2, height, width),
+            reference=torch.zeros(batch, height, width, dtype=torch.long, device=lr.device),
+            score=lr.new_ones(batch, 1, height, width),
+        )
+        return reconstruction(self.model.transfer(lr, [reference], match), hr).mean()
+
+    def _weighted(self, found: Mapping[str, Tensor]) -> Tensor:
+        total = self.stage.losses.l1 * found["truth_l1"] if "truth_l1" in found else found["l1"].new_zeros(())
+        for name in LossWeights.__dataclass_fields__:
+            if name in found:
+                total = total + getattr(self.stage.losses, name) * found[name]
+        return total
+
+    @contextmanager
+    def _clock(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - begun
+
+
+class CriticStep(nn.Module):
+    """The critic with its loss."""
+
+    def __init__(self, critic: nn.Module, seed: int) -> None:
+        super().__init__()
+        self.critic = critic
+        self.seed = seed
+
+    def forward(self, sr: Tensor, hr: Tensor, numbers: Tensor, turn: int) -> Tensor:
+        """The mean loss.
+
+        Args:
+            sr: Results.
+            hr: Truths.
+            numbers: Of the pairs; with the turn, they decide where the slope is measured.
+            turn: Of the critic's steps on this batch.
+        """
+        between = torch.stack(
+            [torch.rand((), generator=torch.Generator().manual_seed(int(n) * 8 + turn)) for n in numbers.tolist()]
+        ).to(hr)
+        return critic_loss(self.critic, sr, hr, between).mean()

@@ -1,0 +1,393 @@
+"""A short run learns; a broken one goes on as if nothing had happened; two processes equal one."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import fails, small_models, texture
+from PIL import Image
+from torch import Tensor
+
+import refsr.training.loop
+from refsr.cli import main
+from refsr.data.synthetic import PairConfig
+from refsr.errors import UsageError, WeightsError
+from refsr.features import VGG19
+from refsr.models import SRNTT, DefaultConfig, SRNTTConfig, load_model
+from refsr.training.average import RunningAverage
+from refsr.training.config import LossWeights, StageConfig, TrainConfig
+from refsr.training.contrast import contrast_loss
+from refsr.training.loop import RunOptions, choose_precision, parse_duration, train
+from refsr.training.schedule import rate_at
+from refsr.training.step import NetworkStep, Perception
+from refsr.weights import read_weights
+
+TINY = DefaultConfig(width=8, blocks_before=1, blocks_after=1, descriptor_width=8, descriptor_size=8)
+STAGE = StageConfig(steps=8, batch=3, crop_px=32, learning_rate=6e-4, warmup_steps=5, decay_share=0.4,
+                    losses=LossWeights(contrast=0.003))  # fmt: skip
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+def config(**changes: Any) -> TrainConfig:
+    plain: dict[str, Any] = {"default": TINY, "rec": STAGE, "seed": 3, "workers": 0, "checkpoint_minutes": 9.0}
+    return TrainConfig(**(plain | changes))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(3):
+        pixels = (texture(64, 72, seed)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture
+def options(photos: Path, tmp_path: Path) -> RunOptions:
+    return RunOptions(data=(photos,), out=tmp_path / "run", accelerator="cpu", devices="1")
+
+
+def silent(_line: str) -> None:
+    pass
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_loss_falls(options: RunOptions) -> None:
+    stage = dataclasses.replace(STAGE, steps=120)
+    weights = train(config(rec=stage, log_steps=30, ema_decay=0.99), options, silent)
+    lines = log_of(options.out)
+    assert [line["step"] for line in lines] == [30, 60, 90, 120]
+    assert lines[-1]["l1"] < lines[0]["l1"]
+    assert lines[-1]["contrast"] < lines[0]["contrast"]
+    assert {"seconds_data", "seconds_step", "share_features", "share_search", "errors", "rate"} <= lines[0].keys()
+    assert load_model(weights, device="cpu")(texture(8, 8)).shape == (1, 3, 32, 32)
+    assert json.loads((options.out / "config.json").read_text())["rec"]["steps"] == 120
+
+
+def all_losses(tmp_path: Path) -> tuple[TrainConfig, Path]:
+    """SRNTT through three stages, with every loss, and a file of random VGG19 weights."""
+    torch.manual_seed(0)
+    file = tmp_path / "vgg.pth"
+    torch.save(VGG19("relu3_1").state_dict(), file)
+    stage = StageConfig(steps=2, batch=2, crop_px=32)
+    weights = LossWeights(
+        perceptual=1e-3, texture=1e-3, adversarial=1e-3, back_projection=0.1, charbonnier=0.1, frequency=0.1
+    )
+    return config(
+        model="srntt", srntt=SRNTTConfig(width=4, trunk_blocks=1, transfer_blocks=(1, 1, 1)), critic_width=2,
+        sisr=dataclasses.replace(stage, references=False), rec=stage,
+        full=dataclasses.replace(stage, steps=3, losses=weights, truth=True), log_steps=1,
+    ), file  # fmt: skip
+
+
+def test_all_stages_and_losses_and_resuming_among_them(
+    options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, vgg = all_losses(tmp_path)
+    said: list[str] = []
+    whole = read_weights(train(run, dataclasses.replace(options, vgg19=vgg), said.append))[2]
+    assert "VGG19's weights end before relu5_1: the perceptual loss takes relu3_1" in said
+    lines = log_of(options.out)
+    assert [line["stage"] for line in lines] == ["sisr"] * 2 + ["rec"] * 2 + ["full"] * 3
+    assert {"texture", "perceptual", "adversarial", "back_projection", "critic", "truth_l1", "frequency"} <= lines[
+        -1
+    ].keys()
+    assert "texture" not in lines[3]
+    for broken_at in (2, 5):
+        folder = dataclasses.replace(options, out=tmp_path / f"broken{broken_at}", vgg19=vgg)
+        with monkeypatch.context() as plug:
+            pull_at(plug, broken_at)
+            with pytest.raises(KeyboardInterrupt):
+                train(dataclasses.replace(run, checkpoint_minutes=0.0), folder, silent)
+        said = []
+        resumed = read_weights(train(run, folder, said.append))[2]
+        assert f"resumed at step {broken_at}" in said
+        assert all(torch.equal(whole[name], resumed[name]) for name in whole), broken_at
+
+
+def pull_at(patch: pytest.MonkeyPatch, steps: int) -> None:
+    """Interrupt before the step after so many."""
+    step = refsr.training.loop._Stage._step
+
+    def pulled(self: Any, batch: Any) -> None:
+        if self.run.step == steps + 1:
+            raise KeyboardInterrupt
+        step(self, batch)
+
+    patch.setattr(refsr.training.loop._Stage, "_step", pulled)
+
+
+def test_a_killed_run_loses_at_most_what_came_after_its_checkpoint(photos: Path, tmp_path: Path) -> None:
+    """SIGKILL in a process of its own, as soon as there is a checkpoint; then the weights of an unbroken run."""
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "default: {width: 8, blocks_before: 1, blocks_after: 1, descriptor_width: 8, descriptor_size: 8}\n"
+        "rec: {steps: 60, batch: 2, crop_px: 32}\nworkers: 0\nlog_steps: 20\n"
+    )
+
+    def command(out: Path, *more: str) -> list[str]:
+        arguments = ["train", str(recipe), "--data", str(photos), "--out", str(out), "--accelerator", "cpu", *more]
+        return [sys.executable, "-m", "refsr", *arguments]
+
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(out, "--checkpoint-minutes", "0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 90
+    while process.poll() is None and time.monotonic() < until and not (out / "checkpoint.pt").exists():
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (
+        not (out / "default.safetensors").exists() or torch.load(out / "checkpoint.pt", weights_only=True)["step"] < 60
+    )
+    again = subprocess.run(command(out), capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "resumed at step" in again.stdout
+    assert subprocess.run(command(tmp_path / "whole"), capture_output=True, check=False).returncode == 0
+    killed, whole = (read_weights(folder / "default.safetensors")[2] for folder in (out, tmp_path / "whole"))
+    assert all(torch.equal(killed[name], whole[name]) for name in whole)
+
+
+def test_two_processes_equal_one_with_twice_the_batch(photos: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "default: {width: 8, blocks_before: 1, blocks_after: 1, descriptor_width: 8, descriptor_size: 8}\n"
+        "rec: {steps: 4, batch: 4, crop_px: 32, losses: {contrast: 0.01}}\nworkers: 0\nlog_steps: 1\nclip_norm: 0.0\n"
+    )
+    arguments = ["train", str(recipe), "--data", str(photos), "--accelerator", "cpu"]
+    one = [sys.executable, "-m", "refsr", *arguments, "--out", str(tmp_path / "one")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "refsr"]
+    two = [*launcher, *arguments, "--devices", "2", "--rec.batch", "2", "--out", str(tmp_path / "two")]
+    for command in (one, two):
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (log_of(tmp_path / name) for name in ("one", "two"))
+    for a, b in zip(first, second, strict=True):
+        for loss in ("l1", "contrast", "total"):
+            # Not closer: untrained descriptors tie, and another order of additions then matches other cells.
+            assert a[loss] == pytest.approx(b[loss], rel=2e-3), (loss, a["step"])
+
+
+def test_the_time_limit_ends_a_run_cleanly(options: RunOptions) -> None:
+    long = dataclasses.replace(STAGE, steps=100_000, warmup_steps=0)
+    limited = dataclasses.replace(options, time_limit_s=3.0)
+    said: list[str] = []
+    begun = time.monotonic()
+    train(config(rec=long, log_steps=10_000), limited, said.append)
+    assert time.monotonic() - begun < 20
+    assert "call again to go on" in said[-1]
+    last = log_of(options.out)[-1]
+    assert last["rate"] < 0.1 * long.learning_rate, "the rate has fallen when the time is over"
+    train(config(rec=long, log_steps=10_000), limited, said.append)
+    assert f"resumed at step {last['step']}" in said
+
+
+def test_validation_keeps_the_best(options: RunOptions, tmp_path: Path) -> None:
+    folder = tmp_path / "groups"
+    folder.mkdir()
+    for name, seed in (("000_0", 5), ("000_1", 6)):
+        pixels = (texture(64, 64, seed)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    train(config(validate_steps=4), dataclasses.replace(options, validate=folder, tensorboard=True), silent)
+    found = [line for line in log_of(options.out) if "validation_psnr_db" in line]
+    assert [line["step"] for line in found] == [4, 8]
+    assert load_model(options.out / "best.safetensors", device="cpu").name == "default"
+    assert list((options.out / "tensorboard").iterdir())
+
+
+def test_a_run_begins_with_given_weights(options: RunOptions, tmp_path: Path) -> None:
+    first = train(config(), options, silent)
+    still = config(rec=dataclasses.replace(STAGE, steps=1, learning_rate=0.0))
+    second = train(still, dataclasses.replace(options, out=tmp_path / "second", init=first), silent)
+    begun, gone_on = read_weights(first)[2], read_weights(second)[2]
+    assert all(torch.allclose(begun[name], gone_on[name], atol=1e-6) for name in begun)
+    with pytest.raises(WeightsError, match="is of another model or size than this run"):
+        train(config(default=DefaultConfig()), dataclasses.replace(options, out=tmp_path / "third", init=first), silent)
+
+
+def test_a_run_with_other_settings_is_refused(options: RunOptions) -> None:
+    train(config(), options, silent)
+    with pytest.raises(UsageError, match=r"checkpoint.pt: is of a run with another rec.batch"):
+        train(config(rec=dataclasses.replace(STAGE, batch=2)), options, silent)
+    longer = config(rec=dataclasses.replace(STAGE, steps=10))
+    said: list[str] = []
+    train(longer, options, said.append)
+    assert "resumed at step 8" in said
+    (options.out / "checkpoint.pt").write_bytes(b"junk")
+    with pytest.raises(WeightsError, match="damaged, or not a checkpoint"):
+        train(longer, options, silent)
+
+
+def batch(present: list[bool]) -> dict[str, Tensor]:
+    count = len(present)
+    return {
+        "hr": torch.cat([texture(32, 32, s) for s in range(count)]),
+        "ref": torch.cat([texture(32, 32, s + 9) for s in range(count)]),
+        "present": torch.tensor(present),
+        "truth_cells": torch.full((count, 2, 8, 8), float("nan")),
+        "number": torch.arange(count),
+    }
+
+
+def test_losses_do_not_depend_on_how_a_batch_is_dealt_out() -> None:
+    torch.manual_seed(0)
+    vgg = VGG19("relu3_1")
+    weights = LossWeights(texture=1.0, contrast=1.0, perceptual=1.0)
+    step = NetworkStep(
+        small_models()["default"],
+        config(),
+        StageConfig(steps=1, crop_px=32, losses=weights),
+        Perception(vgg=vgg, layer="relu3_1"),
+    )
+    whole = batch([True, False, True, True])
+    whole["truth_cells"][0] = torch.stack(torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij"))
+    together, sr = step(whole)
+    halves = [step({key: value[half] for key, value in whole.items()}) for half in (slice(0, 2), slice(2, 4))]
+    for name in ("l1", "texture", "contrast", "perceptual", "total"):
+        mean = torch.stack([losses[name] if name in losses else torch.zeros(()) for losses, _ in halves]).mean()
+        assert together[name].item() == pytest.approx(mean.item(), rel=1e-4), name
+    assert torch.allclose(sr, torch.cat([part for _, part in halves]), atol=1e-5)
+    model = small_models()["default"]
+    assert torch.allclose(
+        sr[1:2], NetworkStep(model, config(), STAGE, None)({k: v[1:2] for k, v in whole.items()})[1], atol=1e-5
+    )
+
+
+def test_the_truth_as_its_own_reference_helps() -> None:
+    """What train-with-truth offers is better than any other reference could be."""
+    torch.manual_seed(0)
+    model = SRNTT(SRNTTConfig(width=4, trunk_blocks=1, transfer_blocks=(1, 1, 1)))
+    stage = StageConfig(steps=1, crop_px=32, truth=True)
+    losses, _ = NetworkStep(model, config(), stage, None)(batch([True, True]))
+    assert losses["total"].item() == pytest.approx((losses["l1"] + losses["truth_l1"]).item(), rel=1e-5)
+
+
+def test_contrast_loss_knows_right_from_wrong(rng: torch.Generator) -> None:
+    key = torch.nn.functional.normalize(torch.randn(1, 32, 10, 12, generator=rng), dim=1)
+    y, x = torch.meshgrid(torch.arange(10.0), torch.arange(12.0), indexing="ij")
+    truth, number = torch.stack((y, x))[None], torch.tensor([7])
+    right, hits = contrast_loss(key, key, truth, number, 64, 0.07)
+    wrong, misses = contrast_loss(key.roll(5, 3), key, truth, number, 64, 0.07)
+    assert right < 0.1
+    assert hits == 1
+    assert wrong > right + 3
+    assert misses < 0.2
+
+
+def test_contrast_loss_equals_its_formula() -> None:
+    key = torch.nn.functional.normalize(torch.randn(1, 4, 1, 6), dim=1)
+    query = torch.nn.functional.normalize(torch.randn(1, 4, 1, 1), dim=1)
+    truth = torch.tensor([0.0, 2.0]).view(1, 2, 1, 1)
+    loss, _ = contrast_loss(query, key, truth, torch.tensor([0]), 3, 0.5)
+    cosines = (query[0, :, 0, 0, None] * key[0, :, 0]).sum(0) / 0.5
+    kept = cosines[[2, 0, 4, 5]]  # the true cell, then those two cells away and further
+    assert loss.item() == pytest.approx(float(kept.logsumexp(0) - kept[0]), abs=1e-5)
+
+
+def test_contrast_loss_of_nothing_is_zero() -> None:
+    unknown = torch.full((1, 2, 4, 4), float("nan"))
+    key = torch.randn(1, 4, 4, 4, requires_grad=True)
+    loss, _ = contrast_loss(key, key, unknown, torch.tensor([0]), 8, 0.07)
+    loss.sum().backward()  # type: ignore[no-untyped-call]
+    assert loss == 0
+    assert key.grad is not None
+    assert not key.grad.any()
+
+
+def test_schedule_rises_holds_and_falls() -> None:
+    stage = dataclasses.replace(STAGE, steps=100, warmup_steps=10, decay_share=0.5, learning_rate=1.0)
+    rates = [rate_at(stage, step) for step in range(1, 101)]
+    assert rates[4] == 0.5
+    assert rates[9:50] == [1.0] * 41
+    assert rates[-1] == pytest.approx(0.02)
+    assert rate_at(stage, 20, time_left=0.25) == 0.5
+    assert rate_at(dataclasses.replace(stage, decay_share=0.0), 100, time_left=0.0) == 1.0
+
+
+def test_the_running_average() -> None:
+    average = RunningAverage({"a": torch.zeros(1), "n": torch.tensor(0)}, 0.9)
+    expected = 0.0
+    for step in range(1, 200):
+        average.update({"a": torch.tensor([float(step)]), "n": torch.tensor(step)}, step)
+        keep = min(0.9, (step + 1) / (step + 10))
+        expected = keep * expected + (1 - keep) * step
+    assert average.state["a"].item() == pytest.approx(expected, rel=1e-5)
+    assert average.state["n"] == 199
+
+
+def test_durations() -> None:
+    assert [parse_duration(text) for text in ("150min", "2h", "1.5h", "90s")] == [9000, 7200, 5400, 90]
+    for text in ("150", "min", "-2h", "soon"):
+        with pytest.raises(UsageError, match="is no time: write it like 150min"):
+            parse_duration(text)
+
+
+def test_precision_is_only_bf16_where_it_is_computed() -> None:
+    assert choose_precision("bf16-mixed") == "bf16-mixed"
+    assert choose_precision("auto") in ("32-true", "bf16-mixed")
+
+
+@pytest.mark.parametrize("recipe", sorted(p.name for p in RECIPES.glob("*.yaml")))
+def test_every_recipe_is_understood(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Read as far as the data, which is not there."""
+    arguments = ("train", RECIPES / recipe, "--data", tmp_path / "none", "--out", tmp_path / "out")
+    fails(capsys, 2, "none: no such folder", *arguments, "--accelerator", "cpu", *vgg_of(tmp_path))
+
+
+def vgg_of(folder: Path) -> tuple[str, ...]:
+    file = folder / "vgg.pth"
+    if not file.exists():
+        torch.save(VGG19("relu5_1").state_dict(), file)
+    return ("--vgg19", str(file))
+
+
+def test_bad_input(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, wrong = tmp_path / "r.yaml", tmp_path / "wrong.yaml"
+    recipe.write_text("rec: {steps: 3, batch: 2, crop_px: 32}\n")
+    given = ("--data", photos, "--out", tmp_path / "out", "--accelerator", "cpu")
+    for text, pattern in (
+        ("rec: {steps: 3, lerning_rate: 1.0}\n", "learning-rate"),
+        ("recc: {steps: 3}\n", "rec"),
+        ("model: best\nrec: {steps: 3}\n", "best"),
+        ("rec: {steps: 3, crop_px: 30}\n", "crops of 30 pixels: give a multiple of 4"),
+        ("rec: {steps: 0}\n", "the recipe has no steps"),
+    ):
+        wrong.write_text(text)
+        fails(capsys, 2, pattern, "train", wrong, *given)
+    for pattern, arguments in {
+        "no such recipe": (tmp_path / "none.yaml", *given),
+        "--rec.stepps": (recipe, *given, "--rec.stepps", "4"),
+        "--time-limit 'soon' is no time": (recipe, *given, "--time-limit", "soon"),
+        "--data": (recipe, "--out", tmp_path / "out"),
+        "no such folder or manifest": (recipe, *given, "--validate", tmp_path / "none"),
+    }.items():
+        fails(capsys, 2, pattern, "train", *arguments)
+
+
+def test_the_command_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("rec: {steps: 3, batch: 2, crop_px: 32}\nworkers: 0\n")
+    arguments = ["train", str(recipe), "--data", str(photos), "--out", str(tmp_path / "run"), "--accelerator", "cpu"]
+    assert main([*arguments, "--default.width", "8", "--rec.steps", "2", "--rec.losses.contrast", "0.01"]) == 0
+    assert str(tmp_path / "run" / "default.safetensors") in capsys.readouterr().out.replace("\n", "")
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (saved["default"]["width"], saved["rec"]["steps"], saved["rec"]["losses"]["contrast"]) == (8, 2, 0.01)
+
+
+def test_pair_config_is_part_of_the_recipe() -> None:
+    assert config(pairs=PairConfig(absent=0.5)).pairs.absent == 0.5
