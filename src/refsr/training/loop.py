@@ -179,6 +179,7 @@ class _Run:
 
     def go(self) -> Path:
         """All stages that are not done yet."""
+        self.open_data()
         first, pair = 0, 0
         for name, stage in self.config.stages:
             last = first + stage.steps
