@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -29,7 +30,7 @@ class Processes:
     def __enter__(self) -> "Processes":
         if self._jobs > 1:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_one_thread)
+            self._pool = ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_prepare)
         return self
 
     def __exit__(
@@ -65,7 +66,8 @@ class Processes:
             raise UsageError("a process was killed, perhaps for want of memory: call again with --jobs 1") from error
 
 
-def _one_thread() -> None:
-    """The processes share the cores already."""
+def _prepare() -> None:
+    """The processes share the cores already, and Ctrl-C is for the one that leads them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
     import_extra("cv2", "finding pairs").setNumThreads(1)

@@ -12,9 +12,10 @@ _HEAD = """<!doctype html>
 <title>Pairs</title>
 <style>
 body { font: 14px sans-serif; margin: 1em; background: #fff; color: #222 }
-section { display: flex; flex-wrap: wrap; gap: 8px; margin: 0 0 1.2em; border-top: 1px solid #ccc; padding-top: 8px }
-figure { margin: 0; width: 210px }
-section.crops figure { width: 120px }
+section { gap: 8px; margin: 0 0 1.2em; border-top: 1px solid #ccc; padding-top: 8px }
+section.group { display: grid; grid-template-columns: repeat(6, minmax(0, 210px)) }
+section.crops { display: inline-grid; grid-template-columns: repeat(2, 120px); margin-right: 16px; vertical-align: top }
+figure { margin: 0 }
 img { width: 100%; height: auto; display: block }
 figcaption { overflow-wrap: anywhere; color: #555; font-size: 12px }
 b { color: #222 }
