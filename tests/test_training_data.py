@@ -1,5 +1,6 @@
 """What a run sees: every pair a function of its number, damaged files counted, real pairs beside synthetic ones."""
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from conftest import texture
 from PIL import Image
 
-from refsr.data.folders import PairFolder, real_pair
-from refsr.data.photos import PhotoFolder
+from refsr.data.photos import PhotoSource, list_photos
+from refsr.data.real import PairSource, list_pairs, real_pair
+from refsr.data.shards import list_shards, pair_up, read_index
 from refsr.data.synthetic import PairConfig
 from refsr.data.training import TrainingPairs, open_sources
 from refsr.errors import ImageError, UsageError
@@ -39,14 +41,14 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_photos_are_decoded_when_needed_and_forgotten_when_there_is_no_room(photos: Path) -> None:
-    folder = PhotoFolder(photos, 64, cache_mib=0)
+    folder = PhotoSource(list_photos(photos), 64, cache_mib=0)
     first = folder[0]
     assert first.shape == (64, 72, 3)
     assert len(folder._cache) == 1
     assert not np.array_equal(folder[1], first)
     assert np.array_equal(folder[0], first)
     assert len(folder._cache) == 1
-    large = PhotoFolder(photos, 64, cache_mib=1)
+    large = PhotoSource(list_photos(photos), 64, cache_mib=1)
     assert large[2] is large[2]
     assert len(large._cache) == 1
 
@@ -54,20 +56,18 @@ def test_photos_are_decoded_when_needed_and_forgotten_when_there_is_no_room(phot
 def test_damaged_and_small_photos_are_counted_not_fatal(photos: Path) -> None:
     (photos / "deep" / "0.png").write_bytes(b"no photo")
     save(photos / "deep" / "1.png", 20, 72)
-    folder = PhotoFolder(photos, 64)
+    folder = PhotoSource(list_photos(photos), 64)
     assert np.array_equal(folder[0], folder[2])
     assert folder.errors == 2
     assert np.array_equal(folder[1], folder[2])
     assert folder.errors == 2, "each is counted once"
     (photos / "deep" / "2.png").write_bytes(b"")
-    with pytest.raises(ImageError, match="photo after photo is damaged or below 64 pixels"):
-        PhotoFolder(photos, 64)[1]
-    with pytest.raises(ImageError, match="holds no photos"):
-        PhotoFolder(photos.parent / "none", 64)
+    with pytest.raises(ImageError, match=r"1.png and the photos after it are damaged or below 64 pixels"):
+        PhotoSource(list_photos(photos), 64)[1]
 
 
 def test_real_pairs_are_cut_and_turned_alike(pairs: Path) -> None:
-    folder = PairFolder(pairs)
+    folder = PairSource(list_pairs(pairs))
     assert len(folder) == 4
     config = PairConfig(absent=0.0, unrelated=0.0)
     inputs = [folder[i] for i in range(4)]
@@ -91,7 +91,7 @@ def _cut(image: torch.Tensor, turn: int, flip: bool, y: int, x: int) -> torch.Te
 
 
 def test_references_are_absent_or_unrelated_in_their_shares(pairs: Path) -> None:
-    folder = PairFolder(pairs)
+    folder = PairSource(list_pairs(pairs))
     made = [real_pair(folder, PairConfig(absent=0.5, unrelated=0.0), 48, np.random.default_rng(s)) for s in range(200)]
     assert np.mean([pair.present for pair in made]) == pytest.approx(0.5, abs=0.1)
     assert all(not pair.ref.any() for pair in made if not pair.present)
@@ -99,13 +99,13 @@ def test_references_are_absent_or_unrelated_in_their_shares(pairs: Path) -> None
 
 def test_damaged_pairs_are_counted(pairs: Path) -> None:
     (pairs / "ref" / "0.png").write_bytes(b"no picture")
-    folder = PairFolder(pairs)
+    folder = PairSource(list_pairs(pairs))
     assert torch.equal(folder[0][0], folder[1][0])
     assert folder.errors == 1
     for number in range(1, 4):
         (pairs / "input" / f"{number}.png").write_bytes(b"")
-    with pytest.raises(ImageError, match="pair after pair is damaged"):
-        PairFolder(pairs)[0]
+    with pytest.raises(ImageError, match="and the pairs after it are damaged"):
+        PairSource(list_pairs(pairs))[0]
 
 
 def test_a_pair_depends_on_seed_and_number_alone(photos: Path, pairs: Path) -> None:
@@ -127,6 +127,45 @@ def test_sources_are_told_apart(photos: Path, pairs: Path) -> None:
     assert (len(sources.photos), len(sources.pairs)) == (1, 1)
     data = TrainingPairs(open_sources([pairs], 48, 16), PairConfig(), real=0.0, size=32, seed=0, numbers=[0])
     assert data.real == 1.0, "with pairs alone all are real"
-    for folders, message in (([photos / "none"], "none: no such folder"), ([], "give a folder with --data")):
+    empty = photos.parent / "empty"
+    empty.mkdir()
+    for folders, message in (
+        ([photos / "none"], "none: no such folder"),
+        ([], "give a folder with --data"),
+        ([empty], "holds neither photographs nor pairs"),
+    ):
         with pytest.raises(UsageError, match=message):
             open_sources(folders, 48, 16)
+
+
+def pack(shard: Path, files: dict[str, Path]) -> None:
+    with tarfile.open(shard, "w") as tar:
+        for name, path in files.items():
+            tar.add(path, name)
+
+
+def test_shards_are_read_in_place(photos: Path, pairs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    files = list_photos(photos)
+    pack(folder / "0.tar", {"a.png": files[0], "notes.txt": files[0], "b.png": files[1]})
+    pack(folder / "1.tar", {"c.png": files[2]})
+    members = read_index(list_shards(folder))
+    assert [member.name for member in members] == ["a.png", "b.png", "c.png"]
+    assert [member.read_bytes() for member in members] == [file.read_bytes() for file in files]
+    plain, packed = PhotoSource(files, 64), PhotoSource(members, 64)
+    assert all(np.array_equal(plain[i], packed[i]) for i in range(3))
+
+    both = list_pairs(pairs)
+    shard = tmp_path / "pairs.tar"
+    pack(shard, {f"{n}.{kind}.png": both[n][k] for n in range(4) for k, kind in enumerate(("input", "ref"))})
+    paired = pair_up(read_index([shard]))
+    assert [(a.name, b.name) for a, b in paired] == [(f"{n}.input.png", f"{n}.ref.png") for n in range(4)]
+    sources = open_sources([folder, shard], 48, 16)
+    assert (len(sources.photos), len(sources.pairs)) == (1, 1)
+    same = open_sources([photos, pairs], 48, 16)
+    made = [TrainingPairs(s, PairConfig(), real=0.5, size=32, seed=1, numbers=list(range(6))) for s in (sources, same)]
+    assert all(torch.equal(made[0][i]["hr"], made[1][i]["hr"]) for i in range(6))
+    (tmp_path / "bad.tar").write_bytes(b"no tar")
+    with pytest.raises(ImageError, match=r"bad.tar: damaged, or not a plain tar file"):
+        open_sources([tmp_path / "bad.tar"], 48, 16)

@@ -3,7 +3,6 @@
 import io
 import struct
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,14 +24,14 @@ def is_deep_colour(image: Image.Image, data: bytes) -> bool:
     return False
 
 
-def decode_deep(image: Image.Image, data: bytes, path: Path) -> NDArray[Any]:
+def decode_deep(image: Image.Image, data: bytes, name: str) -> NDArray[Any]:
     """Pixels (H, W, C), uint16, of a file that `is_deep_colour`.
 
     Raises:
         MissingExtraError: The extra is not installed.
         ValueError: The file is damaged.
     """
-    codecs = require_codecs(str(path))
+    codecs = require_codecs(name)
     try:
         array = codecs.png_decode(data) if image.format == "PNG" else _decode_tiff(data)
     except Exception as error:  # the codecs have exceptions of their own for every way to be damaged

@@ -11,7 +11,6 @@ EXTRA_OF: Final = {
     "matplotlib": "bench",
     "lightning_fabric": "train",
     "tensorboard": "train",
-    "webdataset": "train",
     "yaml": "train",
     "tifffile": "deep",
 }

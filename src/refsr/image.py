@@ -88,6 +88,20 @@ def as_photo(source: ImageSource, name: str = "image") -> Photo:
     return _photo_from_array(np.asarray(source), name)
 
 
+def decode_photo(data: bytes, name: str) -> Photo:
+    """From the bytes of a file; see `as_photo`.
+
+    Args:
+        data: Of a PNG, JPEG, WebP or TIFF file.
+        name: What an error calls it.
+    """
+    with _decoder(data, name) as image:
+        if is_deep_colour(image, data):
+            return _finish(decode_deep(image, data, name), image, name)
+        image.load()
+        return _photo_from_pil(image, name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preview:
     """A photo in a smaller size, upright.
@@ -105,12 +119,7 @@ class Preview:
 
 def read_photo(path: Path) -> Photo:
     """Read PNG, JPEG, WebP or TIFF; of several pages or frames, the first. See `as_photo`."""
-    with _opened(path) as (image, data):
-        if is_deep_colour(image, data):
-            array = decode_deep(image, data, path)
-            return _finish(array, image, str(path))
-        image.load()
-        return _photo_from_pil(image, str(path))
+    return decode_photo(_bytes_of(path), str(path))
 
 
 def read_preview(path: Path, long_side_px: int) -> Preview:
@@ -124,7 +133,8 @@ def read_preview(path: Path, long_side_px: int) -> Preview:
         ImageError: It cannot be read.
         MissingExtraError: See `as_photo`.
     """
-    with _opened(path) as (image, data):
+    data = _bytes_of(path)
+    with _decoder(data, str(path)) as image:
         exif = read_exif(image)
         orientation = exif.get(ExifTags.Base.Orientation, 1)
         copyright_text = str(exif.get(ExifTags.Base.Copyright, "")).strip("\0 ")
@@ -132,7 +142,7 @@ def read_preview(path: Path, long_side_px: int) -> Preview:
         shrink = max(1.0, max(full) / long_side_px)
         size = (max(1, round(full[0] / shrink)), max(1, round(full[1] / shrink)))
         if is_deep_colour(image, data) or image.mode.startswith("I;16"):
-            plain = replace(read_photo(path), alpha=None).to_pil().convert("RGB")
+            plain = replace(decode_photo(data, str(path)), alpha=None).to_pil().convert("RGB")
             orientation = 1
             size = size if plain.size == full else size[::-1]
         else:
@@ -144,9 +154,7 @@ def read_preview(path: Path, long_side_px: int) -> Preview:
     return Preview(image=Image.fromarray(turned), full_px=full_px, copyright=copyright_text)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[Image.Image, bytes]]:
-    """A file that Pillow has opened, and its bytes; whatever goes wrong inside is said in one line."""
+def _bytes_of(path: Path) -> bytes:
     if path.is_dir():
         raise ImageError(f"{path}: is a folder: name a picture in it")
     try:
@@ -155,22 +163,28 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, bytes]]:
         raise ImageError(f"{path}: no such file: check the name") from error
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
+    return data
+
+
+@contextmanager
+def _decoder(data: bytes, name: str) -> Iterator[Image.Image]:
+    """The bytes as Pillow opens them; whatever goes wrong inside is said in one line."""
     if not data:
-        raise ImageError(f"{path}: the file is empty: copy it again from where it came")
+        raise ImageError(f"{name}: the file is empty: copy it again from where it came")
     try:
         with warnings.catch_warnings():
             # Pillow warns at 89 megapixels, which is a large photo, and refuses at 179, which is our limit too.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_READABLE) as image:
-                yield image, data
+                yield image
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: claims more than 178 million pixels, refused: make it smaller first") from error
+        raise ImageError(f"{name}: claims more than 178 million pixels, refused: make it smaller first") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path}: not a PNG, JPEG, WebP or TIFF picture: convert it to one of these") from error
+        raise ImageError(f"{name}: not a PNG, JPEG, WebP or TIFF picture: convert it to one of these") from error
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, IndexError, TypeError) as error:
         if isinstance(error, ImageError | MissingExtraError):
             raise
-        raise ImageError(f"{path}: damaged or truncated: copy it again from where it came") from error
+        raise ImageError(f"{name}: damaged or truncated: copy it again from where it came") from error
 
 
 def write_photo(path: Path, photo: Photo) -> None:

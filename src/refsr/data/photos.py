@@ -1,4 +1,4 @@
-"""Photographs of a folder, decoded when they are needed, so that folders may be larger than memory."""
+"""Photographs, decoded when they are needed, so that a set may be larger than memory."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -8,34 +8,34 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from refsr.data.shards import TarMember
 from refsr.errors import ImageError, RefSRError
-from refsr.image import READABLE_SUFFIXES, read_photo
+from refsr.image import READABLE_SUFFIXES, decode_photo
 
 MIB: Final = 2**20
 _TRIES: Final = 10
 
 
-class PhotoFolder:
+def list_photos(folder: Path) -> list[Path]:
+    """The pictures of a folder, searched through."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES)
+
+
+class PhotoSource:
     """Photos by number. The least recently used leave memory when the cache is full.
 
     A damaged or small photo is replaced by the next one that is neither, and counted in `errors`.
     """
 
-    def __init__(self, folder: Path, smallest_px: int, cache_mib: int = 2048) -> None:
-        """List a folder, searched through; nothing is decoded yet.
+    def __init__(self, files: Sequence[Path | TarMember], smallest_px: int, cache_mib: int = 2048) -> None:
+        """Remember the files; nothing is decoded yet.
 
         Args:
-            folder: Of photographs.
+            files: At least one.
             smallest_px: Photos with a shorter side are left out.
             cache_mib: Decoded photos kept.
-
-        Raises:
-            ImageError: The folder holds no pictures.
         """
-        self.paths: Sequence[Path] = sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES)
-        if not self.paths:
-            raise ImageError(f"{folder}: holds no photos ({', '.join(READABLE_SUFFIXES)}): name another folder")
-        self.folder = folder
+        self.files = files
         self.smallest_px = smallest_px
         self.errors = 0
         self._room = cache_mib * MIB
@@ -43,7 +43,7 @@ class PhotoFolder:
         self._unusable: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.files)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3).
@@ -51,27 +51,27 @@ class PhotoFolder:
         Raises:
             ImageError: Neither this photo nor any of the next ones can be used.
         """
-        for number in (n % len(self.paths) for n in range(index, index + min(_TRIES, len(self.paths)))):
+        for number in (n % len(self.files) for n in range(index, index + min(_TRIES, len(self.files)))):
             if number in self._unusable:
                 continue
             if number in self._cache:
                 self._cache.move_to_end(number)
                 return self._cache[number]
-            photo = self._decode(self.paths[number])
+            photo = self._decode(self.files[number])
             if photo is not None:
                 self._keep(number, photo)
                 return photo
             self._unusable.add(number)
             self.errors += 1
         raise ImageError(
-            f"{self.folder}: photo after photo is damaged or below {self.smallest_px} pixels a side, beginning with"
-            f" {self.paths[index]}: name another folder"
+            f"{self.files[index]} and the photos after it are damaged or below {self.smallest_px} pixels a side: give"
+            " larger ones"
         )
 
-    def _decode(self, path: Path) -> NDArray[np.uint8] | None:
+    def _decode(self, file: Path | TarMember) -> NDArray[np.uint8] | None:
         try:
-            pixels = read_photo(path).pixels[0]
-        except RefSRError:
+            pixels = decode_photo(file.read_bytes(), str(file)).pixels[0]
+        except (RefSRError, OSError):
             return None
         if min(pixels.shape[-2:]) < self.smallest_px:
             return None

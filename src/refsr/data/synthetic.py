@@ -24,7 +24,7 @@ Matrix = NDArray[np.floating[Any]]
 
 @runtime_checkable
 class Photos(Protocol):
-    """Photographs by number: a list, or `refsr.data.photos.PhotoFolder`."""
+    """Photographs by number: a list, or `refsr.data.photos.PhotoSource`."""
 
     def __len__(self) -> int: ...
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from refsr.data.folders import PairFolder, is_pair_folder, real_pair
-from refsr.data.photos import PhotoFolder
+from refsr.data.photos import PhotoSource, list_photos
+from refsr.data.real import PairSource, list_pairs, real_pair
+from refsr.data.shards import TarMember, list_shards, pair_up, read_index
 from refsr.data.synthetic import PairConfig, synthetic_pair
 from refsr.errors import UsageError
 
@@ -25,12 +26,12 @@ class Sources:
     """Where pairs come from.
 
     Attributes:
-        photos: Folders of photographs.
-        pairs: Folders of pairs.
+        photos: Photographs, by place.
+        pairs: Pairs, by place.
     """
 
-    photos: tuple[PhotoFolder, ...]
-    pairs: tuple[PairFolder, ...]
+    photos: tuple[PhotoSource, ...]
+    pairs: tuple[PairSource, ...]
 
     @property
     def errors(self) -> int:
@@ -38,25 +39,37 @@ class Sources:
         return sum(source.errors for source in self.photos) + sum(source.errors for source in self.pairs)
 
 
-def open_sources(folders: Sequence[Path], smallest_px: int, cache_mib: int) -> Sources:
-    """Tell folders of pairs from folders of photographs.
+def open_sources(places: Sequence[Path], smallest_px: int, cache_mib: int) -> Sources:
+    """Tell pairs from photographs, in folders and in shards.
 
     Args:
-        folders: With input/ and ref/ inside for pairs; any others are searched through for photographs.
+        places: Folders with input/ and ref/ inside; folders of .tar shards, or shards; any other folders are searched
+            through for photographs.
         smallest_px: Photographs with a shorter side are left out.
         cache_mib: Decoded photographs kept in memory, in all.
 
     Raises:
-        UsageError: A folder is missing, or none is given.
-        ImageError: A folder holds nothing.
+        UsageError: A place is missing or holds nothing, or none is given.
+        ImageError: A shard is damaged.
     """
-    missing = [folder for folder in folders if not folder.is_dir()]
-    if missing or not folders:
-        raise UsageError(f"{missing[0]}: no such folder" if missing else "no data: give a folder with --data")
-    photos = [folder for folder in folders if not is_pair_folder(folder)]
+    if not places:
+        raise UsageError("no data: give a folder with --data")
+    photos: list[Sequence[Path | TarMember]] = []
+    pairs: list[PairSource] = []
+    for place in places:
+        if not place.exists():
+            raise UsageError(f"{place}: no such folder: check the name")
+        members = read_index(list_shards(place))
+        both = pair_up(members) if members else list_pairs(place)
+        single = members or list_photos(place)
+        if both:
+            pairs.append(PairSource(both))
+        elif single:
+            photos.append(single)
+        else:
+            raise UsageError(f"{place}: holds neither photographs nor pairs (input/NAME and ref/NAME): name another")
     return Sources(
-        photos=tuple(PhotoFolder(folder, smallest_px, cache_mib // len(photos)) for folder in photos),
-        pairs=tuple(PairFolder(folder) for folder in folders if is_pair_folder(folder)),
+        photos=tuple(PhotoSource(files, smallest_px, cache_mib // len(photos)) for files in photos), pairs=tuple(pairs)
     )
 
 

@@ -230,6 +230,7 @@ class _Stage:
         network = NetworkStep(run.model, config, stage, run.perception)
         network.train()
         self.clock = network.seconds
+        self.logged_at = run.step
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.step_of_network, self.optimiser = fabric.setup(network, _optimiser(trained, config))
         self.texture = network.texture
@@ -330,10 +331,14 @@ class _Stage:
         if not run.fabric.is_global_zero:
             return
         means = run.log.means()
-        steps = means["seconds_step"]
-        shares = {f"share_{name}": seconds / max(1, run.step) for name, seconds in self.clock.items()}
-        line = {"step": run.step, "stage": self.name, **means, "rate": self.optimiser.param_groups[0]["lr"]}
-        run.log.write(line | {name: share / steps for name, share in shares.items()})
+        working = means["seconds_step"] * (run.step - self.logged_at)
+        shares = {f"share_{name}": seconds / working for name, seconds in self.clock.items()}
+        shares["share_data"] = means["seconds_data"] / (means["seconds_data"] + means["seconds_step"])
+        self.clock.update(dict.fromkeys(self.clock, 0.0))
+        self.logged_at = run.step
+        run.log.write(
+            {"step": run.step, "stage": self.name, **means, **shares, "rate": self.optimiser.param_groups[0]["lr"]}
+        )
         run.report(f"step {run.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
         batch, sr = self.shown
         run.log.show("truth, result, reference", torch.cat((batch["hr"][0], sr[0], batch["ref"][0]), -1), run.step)

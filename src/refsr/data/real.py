@@ -1,4 +1,4 @@
-"""Real pairs from disk: what `refsr pairs` writes, or any folder with input/NAME and ref/NAME, as CUFED's has."""
+"""Real pairs: what `refsr pairs` writes, or any folder with input/NAME and ref/NAME, as CUFED's has, or shards."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,35 +9,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refsr.data.shards import TarMember
 from refsr.data.synthetic import Pair, PairConfig, unknown_cells
 from refsr.errors import ImageError, RefSRError
-from refsr.image import READABLE_SUFFIXES, read_photo
+from refsr.image import READABLE_SUFFIXES, decode_photo
 
 _TRIES: Final = 10
 
 
-class PairFolder:
+class PairSource:
     """Pairs of crops by number. A damaged pair is replaced by the next one that is not, and counted in `errors`."""
 
-    def __init__(self, folder: Path) -> None:
-        """List the pairs; nothing is decoded yet.
+    def __init__(self, files: Sequence[tuple[Path, Path] | tuple[TarMember, TarMember]]) -> None:
+        """Remember the files; nothing is decoded yet.
 
         Args:
-            folder: With folders `input` and `ref`, whose files go by the same names.
-
-        Raises:
-            ImageError: It has no pairs.
+            files: Input and reference of each pair, at least one.
         """
-        inputs = {p.stem: p for p in sorted((folder / "input").glob("*")) if p.suffix.lower() in READABLE_SUFFIXES}
-        refs = {p.stem: p for p in sorted((folder / "ref").glob("*")) if p.suffix.lower() in READABLE_SUFFIXES}
-        self.paths: Sequence[tuple[Path, Path]] = [(inputs[name], refs[name]) for name in sorted(inputs.keys() & refs)]
-        if not self.paths:
-            raise ImageError(f"{folder}: holds no pairs input/NAME and ref/NAME: name another folder")
-        self.folder = folder
+        self.files = files
         self.errors = 0
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Float[Tensor, "3 _ _"], Float[Tensor, "3 _ _"]]:
         """Input and reference, 0..1.
@@ -45,22 +38,27 @@ class PairFolder:
         Raises:
             ImageError: Neither this pair nor any of the next ones can be read.
         """
-        for number in range(index, index + min(_TRIES, len(self.paths))):
+        for number in range(index, index + min(_TRIES, len(self.files))):
             try:
-                first, second = (read_photo(path).pixels[0] for path in self.paths[number % len(self.paths)])
-            except RefSRError:
+                both = self.files[number % len(self.files)]
+                first, second = (decode_photo(file.read_bytes(), str(file)).pixels[0] for file in both)
+            except (RefSRError, OSError):
                 self.errors += 1
                 continue
             return first, second
-        raise ImageError(f"{self.folder}: pair after pair is damaged, from {self.paths[index][0]}: name another folder")
+        raise ImageError(f"{self.files[index][0]} and the pairs after it are damaged: make them again")
 
 
-def is_pair_folder(folder: Path) -> bool:
-    """Whether a folder holds pairs rather than photographs."""
-    return (folder / "input").is_dir() and (folder / "ref").is_dir()
+def list_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """The pairs of a folder with input/NAME and ref/NAME; none if it has not both."""
+    inputs, refs = (
+        {p.stem: p for p in sorted((folder / kind).glob("*")) if p.suffix.lower() in READABLE_SUFFIXES}
+        for kind in ("input", "ref")
+    )
+    return [(inputs[name], refs[name]) for name in sorted(inputs.keys() & refs.keys())]
 
 
-def real_pair(pairs: PairFolder, config: PairConfig, size: int, rng: np.random.Generator) -> Pair:
+def real_pair(pairs: PairSource, config: PairConfig, size: int, rng: np.random.Generator) -> Pair:
     """Cut a pair to size, flip and turn both alike; now and then its reference is absent or another pair's.
 
     Args:
@@ -81,7 +79,7 @@ def real_pair(pairs: PairFolder, config: PairConfig, size: int, rng: np.random.G
     if min(*hr.shape[-2:], *ref.shape[-2:]) < size:
         side = min(*hr.shape[-2:], *ref.shape[-2:])
         raise ImageError(
-            f"{pairs.paths[index][0]}: a pair of {side} pixels cannot give crops of {size}: use smaller crops"
+            f"{pairs.files[index][0]}: a pair of {side} pixels cannot give crops of {size}: use smaller crops"
         )
     place = rng.random(2)
     quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
