@@ -320,7 +320,8 @@ def test_a_killed_run_goes_on_and_gives_the_same(album: Path, built: tuple[Path,
         until = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < until and not any(out.glob(wanted)):
             time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     finished = subprocess.run(command, check=False, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr

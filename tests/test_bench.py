@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -201,7 +199,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     until = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < until:
         if journal.exists() and len(journal.read_text().splitlines()) > 3:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             break
         time.sleep(0.005)
     process.wait()

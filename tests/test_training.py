@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -148,7 +147,7 @@ def test_a_killed_run_loses_at_most_what_came_after_its_checkpoint(photos: Path,
     until = time.monotonic() + 90
     while process.poll() is None and time.monotonic() < until and not (out / "checkpoint.pt").exists():
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     assert (
         not (out / "default.safetensors").exists() or torch.load(out / "checkpoint.pt", weights_only=True)["step"] < 60

@@ -124,7 +124,7 @@ def robust_table(result: RobustResult) -> str:
     for change, strength in result.gains_db:
         if change not in (UNCHANGED,):
             found = result.summary(change, strength)
-            kept = f"{100 * found.mean / unchanged.mean:.0f} %" if unchanged.mean > 0 else ""
+            kept = f"{100 * result.kept(change, strength):.0f} %" if unchanged.mean > 0 else ""
             rows.append((change, f"{strength:g}", f"{found.mean:+.2f}", f"{found.least:+.2f}", kept))
     return head + "\n\n" + markdown_table(("change", "strength", "mean gain dB", "least", "gain kept"), rows)
 
