@@ -18,8 +18,9 @@ from torch import Tensor
 import refsr.training.loop
 from refsr.cli import main
 from refsr.data.synthetic import PairConfig
-from refsr.errors import UsageError, WeightsError
+from refsr.errors import OutputError, UsageError, WeightsError
 from refsr.features import VGG19
+from refsr.files import claim
 from refsr.models import SRNTT, DefaultConfig, SRNTTConfig, load_model
 from refsr.training.average import RunningAverage
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
@@ -230,6 +231,13 @@ def test_a_run_with_other_settings_is_refused(options: RunOptions) -> None:
     (options.out / "checkpoint.pt").write_bytes(b"junk")
     with pytest.raises(WeightsError, match="damaged, or not a checkpoint"):
         train(longer, options, silent)
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(options: RunOptions) -> None:
+    options.out.mkdir()
+    with claim(options.out / ".lock"), pytest.raises(OutputError, match="run: another process is at work in it"):
+        train(config(), options, silent)
+    train(config(), options, silent)
 
 
 def batch(present: list[bool]) -> dict[str, Tensor]:

@@ -1,8 +1,10 @@
 """Writing files so that nothing is lost or half-written."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 from refsr.errors import OutputError
 
@@ -43,6 +45,35 @@ def write_atomically(path: Path, data: bytes) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def claim(path: Path) -> IO[str]:
+    """Claim a folder for this process, by a lock file in it; the claim ends with the process, however that ends.
+
+    Args:
+        path: The lock file.
+
+    Returns:
+        An open file, to be kept as long as the claim shall last.
+
+    Raises:
+        OutputError: Another process holds it, or it cannot be written.
+    """
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}): choose another folder") from error
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise OutputError(
+                f"{path.parent}: another process is at work in it: stop that, or choose another"
+            ) from error
+    return file
 
 
 def _default_mode(path: Path) -> int:

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from refsr.bench.run import BenchConfig, run_benchmark
 from refsr.data.training import Sources, TrainingPairs, open_sources
 from refsr.errors import UsageError, WeightsError
 from refsr.features import load_vgg19
+from refsr.files import claim
 from refsr.losses import Critic
 from refsr.models import MODELS, RefSRModel, build_model
 from refsr.training.average import RunningAverage
@@ -94,8 +96,9 @@ def train(config: TrainConfig, options: RunOptions, report: Report = print) -> P
     )
     fabric.launch()
     options.out.mkdir(parents=True, exist_ok=True)
-    run = _Run(config, options, fabric, report if fabric.is_global_zero else lambda _line: None)
-    return run.go()
+    leading = fabric.is_global_zero
+    with claim(options.out / ".lock") if leading else nullcontext():
+        return _Run(config, options, fabric, report if leading else lambda _line: None).go()
 
 
 def choose_precision(wanted: str) -> str:
