@@ -49,6 +49,12 @@ _INDEX: Final = _names()
 LAYERS: Final = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
+def weight_names(layer: str) -> tuple[str, str]:
+    """What the weights before a layer of `LAYERS` are called by torchvision, and in the paper."""
+    convolution = layer.replace("relu", "conv")
+    return f"features.{_INDEX[convolution]}.weight", f"{convolution}.weight"
+
+
 class VGG19(nn.Module):
     """The convolutions of VGG19 down to the deepest layer asked for, frozen; torchvision's key names.
 

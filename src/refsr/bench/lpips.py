@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refsr.errors import UsageError, WeightsError
-from refsr.features import LAYERS, VGG19, load_vgg19
+from refsr.features import LAYERS, VGG19, load_vgg19, weight_names
 
 _SHIFT: Final = (-0.030, -0.088, -0.188)
 _SCALE: Final = (0.458, 0.448, 0.450)
@@ -163,11 +163,7 @@ def _filled_alexnet(state: dict[str, Tensor], file: Path) -> AlexNet:
 
 def _reaches(state: dict[str, Tensor], layer: str) -> bool:
     """Whether VGG19's weights go down to a layer, by torchvision's names or the paper's."""
-    index = {"relu1_1": 0, "relu2_1": 5, "relu3_1": 10, "relu4_1": 19, "relu5_1": 28}[layer]
-    return any(
-        len(_shape(state, name)) == 4
-        for name in (f"features.{index}.weight", f"{layer.replace('relu', 'conv')}.weight")
-    )
+    return any(len(_shape(state, name)) == 4 for name in weight_names(layer))
 
 
 def _shape(state: dict[str, Tensor], key: str) -> tuple[int, ...]:

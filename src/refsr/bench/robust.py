@@ -24,12 +24,19 @@ from torch import Tensor
 from refsr.bench.datasets import Dataset, Sample
 from refsr.bench.metrics import psnr_db
 from refsr.bench.results import read_json, software_versions, source_commit
-from refsr.bench.run import Progress, choose_references, prepare_sample, spread, weights_digest
+from refsr.bench.run import (
+    Progress,
+    choose_references,
+    measure_each,
+    open_journal,
+    prepare_sample,
+    spread,
+    weights_digest,
+)
 from refsr.bench.statistics import Summary, summarise
 from refsr.errors import RefSRError, UsageError
-from refsr.files import check_writable, write_atomically
+from refsr.files import write_atomically
 from refsr.image import Photo
-from refsr.journal import Journal
 from refsr.models import RefSRModel
 from refsr.upscale import upscale
 from refsr.variants import VariantConfig, make_variants
@@ -230,28 +237,19 @@ def run_robust(
         UsageError: No sample could be measured.
         OutputError: The file cannot be written, or a journal of another run is in its place.
     """
-    if out is not None:
-        check_writable(out)
     samples = spread(dataset.samples, limit)
     versions = software_versions() | {"weights": weights_digest(model)}
     asked = {change.name: list(change.strengths) for change in changes}
     settings = {"model": name, "weights": versions["weights"], "dataset": dataset.name, "changes": asked}
-    journal = None if out is None else Journal(out, settings | {"samples": [sample.name for sample in samples]})
-    done = {} if journal is None else {part["name"]: part for part in journal.done}
+    journal = open_journal(out, settings, samples)
+    parts = measure_each(samples, lambda sample: _measure(sample, dataset, model, changes), journal, progress)
     gains: dict[tuple[str, float], dict[str, float]] = {}
     skipped: dict[str, str] = {}
-    for count, sample in enumerate(samples, 1):
-        part = done.get(sample.name)
-        if part is None:
-            part = _measure(sample, dataset, model, changes)
-            if journal is not None:
-                journal.add(part)
+    for part in parts:
         if "reason" in part:
-            skipped[sample.name] = part["reason"]
+            skipped[part["name"]] = part["reason"]
         for row in part.get("gains", ()):
-            gains.setdefault((row["change"], float(row["strength"])), {})[sample.name] = row["gain_db"]
-        if progress is not None:
-            progress(count, len(samples))
+            gains.setdefault((row["change"], float(row["strength"])), {})[part["name"]] = row["gain_db"]
     if not gains:
         first = next(iter(skipped.items()))
         raise UsageError(f"no picture of {dataset.name} could be measured; the first: {first[0]}: {first[1]}")

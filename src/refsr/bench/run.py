@@ -90,8 +90,6 @@ def run_benchmark(
         UsageError: No sample could be measured.
         OutputError: The file cannot be written, or a journal of another run is in its place.
     """
-    if out is not None:
-        check_writable(out)
     samples = spread(dataset.samples, config.limit)
     mode = config.references
     if not model.uses_references:
@@ -115,22 +113,17 @@ def run_benchmark(
         "dataset": dataset.name,
         "protocol": described,
     }
-    settings |= {"samples": [sample.name for sample in samples], "crops": None if crops is None else str(crops)}
-    journal = None if out is None else Journal(out, settings)
-    done = {} if journal is None else {part["name"]: part for part in journal.done}
+    settings["crops"] = None if crops is None else str(crops)
+    journal = open_journal(out, settings, samples)
     if crops is not None:
         crops.mkdir(parents=True, exist_ok=True)
     _warm_up(model)
-    parts = []
-    for count, sample in enumerate(samples, 1):
-        part = done.get(sample.name)
-        if part is None:
-            part = _measure(sample, dataset, model, mode, config, crops, out, lpips)
-            if journal is not None:
-                journal.add(part)
-        parts.append(part)
-        if progress is not None:
-            progress(count, len(samples))
+    parts = measure_each(
+        samples,
+        lambda sample: _measure(sample, dataset, model, mode, config, crops, out, lpips),
+        journal,
+        progress,
+    )
     images = tuple(image_from_json(part) for part in parts if "reason" not in part)
     skipped = tuple(Skipped(**part) for part in parts if "reason" in part)
     if not images:
@@ -145,6 +138,51 @@ def run_benchmark(
         result.save(out)
         journal.close()
     return result
+
+
+def open_journal(out: Path | None, settings: dict[str, Any], samples: Sequence[Sample]) -> Journal | None:
+    """The journal beside a result's file; none without one.
+
+    Args:
+        out: The result's file.
+        settings: All that the figures depend on but for the samples.
+        samples: Those that are measured.
+
+    Raises:
+        OutputError: The file cannot be written, or a journal of another run is in its place.
+    """
+    if out is None:
+        return None
+    check_writable(out)
+    return Journal(out, settings | {"samples": [sample.name for sample in samples]})
+
+
+def measure_each(
+    samples: Sequence[Sample],
+    measure: Callable[[Sample], dict[str, Any]],
+    journal: Journal | None,
+    progress: Progress | None,
+) -> list[dict[str, Any]]:
+    """Measure samples one by one; those that the journal already holds are not measured again.
+
+    Args:
+        samples: In order.
+        measure: Gives what of JSON's types is to be kept of a sample, its "name" among it.
+        journal: From `open_journal`.
+        progress: Told of each finished sample.
+    """
+    done = {} if journal is None else {part["name"]: part for part in journal.done}
+    parts = []
+    for count, sample in enumerate(samples, 1):
+        part = done.get(sample.name)
+        if part is None:
+            part = measure(sample)
+            if journal is not None:
+                journal.add(part)
+        parts.append(part)
+        if progress is not None:
+            progress(count, len(samples))
+    return parts
 
 
 def weights_digest(model: RefSRModel) -> str:

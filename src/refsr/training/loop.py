@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from refsr.bench.datasets import Dataset, open_dataset
 from refsr.bench.run import BenchConfig, run_benchmark
-from refsr.data.training import Sources, TrainingPairs, open_sources
+from refsr.data.training import TrainingPairs, open_sources
 from refsr.errors import UsageError, WeightsError
 from refsr.features import load_vgg19
 from refsr.files import claim
@@ -140,6 +140,8 @@ class _Run:
     def __init__(self, config: TrainConfig, options: RunOptions, fabric: Fabric, report: Report) -> None:
         self.config, self.options, self.fabric, self.report = config, options, fabric, report
         self.begun = time.monotonic()
+        largest = max(stage.crop_px for _, stage in config.stages)
+        self.sources = open_sources(options.data, largest, config.cache_mib)
         torch.manual_seed(config.seed)
         self.perception = _perception(config, options.vgg19, report)
         if self.perception is not None:
@@ -151,7 +153,6 @@ class _Run:
             _begin_with(options.init, self.model)
         self.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = RunningAverage(self.model.own_state(), config.ema_decay)
-        self.sources: Sources | None = None
         self.validation: Dataset | None = open_dataset(options.validate) if options.validate else None
         self.best_db = float("-inf")
         self.resumed = load_checkpoint(self.checkpoint_path, config)
@@ -182,7 +183,6 @@ class _Run:
 
     def go(self) -> Path:
         """All stages that are not done yet."""
-        self.open_data()
         first, pair = 0, 0
         for name, stage in self.config.stages:
             last = first + stage.steps
@@ -196,13 +196,6 @@ class _Run:
     def save_weights(self, path: Path) -> None:
         """The averaged ones."""
         save_weights(path, self.model.name, self.model.config, self.average.state)
-
-    def open_data(self) -> Sources:
-        """Opened once; photographs must be large enough for the largest crops."""
-        if self.sources is None:
-            largest = max(stage.crop_px for _, stage in self.config.stages)
-            self.sources = open_sources(self.options.data, largest, self.config.cache_mib)
-        return self.sources
 
     def validate(self) -> dict[str, float]:
         """PSNR and gain of the averaged weights by the benchmark's own protocol; the best ones are kept."""
@@ -240,7 +233,7 @@ class _Stage:
         self.critic: nn.Module | None = None
         if stage.losses.adversarial:
             self.critic = Critic(stage.crop_px, config.critic_width).to(fabric.device)
-            step = CriticStep(self.critic, config.seed)
+            step = CriticStep(self.critic)
             self.step_of_critic, self.critic_optimiser = fabric.setup(step, _optimiser(list(step.parameters()), config))
         state = run.resumed
         if state is not None and state["stage"] == name:
@@ -314,7 +307,7 @@ class _Stage:
             for place in range(stage.batch)
         ]
         pairs = TrainingPairs(
-            run.open_data(),
+            run.sources,
             run.config.pairs,
             real=run.config.real,
             size=stage.crop_px,

@@ -179,10 +179,9 @@ class NetworkStep(nn.Module):
 class CriticStep(nn.Module):
     """The critic with its loss."""
 
-    def __init__(self, critic: nn.Module, seed: int) -> None:
+    def __init__(self, critic: nn.Module) -> None:
         super().__init__()
         self.critic = critic
-        self.seed = seed
 
     def forward(self, sr: Tensor, hr: Tensor, numbers: Tensor, turn: int) -> Tensor:
         """The mean loss.
