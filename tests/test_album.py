@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from refsr.album.build import Built, PairsConfig, build_pairs
+from refsr.album.build import build_pairs
 from refsr.album.features import LocalFeatures, detect, load_features
+from refsr.album.folder import Built, PairsConfig
 from refsr.album.plan import AlbumPhoto, find_duplicates, make_groups, matched_crops, other, single_crops, split
 from refsr.album.shortlist import describe, learn_words, nearest_pairs
 from refsr.album.verify import LEVEL_MATCHES, Overlap, level_of, verify
@@ -323,6 +325,7 @@ def test_a_killed_run_goes_on_and_gives_the_same(album: Path, built: tuple[Path,
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    (out / "train" / "input" / ".000001.png.abc.part").write_bytes(b"killed in the midst of writing")
     finished = subprocess.run(command, check=False, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert tree(out) == tree(built[0])
@@ -338,6 +341,16 @@ def test_nothing_is_done_twice(album: Path, built: tuple[Path, Built], tmp_path:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="is not empty, and not of this command"):
         build_pairs(album, tmp_path, PairsConfig())
+
+
+def test_of_two_runs_at_once_one_is_refused(album: Path, built: tuple[Path, Built], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(build_pairs, album, out, PairsConfig(test_share=0.34)) for _ in range(2)]
+        (error,) = [error for run in runs if (error := run.exception()) is not None]
+    assert isinstance(error, OutputError)
+    assert "another process is at work in it" in str(error)
+    assert tree(out) == tree(built[0])
 
 
 def test_an_album_without_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

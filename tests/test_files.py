@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from refsr.errors import OutputError
-from refsr.files import check_writable, write_atomically
+from refsr.files import check_writable, clear_unfinished, write_atomically
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -47,3 +47,16 @@ def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere, so the answer is played
     with pytest.raises(OutputError, match="is not writable"):
         check_writable(tmp_path / "a.bin")
+
+
+def test_only_what_was_left_unfinished_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    (deep / "results.json.part").write_bytes(b"a journal")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_args, **_keys: None)
+        patch.setattr(Path, "replace", lambda *_args: None)
+        write_atomically(deep / "a.bin", b"killed before it was renamed")
+    assert len(list(deep.iterdir())) == 2
+    clear_unfinished(tmp_path)
+    assert [path.name for path in deep.iterdir()] == ["results.json.part"]

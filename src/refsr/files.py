@@ -4,9 +4,11 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from refsr.errors import OutputError
+
+_UNFINISHED: Final = ".part"
 
 
 def check_writable(path: Path) -> None:
@@ -33,7 +35,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     check_writable(path)
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=_UNFINISHED)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -45,6 +47,16 @@ def write_atomically(path: Path, data: bytes) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Delete the temporary files that a process killed in the midst of `write_atomically` left in a folder.
+
+    Args:
+        folder: Searched through; it must be claimed, so that nobody is writing in it.
+    """
+    for path in folder.rglob(f".*{_UNFINISHED}"):
+        path.unlink()
 
 
 def claim(path: Path) -> IO[str]:

@@ -7,21 +7,20 @@ OUT/built.json                                      settings and counts
 OUT/.work                                           while it is being built: what a broken run goes on from
 """
 
-import hashlib
 import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
 from refsr.album.cutting import write_crops, write_whole
 from refsr.album.features import LocalFeatures, detect, load_features
+from refsr.album.folder import Built, PairsConfig, describe_run, digest, find_built, make_work, take_up, write_built
 from refsr.album.manifest import crop_records, group_records
 from refsr.album.plan import (
     AlbumPhoto,
@@ -41,7 +40,7 @@ from refsr.album.shortlist import describe, learn_words, nearest_pairs
 from refsr.album.verify import Overlap, verify
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
-from refsr.files import write_atomically
+from refsr.files import claim, clear_unfinished, write_atomically
 from refsr.image import READABLE_SUFFIXES
 from refsr.journal import Journal
 
@@ -50,64 +49,6 @@ StageProgress = Callable[[str, float], None]
 
 _WORD_PHOTOS: Final = 200
 _CACHED_FEATURES: Final = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairsConfig:
-    """How pairs are made.
-
-    Attributes:
-        crop_px: Side of the training crops; CUFED's are 160, those of DIV2K 320.
-        work_px: Long side of the working copies in which features are found and crops are cut.
-        test_px: Long side of the test pictures.
-        test_share: Share of the photos for testing, 0 to 1; whole folders and all that shares a match stay together.
-        train_from: Crops round verified matches of two photos, or of single photos without overlap, or both.
-        neighbours: Photos that each photo is compared with in detail.
-        crops_a_pair: Training crops of one pair of photos, or of a single photo.
-        pairs_a_photo: Pairs for training that one photo may be a part of.
-        licence: Said of every photo whose EXIF says none.
-    """
-
-    crop_px: Literal[160, 320] = 160
-    work_px: int = 1024
-    test_px: int = 640
-    test_share: float = 0.2
-    train_from: Literal["matches", "single", "both"] = "matches"
-    neighbours: int = 20
-    crops_a_pair: int = 4
-    pairs_a_photo: int = 5
-    licence: str = ""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.test_share <= 1:
-            raise UsageError(f"--test-share {self.test_share}: give a share between 0 and 1")
-        if min(self.work_px, self.test_px) < 2 * self.crop_px:
-            raise UsageError(f"pictures of {min(self.work_px, self.test_px)} pixels are too small for {self.crop_px}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Built:
-    """What came of it.
-
-    Attributes:
-        photos: Photos that could be read.
-        unreadable: The others, with their reasons.
-        duplicates: Near-duplicates left out, each with the photo that stays.
-        compared: Pairs of photos compared in detail.
-        levels: Verified pairs by level.
-        groups: Test groups.
-        crops: Training pairs.
-        seconds: Time of each stage in this run; what an earlier run did is not in it.
-    """
-
-    photos: int
-    unreadable: dict[str, str]
-    duplicates: dict[str, str]
-    compared: int
-    levels: dict[int, int]
-    groups: int
-    crops: int
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def build_pairs(
@@ -124,23 +65,28 @@ def build_pairs(
 
     Raises:
         UsageError: No photos, or no two that show the same thing.
-        OutputError: `out` holds something else, or cannot be written.
+        OutputError: `out` holds something else, is being built by another process, or cannot be written.
         MissingExtraError: OpenCV is not installed.
     """
     import_extra("cv2", "finding pairs")
     paths = _list_photos(album, out)
-    finished = _begin(out, album, paths, config)
-    if finished is not None:
-        return finished
-    with Processes(jobs) as processes:
+    settings = describe_run(album, paths, config)
+    built = find_built(out, settings)
+    if built is not None:
+        return built
+    with claim(make_work(out) / "lock"), Processes(jobs) as processes:
+        clear_unfinished(out)
+        take_up(out, settings)
         built = _Run(album, out, config, processes, progress or (lambda _stage, _share: None)).build(paths)
+        if built.groups or built.crops:
+            write_built(out, settings, built)
     if not built.groups and not built.crops:
         shutil.rmtree(out)
         raise UsageError(
             f"{album}: no two of its {built.photos} photos show the same thing, nothing was written: give an album of"
             " several photos of each place, or make pairs of single photos with --train-from single"
         )
-    _finish(out, built)
+    shutil.rmtree(out / ".work", ignore_errors=True)
     return built
 
 
@@ -178,7 +124,7 @@ class _Run:
 
     def detect_all(self, paths: Sequence[str]) -> tuple[dict[str, Path], dict[str, str]]:
         """The file of features of each photo that can be read, and why the others cannot."""
-        files = {path: self.work / "features" / f"{_digest(path)}.npz" for path in paths}
+        files = {path: self.work / "features" / f"{digest(path)}.npz" for path in paths}
         (self.work / "features").mkdir(exist_ok=True)
         missing = [path for path in paths if not files[path].exists()]
         unreadable: dict[str, str] = {}
@@ -297,40 +243,6 @@ def _list_photos(album: Path, out: Path) -> list[str]:
     return found
 
 
-def _begin(out: Path, album: Path, paths: Sequence[str], config: PairsConfig) -> Built | None:
-    """Make the folder or take up what is in it; what was built, if nothing is left to do.
-
-    Raises:
-        OutputError: It holds something else.
-    """
-    stats = [(path, (album / path).stat()) for path in paths]
-    listing = _digest("\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats))
-    settings = {"config": asdict(config), "photos": len(paths), "listing": listing}
-    kept, built = out / ".work" / "settings.json", out / "built.json"
-    if built.exists() or kept.exists():
-        before = json.loads((built if built.exists() else kept).read_text())
-        if before["settings"] != settings:
-            raise OutputError(f"{out}: was built of other photos or with other settings: choose another folder")
-        if not built.exists():
-            return None
-        levels = {int(level): count for level, count in before["built"]["levels"].items()}
-        return Built(**{**before["built"], "levels": levels})
-    if out.exists() and any(out.iterdir()):
-        raise OutputError(f"{out}: is not empty, and not of this command: choose another folder")
-    try:
-        kept.parent.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be made ({error.strerror}): choose another folder") from error
-    write_atomically(kept, json.dumps({"settings": settings}).encode())
-    return None
-
-
-def _finish(out: Path, built: Built) -> None:
-    settings = json.loads((out / ".work" / "settings.json").read_text())
-    write_atomically(out / "built.json", (json.dumps({**settings, "built": asdict(built)}, indent=1) + "\n").encode())
-    shutil.rmtree(out / ".work")
-
-
 def _album_photo(path: str, features: Path) -> AlbumPhoto:
     known = load_features(features)
     return AlbumPhoto(
@@ -375,7 +287,3 @@ def _overlap(part: dict[str, Any], number: dict[str, int]) -> Overlap | None:
 
 def _write_manifest(path: Path, records: Sequence[dict[str, Any]]) -> None:
     write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]

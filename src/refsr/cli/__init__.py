@@ -12,7 +12,8 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from refsr.album.build import PairsConfig, build_pairs
+from refsr.album.build import build_pairs
+from refsr.album.folder import PairsConfig
 from refsr.cli.bench import bench
 from refsr.cli.console import complain, stage_bar
 from refsr.cli.train import train

@@ -27,7 +27,7 @@ from refsr.bench.run import BenchConfig, run_benchmark
 from refsr.data.training import TrainingPairs, open_sources
 from refsr.errors import UsageError, WeightsError
 from refsr.features import load_vgg19
-from refsr.files import claim
+from refsr.files import claim, clear_unfinished
 from refsr.losses import Critic
 from refsr.models import MODELS, RefSRModel, build_model
 from refsr.training.average import RunningAverage
@@ -98,6 +98,8 @@ def train(config: TrainConfig, options: RunOptions, report: Report = print) -> P
     options.out.mkdir(parents=True, exist_ok=True)
     leading = fabric.is_global_zero
     with claim(options.out / ".lock") if leading else nullcontext():
+        if leading:
+            clear_unfinished(options.out)
         return _Run(config, options, fabric, report if leading else lambda _line: None).go()
 
 
