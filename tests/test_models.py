@@ -82,7 +82,7 @@ def test_srntt_loads_with_vgg19(tmp_path: Path, shared: Path) -> None:
     )
     truth = texture(48, 60)
     lr = torch.nn.functional.avg_pool2d(truth, 4)
-    match = loaded.search(loaded.encode_query(lr), [loaded.encode_reference(truth)])
+    (match,) = loaded.search(loaded.encode_query(lr), [loaded.encode_reference(truth)])
     y, x = torch.meshgrid(torch.arange(12.0), torch.arange(15.0), indexing="ij")
     found = ((match.position_cells[0] - torch.stack((y, x))).abs().amax(0) == 0).float().mean()
     assert found > 0.9, "the truth as the reference must match itself"
@@ -194,7 +194,7 @@ def test_flow_follows_a_small_shift(size: tuple[int, int]) -> None:
     truth, ref = scene[..., 8:136, :160], scene[..., 8:136, 8:168]
     model = load_model("flow", device="cpu")
     reference = model.encode_reference(resize(ref, size))
-    match = model.search(model.encode_query(downscale_bicubic(truth, 4)), [reference])
+    (match,) = model.search(model.encode_query(downscale_bicubic(truth, 4)), [reference])
     grid = cell_grid((32, 40), match.position_cells)
     offset = (match.position_cells[0] + 0.5) / (size[0] / 128) - 0.5 - grid
     inside = offset[:, 4:-4, 6:-6]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from refsr.errors import ImageError, MemoryBudgetError, UsageError
-from refsr.search import Match, refine_subpixel, search
+from refsr.search import Match, refine_subpixel, search, strongest
 
 
 def naive(query: Tensor, keys: list[Tensor], patch: int) -> dict[tuple[int, int], tuple[int, int, int, float]]:
@@ -127,26 +127,34 @@ def test_subpixel_finds_a_known_shift() -> None:
         return torch.nn.functional.normalize(torch.cat((phase.sin(), phase.cos()))[None], dim=1)
 
     query, key = described(0.3, -0.4), described(0, 0)
-    match = refine_subpixel(query, [key], search(query, [key], patch=1))
+    match = refine_subpixel(query, key, search(query, [key], patch=1))
     shift = (match.position_cells[0] - torch.stack((y, x)))[:, 3:-3, 3:-3]
     assert shift[0].mean() == pytest.approx(0.3, abs=0.05)
     assert shift[1].mean() == pytest.approx(-0.4, abs=0.05)
 
 
-def test_subpixel_stays_at_borders_and_keeps_each_reference_apart(rng: torch.Generator) -> None:
-    unit = [
-        torch.nn.functional.normalize(torch.randn(1, 4, *s, generator=rng), dim=1) for s in ((6, 7), (8, 6), (5, 9))
-    ]
-    coarse = search(unit[0], unit[1:], patch=1)
-    fine = refine_subpixel(unit[0], unit[1:], coarse)
-    moved = (fine.position_cells - coarse.position_cells).abs()
-    assert moved.max() <= 0.5
-    for index, key in enumerate(unit[1:]):
-        for axis in (0, 1):
-            at_border = (coarse.reference == index) & (
-                (coarse.position_cells[:, axis] == 0) | (coarse.position_cells[:, axis] == key.shape[2 + axis] - 1)
-            )
-            assert not moved[:, axis][at_border].any()
+def test_subpixel_stays_at_borders(rng: torch.Generator) -> None:
+    query, key = (torch.nn.functional.normalize(torch.randn(1, 4, *s, generator=rng), dim=1) for s in ((6, 7), (8, 6)))
+    coarse = search(query, [key], patch=1)
+    moved = (refine_subpixel(query, key, coarse).position_cells - coarse.position_cells).abs()
+    assert 0 < moved.max() <= 0.5
+    for axis in (0, 1):
+        place = coarse.position_cells[:, axis]
+        assert not moved[:, axis][(place == 0) | (place == key.shape[2 + axis] - 1)].any()
+
+
+def test_the_strongest_of_several_candidates() -> None:
+    def candidate(index: int, scores: list[float]) -> Match:
+        return Match(
+            position_cells=torch.full((1, 2, 1, 3), float(index)),
+            reference=torch.full((1, 1, 3), index),
+            score=torch.tensor(scores).view(1, 1, 1, 3),
+        )
+
+    best = strongest([candidate(0, [0.5, 0.1, 0.3]), candidate(1, [0.5, 0.2, 0.1]), candidate(2, [0.4, 0.9, 0.2])])
+    assert best.reference.flatten().tolist() == [0, 2, 0]
+    assert best.score.flatten().tolist() == pytest.approx([0.5, 0.9, 0.3])
+    assert best.position_cells[0, 0, 0].tolist() == [0, 2, 0]
 
 
 def test_crop_keeps_absolute_positions() -> None:

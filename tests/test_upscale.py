@@ -72,8 +72,8 @@ def test_tiled_equals_whole(name: str, refs: int) -> None:
     refs = refs if model.uses_references else 0
     lr = texture(50, 70)
     references = [model.encode_reference(texture(80, 72, seed=s)) for s in range(refs)]
-    match = model.search(model.encode_query(lr), references) if refs else None
-    parts = [_transfer_tiled(model, lr, references, match, tile, True, lambda _: None) for tile in (32, 100)]
+    matches = model.search(model.encode_query(lr), references) if refs else ()
+    parts = [_transfer_tiled(model, lr, references, matches, tile, True, lambda _: None) for tile in (32, 100)]
     (tiled, tiled_used), (whole, whole_used) = parts
     assert (tiled - whole).abs().max() < 1 / 255
     assert tiled_used is not None
@@ -85,9 +85,9 @@ def test_tiled_equals_whole(name: str, refs: int) -> None:
 def test_tiles_of_the_shipped_model_leave_no_seams(shipped: RefSRModel) -> None:
     lr, ref = texture(70, 90), texture(160, 200, seed=3)
     references = [shipped.encode_reference(ref)]
-    match = shipped.search(shipped.encode_query(lr), references)
+    matches = shipped.search(shipped.encode_query(lr), references)
     tiled, whole = (
-        _transfer_tiled(shipped, lr, references, match, tile, False, lambda _: None)[0] for tile in (24, 100)
+        _transfer_tiled(shipped, lr, references, matches, tile, False, lambda _: None)[0] for tile in (24, 100)
     )
     assert (tiled - whole).abs().max() < 1 / 255
 

@@ -10,7 +10,7 @@ A cell is the unit of these grids: one pixel of the LR image, 4x4 pixels of the 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +107,20 @@ def search(
     )
 
 
-def refine_subpixel(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], match: Match) -> Match:
+def strongest(matches: Sequence[Match]) -> Match:
+    """Of several candidates, cell by cell the one with the highest score; of equal ones the first."""
+    best = matches[0]
+    for match in matches[1:]:
+        better = match.score > best.score
+        best = Match(
+            position_cells=torch.where(better, match.position_cells, best.position_cells),
+            reference=torch.where(better[:, 0], match.reference, best.reference),
+            score=torch.where(better, match.score, best.score),
+        )
+    return best
+
+
+def refine_subpixel(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], match: Match) -> Match:
     """Move each match by up to half a cell to the top of the score around it.
 
     In y and in x a parabola goes through the scores of the matched cell and its two neighbours; its vertex is the
@@ -115,31 +128,27 @@ def refine_subpixel(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor
 
     Args:
         query: L2-normalised descriptors.
-        keys: L2-normalised descriptors of the pool that was searched.
+        key: L2-normalised descriptors of the reference that was searched.
         match: What `search` found, whole cells.
     """
-    score = match.score[:, 0]
+    centre = match.score[:, 0]
+    position = match.position_cells.round().long()
+    batch = torch.arange(query.shape[0], device=query.device)[:, None, None]
+    by_cell = key.permute(0, 2, 3, 1)
     shift = torch.zeros_like(match.position_cells)
-    for index, key in enumerate(keys):
-        here = match.reference == index
-        if not here.any():
-            continue
-        batch, row, column = here.nonzero(as_tuple=True)
-        position = match.position_cells[batch, :, row, column].round().long()
-        descriptors = query[batch, :, row, column]
-        for axis in (0, 1):
-            last = key.shape[-2:][axis] - 1
-            centre = score[batch, row, column]
-            side = []
-            for step in (-1, 1):
-                moved = position.clone()
-                moved[:, axis] = (moved[:, axis] + step).clamp(0, last)
-                side.append((descriptors * key[batch, :, moved[:, 0], moved[:, 1]]).sum(1))
-            curvature = (2 * centre - side[0] - side[1]).clamp_min(1e-4)
-            vertex = ((side[1] - side[0]) / (2 * curvature)).clamp(-0.5, 0.5)
-            inside = (position[:, axis] > 0) & (position[:, axis] < last)
-            shift[batch, axis, row, column] = torch.where(inside, vertex, torch.zeros_like(vertex))
-    return Match(position_cells=match.position_cells + shift, reference=match.reference, score=match.score)
+    for axis in (0, 1):
+        last = key.shape[-2:][axis] - 1
+        side = []
+        for step in (-1, 1):
+            moved = position.clone()
+            moved[:, axis] = (moved[:, axis] + step).clamp(0, last)
+            there = by_cell[batch, moved[:, 0], moved[:, 1]]
+            side.append((query.permute(0, 2, 3, 1) * there).sum(-1))
+        curvature = (2 * centre - side[0] - side[1]).clamp_min(1e-4)
+        vertex = ((side[1] - side[0]) / (2 * curvature)).clamp(-0.5, 0.5)
+        inside = (position[:, axis] > 0) & (position[:, axis] < last)
+        shift[:, axis] = torch.where(inside, vertex, torch.zeros_like(vertex))
+    return replace(match, position_cells=match.position_cells + shift)
 
 
 def _search_one(

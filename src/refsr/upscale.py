@@ -1,7 +1,7 @@
 """A blurry photo and sharp references in, a sharp photo out.
 
     image ── as_photo ──> lr ── encode_query ──> query ──┐
-    refs ── as_photo, variants ── encode_reference ──> key ── search ──> match ──> provenance
+    refs ── as_photo, variants ── encode_reference ──> key ── search ──> matches ──> provenance
                                        └───────────> values ──────────────┐ │
                                                      lr ── transfer, tile by tile ──> sr ── Photo
 The search always sees whole references; only `transfer`, which looks no further than a halo, is tiled.
@@ -25,7 +25,7 @@ from refsr.models import RefSRModel, load_model
 from refsr.models.base import Reference
 from refsr.provenance import Provenance
 from refsr.resize import upscale_bicubic
-from refsr.search import DEFAULT_SEARCH_BYTES, Match
+from refsr.search import DEFAULT_SEARCH_BYTES, Match, strongest
 from refsr.variants import Variant, VariantConfig, make_variants
 
 GIB = 2**30
@@ -109,7 +109,7 @@ def upscale(
     ]
     try:
         with torch.inference_mode():
-            sr, used, match = _restore(model, photo, pool, memory_bytes, provenance, progress)
+            sr, used, matches = _restore(model, photo, pool, memory_bytes, provenance, progress)
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryBudgetError) or not _is_out_of_memory(error):
@@ -118,7 +118,7 @@ def upscale(
         raise MemoryBudgetError(
             f"out of memory while enlarging {width}x{height} pixels: close other programs, or use smaller pictures"
         ) from error
-    origin = _provenance(model, photo.size_px, used, match, pool, tuple(name for name, _ in named))
+    origin = _provenance(model, photo.size_px, used, matches, pool, tuple(name for name, _ in named))
     return Upscaled(photo=replace(photo, pixels=sr, alpha=alpha), provenance=origin)
 
 
@@ -129,8 +129,8 @@ def _restore(
     memory_bytes: int,
     measure: bool,
     progress: StageProgress | None,
-) -> tuple[Float[Tensor, "1 3 h2 w2"], Float[Tensor, "h w"] | None, Match | None]:
-    """The picture, how much of each cell the references changed if that is to be measured, and the match."""
+) -> tuple[Float[Tensor, "1 3 h2 w2"], Float[Tensor, "h w"] | None, Sequence[Match]]:
+    """The picture, how much of each cell the references changed if that is to be measured, and the matches."""
 
     def report(stage: str) -> Callable[[float], None]:
         return lambda share: progress(stage, share) if progress else None
@@ -138,20 +138,21 @@ def _restore(
     lr = photo.pixels.to(model.device)
     tile = _tile_cells(model, photo.size_px, [variant.image.shape[-2:] for variant in pool], memory_bytes)
     references: list[Reference] = []
-    match: Match | None = None
+    matches: Sequence[Match] = ()
     if pool:
         references = [model.encode_reference(_padded(variant.image, model.cell_px).to(lr)) for variant in pool]
         search_bytes = min(DEFAULT_SEARCH_BYTES, memory_bytes // 4)
-        match = model.search(model.encode_query(lr), references, memory_bytes=search_bytes, progress=report("matching"))
-    sr, used = _transfer_tiled(model, lr, references, match, tile, measure, report("restoring"))
-    return sr, used, match
+        query = model.encode_query(lr)
+        matches = model.search(query, references, memory_bytes=search_bytes, progress=report("matching"))
+    sr, used = _transfer_tiled(model, lr, references, matches, tile, measure, report("restoring"))
+    return sr, used, matches
 
 
 def _transfer_tiled(
     model: RefSRModel,
     lr: Float[Tensor, "1 3 h w"],
     references: Sequence[Reference],
-    match: Match | None,
+    matches: Sequence[Match],
     tile: int,
     measure: bool,
     progress: Callable[[float], None],
@@ -173,11 +174,11 @@ def _transfer_tiled(
             slice((columns.start - seen_columns.start) * scale, (columns.stop - seen_columns.start) * scale),
         )
         seen = lr[..., seen_rows, seen_columns]
-        seen_match = match.crop(seen_rows, seen_columns) if match else None
-        restored = model.transfer(seen, references, seen_match)[inside].clamp(0, 1)
+        seen_matches = [match.crop(seen_rows, seen_columns) for match in matches]
+        restored = model.transfer(seen, references, seen_matches)[inside].clamp(0, 1)
         sr[..., rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale] = restored.cpu()
-        if used is not None and match is not None:
-            alone = model.transfer(seen, [], None)[inside].clamp(0, 1)
+        if used is not None and matches:
+            alone = model.transfer(seen, [], [])[inside].clamp(0, 1)
             change = F.avg_pool2d((restored - alone).square().mean(1, keepdim=True), scale).sqrt() * 255
             used[rows, columns] = change[0, 0].cpu()
         progress(done / len(tiles))
@@ -188,11 +189,11 @@ def _provenance(
     model: RefSRModel,
     size: tuple[int, int],
     used_levels: Float[Tensor, "h w"] | None,
-    match: Match | None,
+    matches: Sequence[Match],
     pool: Sequence[Variant],
     names: tuple[str, ...],
 ) -> Provenance:
-    if match is None:
+    if not matches:
         return Provenance(
             reference=torch.full(size, -1),
             position_px=torch.full((2, *size), torch.nan),
@@ -200,6 +201,7 @@ def _provenance(
             used_levels=used_levels,
             names=names,
         )
+    match = strongest(matches)
     variant = match.reference[0].cpu()
     centre_px = (match.position_cells[0].cpu() + 0.5) * model.cell_px - 0.5
     maps = torch.stack([v.to_reference for v in pool])[variant]

@@ -60,8 +60,8 @@ class RefSRModel(nn.Module, ABC):
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """Restore whole images, with any number of references, or none; nominally 0..1, but not clamped."""
         references = [self.encode_reference(ref) for ref in refs] if self.uses_references else []
-        match = self.search(self.encode_query(lr), references, memory_bytes=memory_bytes) if references else None
-        return self.transfer(lr, references, match)
+        matches = self.search(self.encode_query(lr), references, memory_bytes=memory_bytes) if references else ()
+        return self.transfer(lr, references, matches)
 
     @abstractmethod
     def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
@@ -79,14 +79,14 @@ class RefSRModel(nn.Module, ABC):
         *,
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
         progress: Progress | None = None,
-    ) -> Match:
-        """Where each cell's texture lies in the pool of references."""
+    ) -> Sequence[Match]:
+        """Where each cell's texture may lie in the references: one candidate or several, in no order."""
 
     @abstractmethod
     def transfer(
-        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
+        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], matches: Sequence[Match]
     ) -> Float[Tensor, "b 3 h2 w2"]:
-        """Swap the texture in and restore; without a match, restore from the LR image alone."""
+        """Swap the texture in and restore; without matches, restore from the LR image alone."""
 
     @property
     def device(self) -> torch.device:

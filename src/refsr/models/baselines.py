@@ -52,15 +52,15 @@ class Bicubic(RefSRModel):
         *,
         memory_bytes: int = DEFAULT_SEARCH_BYTES,  # noqa: ARG002
         progress: Progress | None = None,  # noqa: ARG002
-    ) -> Match:
+    ) -> Sequence[Match]:
         nowhere = query.new_zeros(query.shape[0], 3, *query.shape[-2:])
-        return Match(position_cells=nowhere[:, :2], reference=nowhere[:, 0].long(), score=nowhere[:, 2:])
+        return (Match(position_cells=nowhere[:, :2], reference=nowhere[:, 0].long(), score=nowhere[:, 2:]),)
 
     def transfer(
         self,
         lr: Float[Tensor, "b 3 h w"],
         references: Sequence[Reference],  # noqa: ARG002
-        match: Match | None,  # noqa: ARG002
+        matches: Sequence[Match],  # noqa: ARG002
     ) -> Float[Tensor, "b 3 h2 w2"]:
         return upscale_bicubic(lr, self.scale)
 
@@ -76,8 +76,7 @@ class Flow(DefaultModel):
     """The default model with its match replaced by dense optical flow, fused by the same network.
 
     This is the approach that SRNTT set out to beat, as CrossNet (Zheng et al., ECCV 2018) takes it, with the flow of
-    OpenCV. Each reference is stretched to the picture's size first; of several, the one whose descriptor at the end of
-    the flow fits best is taken, cell by cell.
+    OpenCV. Each reference is stretched to the picture's size first, and is a candidate of its own.
 
     Source: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
     """
@@ -99,22 +98,12 @@ class Flow(DefaultModel):
         *,
         memory_bytes: int = DEFAULT_SEARCH_BYTES,  # noqa: ARG002
         progress: Progress | None = None,
-    ) -> Match:
-        found = None
+    ) -> Sequence[Match]:
+        found = []
         for index, reference in enumerate(references):
-            match = self._follow(query, reference.key, index)
-            if found is None:
-                found = match
-            else:
-                better = match.score > found.score
-                found = Match(
-                    position_cells=torch.where(better, match.position_cells, found.position_cells),
-                    reference=torch.where(better[:, 0], match.reference, found.reference),
-                    score=torch.where(better, match.score, found.score),
-                )
+            found.append(self._follow(query, reference.key, index))
             if progress is not None:
                 progress((index + 1) / len(references))
-        assert found is not None
         return found
 
     def _follow(self, query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], index: int) -> Match:

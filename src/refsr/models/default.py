@@ -5,7 +5,7 @@ sampled from the reference's pixels, not from VGG maps; and a gate that says how
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from refsr.models.base import Reference, RefSRModel
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress, cell_grid, refine_subpixel, search
+from refsr.smoothing import smooth
 from refsr.swap import warp
 
 _CUES = 5
@@ -117,44 +118,62 @@ class DefaultModel(RefSRModel):
         *,
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
         progress: Progress | None = None,
-    ) -> Match:
-        keys = [reference.key for reference in references]
-        match = search(query, keys, patch=1, memory_bytes=memory_bytes, progress=progress)
-        with torch.no_grad():
-            return refine_subpixel(query, keys, match)
+    ) -> Sequence[Match]:
+        """One candidate for each reference."""
+        found = []
+        for index, reference in enumerate(references):
+            match = search(query, [reference.key], patch=1, memory_bytes=memory_bytes)
+            with torch.no_grad():
+                match = refine_subpixel(query, reference.key, match)
+            found.append(replace(match, reference=torch.full_like(match.reference, index)))
+            if progress is not None:
+                progress((index + 1) / len(references))
+        return found
 
     def transfer(
-        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
+        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], matches: Sequence[Match]
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """Restore from LR image and matched texture.
 
-        lr ── head ── before ──┬──────────────────(+)── after ── tail ── pixel shuffle ──(+)── sr
-              refs ── warp ── believe ── fuse ─(x)─┘                          bicubic ────┘
-                                 └─── gate ─────┘
+        lr ── head ── before ──┬─────────────────────(+)── after ── tail ── pixel shuffle ──(+)── sr
+                 each match ── candidate ── weigh ────┘                          bicubic ────┘
         """
         up = upscale_bicubic(lr, self.scale)
         features = self.before(self.head(lr - 0.5))
-        if match is not None:
-            evidence = self._evidence(lr, up, references, match)
-            believed = self.believe(torch.cat((features, evidence), 1))
-            features = features + torch.sigmoid(self.gate(believed)) * self.fuse(believed)
+        if matches:
+            candidates = [self._candidate(features, lr, up, references, match) for match in matches]
+            gates, changes = (torch.stack(part) for part in zip(*candidates, strict=True))
+            # The first logit, zero, is that of no change at all.
+            weights = torch.cat((torch.zeros_like(gates[:1]), gates)).softmax(0)[1:]
+            features = features + (weights * changes).sum(0)
         residual = self.tail(self.after(features))
         return up + F.pixel_shuffle(residual, self.scale)
 
-    def _evidence(
+    def _candidate(
         self,
+        features: Float[Tensor, "b c h w"],
         lr: Float[Tensor, "b 3 h w"],
         up: Float[Tensor, "b 3 h2 w2"],
         references: Sequence[Reference],
         match: Match,
-    ) -> Float[Tensor, "b c h w"]:
-        """The matched texture, sampled twice, and what tells whether to believe it; all on the LR grid."""
+    ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b c h w"]]:
+        """How far to believe one match, as a logit, and what it would change; all on the LR grid.
+
+        match ──┬──────────── warp, cell by cell ───┬── believe ──┬── gate
+                └── smooth ── warp, between cells ──┘             └── fuse
+        """
         downs, sharps = ([reference.values[level] for reference in references] for level in (0, 1))
-        parts = [match.score, _spread(match), lr - warp(downs, match, scale=1, between="nearest")]
-        for between in ("nearest", "bilinear"):
-            colour, detail = warp(sharps, match, scale=self.scale, between=between).chunk(2, 1)
+        with torch.no_grad():
+            field = smooth(match)
+        cues = torch.cat((match.score, _spread(match), lr - warp(downs, field, scale=1, between="nearest")), 1)
+        parts = [features, cues]
+        pasted = warp(sharps, match, scale=self.scale, between="nearest")
+        sampled = warp(sharps, field, scale=self.scale, between="bilinear")
+        for texture in (pasted, sampled):
+            colour, detail = texture.chunk(2, 1)
             parts += [F.pixel_unshuffle(colour - up, self.scale), F.pixel_unshuffle(detail, self.scale)]
-        return torch.cat(parts, 1)
+        believed = self.believe(torch.cat(parts, 1))
+        return self.gate(believed), self.fuse(believed)
 
 
 def _spread(match: Match) -> Float[Tensor, "b 1 h w"]:

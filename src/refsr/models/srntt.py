@@ -126,12 +126,12 @@ class SRNTT(RefSRModel):
         *,
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
         progress: Progress | None = None,
-    ) -> Match:
+    ) -> Sequence[Match]:
         keys = [reference.key for reference in references]
-        return search(query, keys, patch=3, memory_bytes=memory_bytes, progress=progress)
+        return (search(query, keys, patch=3, memory_bytes=memory_bytes, progress=progress),)
 
     def transfer(
-        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match | None
+        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], matches: Sequence[Match]
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """Restore from LR image and swapped features.
 
@@ -140,9 +140,10 @@ class SRNTT(RefSRModel):
         """
         head = self.head(lr * 2 - 1)
         psi = head + self.trunk(head)
-        if match is None:
+        if not matches:
             alone: Tensor = self.sisr(psi)
             return (alone + 1) / 2
+        (match,) = matches
         for level, transfer in enumerate(self.transfers):
             maps = [reference.values[level] for reference in references]
             psi = transfer(psi, swap(maps, match, scale=2**level, patch=3))

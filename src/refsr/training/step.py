@@ -30,7 +30,7 @@ from refsr.losses import (
 from refsr.models import RefSRModel
 from refsr.models.base import Reference
 from refsr.resize import downscale_bicubic
-from refsr.search import Match, cell_grid
+from refsr.search import Match, cell_grid, strongest
 from refsr.swap import swap
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
 from refsr.training.contrast import contrast_loss
@@ -91,7 +91,7 @@ class NetworkStep(nn.Module):
         if present.any():
             parts.append((present, self._with_references(batch, lr, present, losses)))
         if not present.all():
-            parts.append((~present, self.model.transfer(lr[~present], [], None)))
+            parts.append((~present, self.model.transfer(lr[~present], [], [])))
         sr = parts[0][1]
         if len(parts) > 1:
             sr = sr.new_empty(hr.shape)
@@ -111,8 +111,8 @@ class NetworkStep(nn.Module):
             query = self.model.encode_query(lr[present])
             reference = self.model.encode_reference(ref)
         with self._clock("search"):
-            match = self.model.search(query, [reference])
-        restored = self.model.transfer(lr[present], [reference], match)
+            matches = self.model.search(query, [reference])
+        restored = self.model.transfer(lr[present], [reference], matches)
         if self.stage.losses.contrast:
             loss, hits = contrast_loss(
                 query, reference.key, batch["truth_cells"][present], batch["number"][present],
@@ -121,7 +121,7 @@ class NetworkStep(nn.Module):
             losses["contrast"].append(loss)
             losses["hits"].append(hits)
         if self.texture is not None:
-            losses["texture"].append(self._texture(restored, ref, match))
+            losses["texture"].append(self._texture(restored, ref, strongest(matches)))
         return restored
 
     def _texture(self, restored: Tensor, ref: Tensor, match: Match) -> Float[Tensor, " b"]:
@@ -160,7 +160,7 @@ class NetworkStep(nn.Module):
             reference=torch.zeros(batch, height, width, dtype=torch.long, device=lr.device),
             score=lr.new_ones(batch, 1, height, width),
         )
-        return reconstruction(self.model.transfer(lr, [reference], match), hr).mean()
+        return reconstruction(self.model.transfer(lr, [reference], [match]), hr).mean()
 
     def _weighted(self, found: Mapping[str, Tensor]) -> Tensor:
         total = self.stage.losses.l1 * found["truth_l1"] if "truth_l1" in found else found["l1"].new_zeros(())

@@ -1,0 +1,64 @@
+"""A match as a smooth field, where neighbours agree.
+
+A cell's own best place is noisy. What shows one thing in both pictures moves by one affine map, over a few cells: a map
+through the places of all neighbours that agree lies nearer to the truth than any of them.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from refsr.search import Match, cell_grid
+
+REACH_CELLS: Final = 3
+"""How far from a cell its neighbours count; the median looks one cell further."""
+
+_AGREE_CELLS: Final = 1.5
+_FEWEST: Final = 6
+_RIDGE: Final = 1e-2
+
+
+def smooth(match: Match) -> Match:
+    """Replace each position by that of an affine map through its neighbours.
+
+    Neighbours are the 7x7 cells around, as far as their offsets lie within one and a half cells of the median of the
+    3x3 cells around. Where fewer than six agree, it is the median itself.
+
+    Args:
+        match: Of one reference.
+
+    Returns:
+        The match with other positions, which may lie a little outside the reference.
+    """
+    grid = cell_grid(match.score.shape[-2:], match.position_cells)
+    offset = match.position_cells - grid
+    centre = _median_3x3(offset)
+    inside = F.pad(torch.ones_like(match.score), (REACH_CELLS,) * 4)
+    around = F.pad(offset, (REACH_CELLS,) * 4)
+    height, width = offset.shape[-2:]
+    # Moments of (1, y, x) and of what they shall explain, the offset (y, x) beyond the centre's, over the neighbours.
+    moments = offset.new_zeros(*offset.shape[:1], 3, 5, height, width)
+    for dy in range(-REACH_CELLS, REACH_CELLS + 1):
+        for dx in range(-REACH_CELLS, REACH_CELLS + 1):
+            top, left = dy + REACH_CELLS, dx + REACH_CELLS
+            there = (..., slice(top, top + height), slice(left, left + width))
+            beyond = around[there] - centre
+            weight = inside[there] * (beyond.square().sum(1, keepdim=True) < _AGREE_CELLS**2)
+            row = torch.cat((weight, weight * dy, weight * dx, weight * beyond), 1)
+            moments += torch.stack((row, row * dy, row * dx), 1)
+    equations = rearrange(moments, "b i j h w -> b h w i j")
+    ridge = _RIDGE * torch.eye(3).to(equations)
+    plane = torch.linalg.solve(equations[..., :3] + ridge, equations[..., 3:])
+    moved = rearrange(plane[..., 0, :], "b h w yx -> b yx h w")
+    enough = moments[:, :1, 0] >= _FEWEST
+    return replace(match, position_cells=grid + centre + torch.where(enough, moved, torch.zeros_like(moved)))
+
+
+def _median_3x3(field: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    patches = F.unfold(F.pad(field, (1, 1, 1, 1), mode="replicate"), 3)
+    return rearrange(patches, "b (c n) l -> b c n l", n=9).median(2).values.view_as(field)
