@@ -31,12 +31,12 @@ def test_a_shrunk_view_is_the_shrunk_photo() -> None:
 
 
 def test_true_cells_lead_to_the_same_texture() -> None:
-    config = PairConfig(unrelated=0.0, absent=0.0, elsewhere=0.0, log2_scale=0.2)
+    config = PairConfig(unrelated=0.0, absent=0.0, second=0.0, elsewhere=0.0, log2_scale=0.2)
     correlations = []
     for pair in (synthetic_pair(PHOTOS, config, 96, np.random.default_rng(i)) for i in range(12)):
-        truth = pair.truth_cells
+        truth = pair.truth_cells[0]
         known = ~truth[0].isnan()
-        lr, ref = (F.avg_pool2d(image[None], 4) for image in (pair.hr, pair.ref))
+        lr, ref = (F.avg_pool2d(image[None], 4) for image in (pair.hr, pair.refs[0]))
         grid = (2 * truth.nan_to_num().flip(0).permute(1, 2, 0) + 1) / 24 - 1
         there = F.grid_sample(ref, grid[None], align_corners=False)
         both = torch.stack((lr[0].mean(0)[known], there[0].mean(0)[known]))
@@ -54,13 +54,16 @@ def test_true_cells_of_a_shift() -> None:
 def test_a_pair_depends_on_its_random_numbers_alone() -> None:
     first, again, other = (synthetic_pair(PHOTOS, PairConfig(), 64, np.random.default_rng(s)) for s in (1, 1, 2))
     assert torch.equal(first.hr, again.hr)
-    assert torch.equal(first.ref, again.ref)
+    assert torch.equal(first.refs, again.refs)
     assert not torch.equal(first.hr, other.hr)
 
 
 def test_kinds_come_in_their_shares() -> None:
     pairs = [synthetic_pair(PHOTOS, PairConfig(), 32, np.random.default_rng(i)) for i in range(400)]
-    known = [not bool(pair.truth_cells.isnan().all()) for pair in pairs]
-    assert np.mean([pair.present for pair in pairs]) == pytest.approx(0.80, abs=0.06)
-    assert np.mean(known) == pytest.approx(0.60, abs=0.08)
-    assert not any(k and not pair.present for k, pair in zip(known, pairs, strict=True))
+    counts = np.array([len(pair.refs) for pair in pairs])
+    assert np.mean(counts == 0) == pytest.approx(0.20, abs=0.06)
+    assert np.mean(counts == 2) == pytest.approx(0.20, abs=0.06)
+    known = [not bool(truth.isnan().all()) for pair in pairs for truth in pair.truth_cells]
+    assert np.mean(known) == pytest.approx(0.77, abs=0.08)
+    two = next(pair for pair in pairs if len(pair.refs) == 2)
+    assert not torch.equal(two.refs[0], two.refs[1])

@@ -240,13 +240,13 @@ def test_two_runs_at_once_in_one_folder_are_refused(options: RunOptions) -> None
     train(config(), options, silent)
 
 
-def batch(present: list[bool]) -> dict[str, Tensor]:
-    count = len(present)
+def batch(references: list[int]) -> dict[str, Tensor]:
+    count = len(references)
     return {
         "hr": torch.cat([texture(32, 32, s) for s in range(count)]),
-        "ref": torch.cat([texture(32, 32, s + 9) for s in range(count)]),
-        "present": torch.tensor(present),
-        "truth_cells": torch.full((count, 2, 8, 8), float("nan")),
+        "refs": torch.stack([torch.cat([texture(32, 32, 2 * s + n) for n in (9, 10)]) for s in range(count)]),
+        "references": torch.tensor(references),
+        "truth_cells": torch.full((count, 2, 2, 8, 8), float("nan")),
         "number": torch.arange(count),
     }
 
@@ -258,11 +258,8 @@ def test_losses_do_not_depend_on_how_a_batch_is_dealt_out() -> None:
     weights = LossWeights(texture=1.0, contrast=1.0, perceptual=1.0)
     stage = StageConfig(steps=1, crop_px=32, losses=weights)
     step = NetworkStep(small_models()["default"].double(), config(), stage, perception).double()
-    whole = {
-        key: value.double() if value.is_floating_point() else value
-        for key, value in batch([True, False, True, True]).items()
-    }
-    whole["truth_cells"][0] = torch.stack(torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij"))
+    whole = {key: value.double() if value.is_floating_point() else value for key, value in batch([1, 0, 2, 1]).items()}
+    whole["truth_cells"][0, 0] = torch.stack(torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij"))
     together, sr = step(whole)
     halves = [step({key: value[half] for key, value in whole.items()}) for half in (slice(0, 2), slice(2, 4))]
     for name in ("l1", "texture", "contrast", "perceptual", "total"):
@@ -278,7 +275,7 @@ def test_the_truth_as_its_own_reference_helps() -> None:
     torch.manual_seed(0)
     model = SRNTT(SRNTTConfig(width=4, trunk_blocks=1, transfer_blocks=(1, 1, 1)))
     stage = StageConfig(steps=1, crop_px=32, truth=True)
-    losses, _ = NetworkStep(model, config(), stage, None)(batch([True, True]))
+    losses, _ = NetworkStep(model, config(), stage, None)(batch([1, 1]))
     assert losses["total"].item() == pytest.approx((losses["l1"] + losses["truth_l1"]).item(), rel=1e-5)
 
 

@@ -69,16 +69,17 @@ def test_damaged_and_small_photos_are_counted_not_fatal(photos: Path) -> None:
 def test_real_pairs_are_cut_and_turned_alike(pairs: Path) -> None:
     folder = PairSource(list_pairs(pairs))
     assert len(folder) == 4
-    config = PairConfig(absent=0.0, unrelated=0.0)
+    config = PairConfig(absent=0.0, second=0.0, unrelated=0.0)
     inputs = [folder[i] for i in range(4)]
     for seed in range(8):
         pair = real_pair(folder, config, 32, np.random.default_rng(seed))
-        assert pair.present
+        assert len(pair.refs) == 1
         assert pair.truth_cells.isnan().all()
         found = [
             (turn, flip, y, x)
             for hr, ref in inputs for turn in range(4) for flip in (False, True) for y in range(17) for x in range(17)
-            if torch.equal(_cut(hr, turn, flip, y, x), pair.hr) and torch.equal(_cut(ref, turn, flip, y, x), pair.ref)
+            if torch.equal(_cut(hr, turn, flip, y, x), pair.hr)
+            and torch.equal(_cut(ref, turn, flip, y, x), pair.refs[0])
         ]  # fmt: skip
         assert len(found) == 1
     with pytest.raises(ImageError, match="a pair of 48 pixels cannot give crops of 64"):
@@ -92,9 +93,12 @@ def _cut(image: torch.Tensor, turn: int, flip: bool, y: int, x: int) -> torch.Te
 
 def test_references_are_absent_or_unrelated_in_their_shares(pairs: Path) -> None:
     folder = PairSource(list_pairs(pairs))
-    made = [real_pair(folder, PairConfig(absent=0.5, unrelated=0.0), 48, np.random.default_rng(s)) for s in range(200)]
-    assert np.mean([pair.present for pair in made]) == pytest.approx(0.5, abs=0.1)
-    assert all(not pair.ref.any() for pair in made if not pair.present)
+    config = PairConfig(absent=0.5, second=0.5, unrelated=0.0)
+    made = [real_pair(folder, config, 48, np.random.default_rng(s)) for s in range(200)]
+    counts = np.array([len(pair.refs) for pair in made])
+    assert np.mean(counts == 0) == pytest.approx(0.5, abs=0.1)
+    assert np.mean(counts == 2) == pytest.approx(0.25, abs=0.1)
+    assert all(pair.refs.shape == (count, 3, 48, 48) for pair, count in zip(made, counts, strict=True))
 
 
 def test_damaged_pairs_are_counted(pairs: Path) -> None:
@@ -116,10 +120,10 @@ def test_a_pair_depends_on_seed_and_number_alone(photos: Path, pairs: Path) -> N
 
     whole, rest = items(1, list(range(12))), items(1, list(range(5, 12)))
     for first, second in zip(whole[5:], rest, strict=True):
-        assert all(torch.equal(first[key], second[key]) for key in ("hr", "ref", "present", "number"))
+        assert all(torch.equal(first[key], second[key]) for key in ("hr", "refs", "references", "number"))
     assert not torch.equal(whole[0]["hr"], items(2, [0])[0]["hr"])
-    real = [bool(item["truth_cells"].isnan().all() and item["present"]) for item in items(3, list(range(80)))]
-    assert 0.2 < np.mean(real) < 0.7
+    real = [bool(item["truth_cells"][0].isnan().all() and item["references"] > 0) for item in items(3, list(range(80)))]
+    assert 0.3 < np.mean(real) < 0.8
 
 
 def test_sources_are_told_apart(photos: Path, pairs: Path) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.data.shards import TarMember
-from refsr.data.synthetic import Pair, PairConfig, unknown_cells
+from refsr.data.synthetic import Pair, PairConfig, reference_count, unknown_cells
 from refsr.errors import ImageError, RefSRError
 from refsr.image import READABLE_SUFFIXES, decode_photo
 
@@ -59,11 +59,13 @@ def list_pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def real_pair(pairs: PairSource, config: PairConfig, size: int, rng: np.random.Generator) -> Pair:
-    """Cut a pair to size, flip and turn both alike; now and then its reference is absent or another pair's.
+    """Cut a pair to size, flip and turn both alike; now and then its reference is absent, or another pair's.
+
+    A second reference is always another pair's: it may be of no use.
 
     Args:
         pairs: Of crops that are at least so large.
-        config: Gives the shares of absent and unrelated references.
+        config: Gives the shares of absent, second and unrelated references.
         size: Side of both in pixels, a multiple of 4.
         rng: Decides everything.
 
@@ -72,12 +74,13 @@ def real_pair(pairs: PairSource, config: PairConfig, size: int, rng: np.random.G
     """
     index = int(rng.integers(len(pairs)))
     hr, ref = pairs[index]
-    kind = rng.random()
-    present = kind >= config.absent
-    if present and kind < config.absent + config.unrelated:
-        _, ref = pairs[int(rng.integers(len(pairs)))]
-    if min(*hr.shape[-2:], *ref.shape[-2:]) < size:
-        side = min(*hr.shape[-2:], *ref.shape[-2:])
+    count = reference_count(config, rng)
+    unrelated = [rng.random() < config.unrelated, True][:count]
+    refs = [pairs[int(rng.integers(len(pairs)))][1] if wrong else ref for wrong in unrelated]
+    if count == 2 and rng.random() < 0.5:
+        refs.reverse()
+    side = min(length for image in (hr, *refs) for length in image.shape[-2:])
+    if side < size:
         raise ImageError(
             f"{pairs.files[index][0]}: a pair of {side} pixels cannot give crops of {size}: use smaller crops"
         )
@@ -91,7 +94,6 @@ def real_pair(pairs: PairSource, config: PairConfig, size: int, rng: np.random.G
 
     return Pair(
         hr=cut(hr),
-        ref=cut(ref) if present else torch.zeros(3, size, size),
-        truth_cells=unknown_cells(size),
-        present=present,
+        refs=torch.stack([cut(ref) for ref in refs]) if refs else torch.zeros(0, 3, size, size),
+        truth_cells=unknown_cells(size).expand(count, -1, -1, -1),
     )

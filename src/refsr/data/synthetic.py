@@ -1,7 +1,7 @@
-"""Training pairs from single photographs: a crop, and a second view of the same place by a known homography.
+"""Training pairs from single photographs: a crop, and other views of the same place by known homographies.
 
     photo ──┬── view ──────────────────> hr (3, S, S) ── down ──> lr
-            └── homography, light ─────> ref (3, S, S)      truth: where each LR cell lies in ref
+            └── homography, light ─────> each ref (3, S, S)    truth: where each LR cell lies in ref
 
 A pair is a function of its random numbers alone, so that a resumed run sees what an unbroken one would have seen.
 """
@@ -36,15 +36,17 @@ class PairConfig:
     """How pairs are made.
 
     Attributes:
-        unrelated: Share of pairs whose reference shows another photo.
         absent: Share of pairs that have no reference.
-        elsewhere: Share of pairs whose reference is cut elsewhere in the same photo.
+        second: Share of the others that have two.
+        unrelated: Share of references that show another photo.
+        elsewhere: Share of references that are cut elsewhere in the same photo.
         rotation_degrees: Usual limit of the reference's rotation; a tenth of all pairs may turn fully.
         log2_scale: Usual limit of the reference's scale in octaves; a fifth of all pairs goes twice as far.
     """
 
-    unrelated: float = 0.15
     absent: float = 0.20
+    second: float = 0.25
+    unrelated: float = 0.18
     elsewhere: float = 0.08
     rotation_degrees: float = 20.0
     log2_scale: float = 0.5
@@ -52,50 +54,56 @@ class PairConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """An input and its reference.
+    """An input and its references: none, one or two.
 
     Attributes:
         hr: RGB 0..1, with the photo's 8-bit grain.
-        ref: RGB 0..1; zeros where there is none.
-        truth_cells: (y, x) in ref of each LR cell, NaN where it lies outside or is not known.
-        present: Whether there is a reference.
+        refs: RGB 0..1.
+        truth_cells: (y, x) in each reference of each LR cell, NaN where it lies outside or is not known.
     """
 
     hr: Float[Tensor, "3 s s"]
-    ref: Float[Tensor, "3 s s"]
-    truth_cells: Float[Tensor, "2 h w"]
-    present: bool
+    refs: Float[Tensor, "n 3 s s"]
+    truth_cells: Float[Tensor, "n 2 h w"]
 
 
 def synthetic_pair(photos: Photos, config: PairConfig, size: int, rng: np.random.Generator) -> Pair:
-    """Make a pair of one photograph, or of two where the reference is unrelated.
+    """Make a pair of one photograph; unrelated references are of others.
 
     Args:
         photos: (H, W, 3) each.
         config: How.
-        size: Side of both in pixels, a multiple of 4.
+        size: Side of all in pixels, a multiple of 4.
         rng: Decides everything.
     """
     photo = photos[int(rng.integers(len(photos)))]
     view = _random_view(photo, size, rng)
-    hr = sample_view(photo, view, size)
+    made = [_reference(photos, photo, view, config, size, rng) for _ in range(reference_count(config, rng))]
+    return Pair(
+        hr=sample_view(photo, view, size),
+        refs=torch.stack([ref for ref, _ in made]) if made else torch.zeros(0, 3, size, size),
+        truth_cells=torch.stack([truth for _, truth in made]) if made else torch.zeros(0, 2, size // 4, size // 4),
+    )
 
+
+def reference_count(config: PairConfig, rng: np.random.Generator) -> int:
+    """How many references a pair gets: none, one or two."""
+    if rng.random() < config.absent:
+        return 0
+    return 2 if rng.random() < config.second else 1
+
+
+def _reference(
+    photos: Photos, photo: NDArray[np.uint8], view: Matrix, config: PairConfig, size: int, rng: np.random.Generator
+) -> tuple[Float[Tensor, "3 s s"], Float[Tensor, "2 h w"]]:
+    """A reference for a view of a photo, and its truth."""
     kind = rng.random()
-    present = kind >= config.absent
-    related = kind >= config.absent + config.unrelated
-    elsewhere = related and kind < config.absent + config.unrelated + config.elsewhere
-    homography = _random_homography(config, size, rng, reach_px=1.5 * size if elsewhere else 0.25 * size)
-    if not present:
-        ref = torch.zeros_like(hr)
-    elif related:
-        ref = sample_view(photo, view @ homography, size)
-    else:
+    if kind < config.unrelated:
         other = photos[int(rng.integers(len(photos)))]
-        ref = sample_view(other, _random_view(other, size, rng), size)
-    if present:
-        ref = change_light(ref, rng)
-    truth = true_cells(homography, size) if related else unknown_cells(size)
-    return Pair(hr=hr, ref=ref, truth_cells=truth, present=present)
+        return change_light(sample_view(other, _random_view(other, size, rng), size), rng), unknown_cells(size)
+    reach_px = size * (1.5 if kind < config.unrelated + config.elsewhere else 0.25)
+    homography = _random_homography(config, size, rng, reach_px)
+    return change_light(sample_view(photo, view @ homography, size), rng), true_cells(homography, size)
 
 
 def sample_view(photo: NDArray[np.uint8], view: Matrix, size_px: int) -> Float[Tensor, "3 s s"]:

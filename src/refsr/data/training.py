@@ -7,10 +7,11 @@ number ── (seed, number) ──> random numbers ──┬── share `real`
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,6 +20,8 @@ from refsr.data.real import PairSource, list_pairs, real_pair
 from refsr.data.shards import TarMember, list_shards, pair_up, read_index
 from refsr.data.synthetic import PairConfig, synthetic_pair
 from refsr.errors import UsageError
+
+MOST_REFERENCES: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,8 @@ def open_sources(places: Sequence[Path], smallest_px: int, cache_mib: int) -> So
 class TrainingPairs(Dataset[dict[str, Tensor]]):
     """Pairs by number; an item is a dict of tensors, so that the loader can stack it.
 
-    hr, ref (3, S, S), truth_cells (2, S/4, S/4), present (): see `refsr.data.synthetic.Pair`.
+    hr (3, S, S), refs (2, 3, S, S), truth_cells (2, 2, S/4, S/4): see `refsr.data.synthetic.Pair`.
+    references (): how many there are; what lies beyond is zero.
     number (): the pair's own. errors (): files that this process could not use so far.
     """
 
@@ -110,11 +114,12 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
             pair = real_pair(_pick(self.sources.pairs, rng), self.config, self.size, rng)
         else:
             pair = synthetic_pair(_pick(self.sources.photos, rng), self.config, self.size, rng)
+        count = len(pair.refs)
         return {
             "hr": pair.hr,
-            "ref": pair.ref,
-            "truth_cells": pair.truth_cells,
-            "present": torch.tensor(pair.present),
+            "refs": F.pad(pair.refs, (0,) * 7 + (MOST_REFERENCES - count,)),
+            "truth_cells": F.pad(pair.truth_cells, (0,) * 7 + (MOST_REFERENCES - count,)),
+            "references": torch.tensor(count),
             "number": torch.tensor(number),
             "errors": torch.tensor(self.sources.errors),
         }

@@ -339,7 +339,7 @@ class _Stage:
         )
         run.report(f"step {run.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
         batch, sr = self.shown
-        run.log.show("truth, result, reference", torch.cat((batch["hr"][0], sr[0], batch["ref"][0]), -1), run.step)
+        run.log.show("truth, result, reference", torch.cat((batch["hr"][0], sr[0], batch["refs"][0, 0]), -1), run.step)
 
     def _validate(self) -> None:
         run = self.run

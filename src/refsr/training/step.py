@@ -1,13 +1,13 @@
 """One step: the network's losses on a batch, and the critic's.
 
-    hr ── down ──> lr ──┬── with a reference: encode, search, transfer ──┬──> sr ──> losses against hr
-    ref ────────────────┘── without: transfer alone ─────────────────────┘
+    hr ── down ──> lr ──┬── with one reference or two: encode, search, transfer ──┬──> sr ──> losses against hr
+    refs ───────────────┘── without: transfer alone ──────────────────────────────┘
 Each loss is a mean over the pairs of the batch, with zero for pairs that take no part in it, so that two processes with
 half a batch each find what one finds with all of it.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -85,52 +85,52 @@ class NetworkStep(nn.Module):
         """
         hr = batch["hr"]
         lr = (downscale_bicubic(hr, self.model.scale) * 255).round() / 255
-        present = batch["present"] & self.stage.references
+        counts = batch["references"] * self.stage.references
         losses = {name: [] for name in ("texture", "contrast", "hits")}  # type: dict[str, list[Tensor]]
-        parts: list[tuple[Tensor, Tensor]] = []
-        if present.any():
-            parts.append((present, self._with_references(batch, lr, present, losses)))
-        if not present.all():
-            parts.append((~present, self.model.transfer(lr[~present], [], [])))
-        sr = parts[0][1]
-        if len(parts) > 1:
-            sr = sr.new_empty(hr.shape)
-            for where, restored in parts:
-                sr = sr.masked_scatter(where.view(-1, 1, 1, 1), restored)
+        sr = torch.empty_like(hr)
+        for count in sorted(set(counts.tolist())):
+            alike = counts == count
+            part = {name: values[alike] for name, values in batch.items()}
+            restored = self._restore(part, lr[alike], count, losses)
+            sr = sr.masked_scatter(alike.view(-1, 1, 1, 1), restored)
         found = {name: torch.cat(values).sum() / len(hr) for name, values in losses.items() if values}
         found |= {name: loss.mean() for name, loss in self._image_losses(sr, hr, lr, critic)}
         if self.stage.truth and self.stage.references:
             found["truth_l1"] = self._truth_step(hr, lr)
         return found | {"total": self._weighted(found)}, sr
 
-    def _with_references(
-        self, batch: Batch, lr: Tensor, present: Tensor, losses: dict[str, list[Tensor]]
+    def _restore(
+        self, batch: Batch, lr: Tensor, count: int, losses: dict[str, list[Tensor]]
     ) -> Float[Tensor, "b 3 h w"]:
-        ref = batch["ref"][present]
+        """The results of pairs that all have so many references, and what else is lost on the way."""
+        if count == 0:
+            return self.model.transfer(lr, [], [])
+        refs = batch["refs"][:, :count].unbind(1)
         with self._clock("features"):
-            query = self.model.encode_query(lr[present])
-            reference = self.model.encode_reference(ref)
+            query = self.model.encode_query(lr)
+            references = [self.model.encode_reference(ref) for ref in refs]
         with self._clock("search"):
-            matches = self.model.search(query, [reference])
-        restored = self.model.transfer(lr[present], [reference], matches)
+            matches = self.model.search(query, references)
+        restored = self.model.transfer(lr, references, matches)
         if self.stage.losses.contrast:
-            loss, hits = contrast_loss(
-                query, reference.key, batch["truth_cells"][present], batch["number"][present],
-                self.config.contrast_queries, self.config.contrast_temperature,
-            )  # fmt: skip
-            losses["contrast"].append(loss)
-            losses["hits"].append(hits)
+            for reference, truth_cells in zip(references, batch["truth_cells"].unbind(1), strict=False):
+                loss, hits = contrast_loss(
+                    query, reference.key, truth_cells, batch["number"],
+                    self.config.contrast_queries, self.config.contrast_temperature,
+                )  # fmt: skip
+                losses["contrast"].append(loss / count)
+                losses["hits"].append(hits / count)
         if self.texture is not None:
-            losses["texture"].append(self._texture(restored, ref, strongest(matches)))
+            losses["texture"].append(self._texture(restored, refs, strongest(matches)))
         return restored
 
-    def _texture(self, restored: Tensor, ref: Tensor, match: Match) -> Float[Tensor, " b"]:
+    def _texture(self, restored: Tensor, refs: Sequence[Tensor], match: Match) -> Float[Tensor, " b"]:
         perception = self._perception[0]
         assert perception is not None
         assert self.texture is not None
         with torch.no_grad():
-            maps = perception.vgg(ref, TEXTURE_LEVELS)
-            swapped = [swap([level], match, scale=2**n, patch=_SWAP_PATCH) for n, level in enumerate(maps)]
+            levels = zip(*(perception.vgg(ref, TEXTURE_LEVELS) for ref in refs), strict=True)
+            swapped = [swap(maps, match, scale=2**n, patch=_SWAP_PATCH) for n, maps in enumerate(levels)]
         return self.texture(restored, swapped, match.score)  # type: ignore[no-any-return]
 
     def _image_losses(
