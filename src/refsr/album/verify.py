@@ -74,15 +74,10 @@ def verify(
 
     Source: Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator", CVPR 2020, as OpenCV has it.
     """
-    cv2: Any = import_extra("cv2", "finding pairs")
     a, b = _mutual_matches(first, second)
     if len(a) < LEVEL_MATCHES[-1]:
         return None
-    cv2.setRNGSeed(0)
-    matrix, inside = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, _EPIPOLAR_PX, 0.9999, 5000)
-    if matrix is None:
-        return None
-    inside = inside.ravel().astype(bool)
+    inside = _fit_one_geometry(a, b)
     a, b = a[inside], b[inside]
     if level_of(len(a)) == 0 or min(_area_share(a, first), _area_share(b, second)) < _SMALLEST_AREA:
         return None
@@ -109,6 +104,18 @@ def _mutual_matches(first: LocalFeatures, second: LocalFeatures) -> tuple[Points
     best = best[rows]
     mutual = cosine[:, best].argmax(0) == rows
     return first.points_px[rows[mutual]], second.points_px[best[mutual]]
+
+
+def _fit_one_geometry(a: Points, b: Points) -> NDArray[np.bool_]:
+    """Which matches fit."""
+    cv2: Any = import_extra("cv2", "finding pairs")
+    cv2.setRNGSeed(0)
+    try:
+        _, inside = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, _EPIPOLAR_PX, 0.9999, 5000)
+    except cv2.error:
+        # Where the scene is one plane, many matrices fit and OpenCV may break off; a homography says it all then.
+        _, inside = cv2.findHomography(a, b, cv2.USAC_MAGSAC, _EPIPOLAR_PX, None, 5000, 0.9999)
+    return np.zeros(len(a), dtype=bool) if inside is None else inside.ravel().astype(bool)
 
 
 def _area_share(points: Points, photo: LocalFeatures) -> float:

@@ -1,6 +1,6 @@
 """Training pairs from single photographs: a crop, and other views of the same place by known homographies.
 
-    photo ──┬── view ──────────────────> hr (3, S, S) ── down ──> lr
+    photo ──┬── crop ──────────────────> hr (3, S, S) ── down ──> lr
             └── homography, light ─────> each ref (3, S, S)    truth: where each LR cell lies in ref
 
 A pair is a function of its random numbers alone, so that a resumed run sees what an unbroken one would have seen.
@@ -9,7 +9,7 @@ A pair is a function of its random numbers alone, so that a resumed run sees wha
 import io
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from torch import Tensor
 
+from refsr.resize import resize
+
 Matrix = NDArray[np.floating[Any]]
+_OVERSAMPLED: Final = 2
 
 
 @runtime_checkable
@@ -77,10 +80,10 @@ def synthetic_pair(photos: Photos, config: PairConfig, size: int, rng: np.random
         rng: Decides everything.
     """
     photo = photos[int(rng.integers(len(photos)))]
-    view = _random_view(photo, size, rng)
+    hr, view = _random_crop(photo, size, rng)
     made = [_reference(photos, photo, view, config, size, rng) for _ in range(reference_count(config, rng))]
     return Pair(
-        hr=sample_view(photo, view, size),
+        hr=hr,
         refs=torch.stack([ref for ref, _ in made]) if made else torch.zeros(0, 3, size, size),
         truth_cells=torch.stack([truth for _, truth in made]) if made else torch.zeros(0, 2, size // 4, size // 4),
     )
@@ -100,14 +103,14 @@ def _reference(
     kind = rng.random()
     if kind < config.unrelated:
         other = photos[int(rng.integers(len(photos)))]
-        return change_light(sample_view(other, _random_view(other, size, rng), size), rng), unknown_cells(size)
+        return change_light(_random_crop(other, size, rng)[0], rng), unknown_cells(size)
     reach_px = size * (1.5 if kind < config.unrelated + config.elsewhere else 0.25)
     homography = _random_homography(config, size, rng, reach_px)
     return change_light(sample_view(photo, view @ homography, size), rng), true_cells(homography, size)
 
 
 def sample_view(photo: NDArray[np.uint8], view: Matrix, size_px: int) -> Float[Tensor, "3 s s"]:
-    """Cut a square out of a photo through a homography, antialiased and bicubic.
+    """Cut a square out of a photo through a homography: bicubic at twice the size, then shrunk, as sharp as a photo.
 
     Args:
         photo: (H, W, 3).
@@ -116,7 +119,7 @@ def sample_view(photo: NDArray[np.uint8], view: Matrix, size_px: int) -> Float[T
     """
     edge = size_px - 1
     corners = _project(view, np.array([[0, 0], [edge, 0], [edge, edge], [0, edge]], dtype=np.float64))
-    shrink = max(1.0, math.sqrt(_area(corners)) / edge)
+    shrink = max(1.0, math.sqrt(_area(corners)) / edge / _OVERSAMPLED)
     margin = 4 * shrink + 2
     limit = np.array(photo.shape[1::-1])
     low = np.clip(np.floor(corners.min(0) - margin), 0, limit - 8).astype(int)
@@ -127,12 +130,14 @@ def sample_view(photo: NDArray[np.uint8], view: Matrix, size_px: int) -> Float[T
         width, height = (max(1, round(float(n) / shrink)) for n in high - low)
         factor = np.array((width, height)) / (high - low)
         patch = patch.resize((width, height), PILImage.Resampling.BICUBIC)
-    x, y = np.meshgrid(np.arange(size_px), np.arange(size_px))
-    points = _project(view, np.stack((x.ravel(), y.ravel()), 1).astype(np.float64))
+    side = _OVERSAMPLED * size_px
+    x, y = np.meshgrid(*[(np.arange(side) + 0.5) / _OVERSAMPLED - 0.5] * 2)
+    points = _project(view, np.stack((x.ravel(), y.ravel()), 1))
     points = (points - low + 0.5) * factor - 0.5
     pixels = torch.from_numpy(np.array(patch)).permute(2, 0, 1)[None].float() / 255
-    grid = torch.from_numpy((2 * points + 1) / np.array(patch.size) - 1).float().view(1, size_px, size_px, 2)
-    return F.grid_sample(pixels, grid, mode="bicubic", padding_mode="reflection", align_corners=False)[0].clamp(0, 1)
+    grid = torch.from_numpy((2 * points + 1) / np.array(patch.size) - 1).float().view(1, side, side, 2)
+    sampled = F.grid_sample(pixels, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    return resize(sampled, (size_px, size_px))[0].clamp(0, 1)
 
 
 def true_cells(homography: Matrix, size_px: int) -> Float[Tensor, "2 h w"]:
@@ -155,17 +160,27 @@ def unknown_cells(size_px: int) -> Float[Tensor, "2 h w"]:
     return torch.full((2, size_px // 4, size_px // 4), math.nan)
 
 
-def _random_view(photo: NDArray[np.uint8], size: int, rng: np.random.Generator) -> Matrix:
-    """A flipped or turned square crop, shrunk by up to 2.2 so that compression artefacts go."""
+def _random_crop(
+    photo: NDArray[np.uint8], size: int, rng: np.random.Generator
+) -> tuple[Float[Tensor, "3 s s"], Matrix]:
+    """A square, mostly shrunk by up to 2.2 so that compression artefacts go, flipped or turned; and its view."""
     height, width = photo.shape[:2]
     zoom = 1.0
     if rng.random() > 0.25:
         zoom = rng.uniform(1.0, max(1.0, min(2.2, min(height, width) / size)))
-    reach = zoom * (size - 1)
-    corner = np.array([rng.uniform(0, width - 1 - reach), rng.uniform(0, height - 1 - reach)])
-    centre = np.round(corner + (reach - size + 1) / 2) + (size - 1) / 2
-    turn = np.rot90(np.eye(2), int(rng.integers(2))) * rng.choice((-1.0, 1.0), size=(1, 2))
-    return _shift(centre) @ _linear(zoom * turn) @ _shift(np.full(2, -(size - 1) / 2))
+    corner = np.array([rng.uniform(0, width - zoom * size), rng.uniform(0, height - zoom * size)])
+    if zoom == 1:
+        corner = np.floor(corner)
+    box = (*corner, *(corner + zoom * size))
+    square = PILImage.fromarray(photo).resize((size, size), PILImage.Resampling.BICUBIC, box=box)
+    pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+    quarter, flips = bool(rng.integers(2)), rng.choice((-1.0, 1.0), size=2)
+    if quarter:
+        pixels = pixels.transpose(1, 2)
+    pixels = pixels.flip([2 - axis for axis in (0, 1) if flips[axis] < 0])
+    turn = np.diag(flips)[::-1] if quarter else np.diag(flips)
+    middle = np.full(2, (size - 1) / 2)
+    return pixels.contiguous(), _shift(corner + zoom * size / 2 - 0.5) @ _linear(zoom * turn) @ _shift(-middle)
 
 
 def _random_homography(config: PairConfig, size: int, rng: np.random.Generator, reach_px: float) -> Matrix:
