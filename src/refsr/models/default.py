@@ -93,14 +93,14 @@ class DefaultModel(RefSRModel):
         self.scale = 4
         width = self.config.width
         texture = 2 * 6 * self.scale**2
-        self.descriptor = Descriptor(self.config.descriptor_width, self.config.descriptor_size)
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.before = nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks_before)))
+        self.after = nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks_after)))
+        self.tail = nn.Conv2d(width, 3 * self.scale**2, 3, padding=1)
+        self.descriptor = Descriptor(self.config.descriptor_width, self.config.descriptor_size)
         self.believe = nn.Sequential(nn.Conv2d(width + texture + _CUES, width, 3, padding=1), nn.ReLU())
         self.gate = nn.Conv2d(width, 1, 3, padding=1)
         self.fuse = nn.Conv2d(width, width, 3, padding=1)
-        self.after = nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks_after)))
-        self.tail = nn.Conv2d(width, 3 * self.scale**2, 3, padding=1)
 
     def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         described: Tensor = self.descriptor(lr)
