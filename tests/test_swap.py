@@ -68,3 +68,15 @@ def test_a_cropped_match_warps_the_same(rng: torch.Generator) -> None:
     whole = warp([value], match, scale=4, between="bilinear")
     part = warp([value], match.crop(slice(2, 6), slice(3, 7)), scale=4, between="bilinear")
     assert torch.allclose(part, whole[..., 8:24, 12:28], atol=1e-4)
+
+
+@pytest.mark.parametrize(("place", "cell"), [((0, 0), 0), ((2, 3), 2)])
+def test_a_patch_that_overhangs_repeats_the_border(place: tuple[int, int], cell: int) -> None:
+    """Matches of single cells may lie at a border, where a patch of 3x3 has no room."""
+    value = torch.arange(12.0).view(1, 1, 3, 4)
+    match = Match(
+        position_cells=torch.tensor(place).float().view(1, 2, 1, 1).expand(1, 2, 3, 3),
+        reference=torch.zeros(1, 3, 3, dtype=torch.long),
+        score=torch.ones(1, 1, 3, 3),
+    )
+    assert swap([value], match, scale=1)[0, 0, cell, cell] == value[0, 0, place[0], place[1]]

@@ -31,7 +31,8 @@ def swap(
 
     Args:
         values: Feature maps of the sharp references, one per reference of the searched pool.
-        match: Whole-cell positions from `search` with the same patch.
+        match: Whole-cell positions, as `search` finds them with the same patch. Where another match lets a patch
+            overhang its reference's border, the cells there are repeated.
         scale: Value pixels per cell and direction.
         patch: Side of the patch in cells, odd.
 
@@ -97,9 +98,10 @@ def warp(
 def _gather(
     cells: Sequence[Float[Tensor, "b c _ _"]], row: Tensor, column: Tensor, reference: Tensor
 ) -> Float[Tensor, "b c n"]:
-    """Pick one cell per (batch, n), each from its own reference."""
+    """Pick one cell per (batch, n), each from its own reference; beyond its border, the nearest inside."""
     picked = cells[0].new_empty(row.shape[0], cells[0].shape[1], row.shape[1])
     for index, cell in enumerate(cells):
         batch, n = (reference == index).nonzero(as_tuple=True)
-        picked[batch, :, n] = cell[batch, :, row[batch, n], column[batch, n]]
+        height, width = cell.shape[-2:]
+        picked[batch, :, n] = cell[batch, :, row[batch, n].clamp(0, height - 1), column[batch, n].clamp(0, width - 1)]
     return picked
