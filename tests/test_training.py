@@ -117,6 +117,26 @@ def test_all_stages_and_losses_and_resuming_among_them(
         assert all(torch.equal(whole[name], resumed[name]) for name in whole), broken_at
 
 
+def test_what_is_frozen_stays(options: RunOptions, tmp_path: Path) -> None:
+    """The trunk of the first stage, with the statistics of its normalisation; the rest goes on."""
+    run, vgg = all_losses(tmp_path)
+    frozen = ("head", "trunk", "sisr")
+    rec = dataclasses.replace(run.rec, frozen=frozen, losses=LossWeights())
+    alone = dataclasses.replace(run, rec=StageConfig(), full=StageConfig())
+    both = dataclasses.replace(run, rec=rec, full=StageConfig())
+    before, after = (
+        read_weights(train(c, dataclasses.replace(options, vgg19=vgg, out=tmp_path / name), silent))[2]
+        for name, c in (("alone", alone), ("both", both))
+    )
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) == (name.partition(".")[0] in frozen), name
+    wrong = dataclasses.replace(both, rec=dataclasses.replace(rec, frozen=("trunck",)))
+    with pytest.raises(
+        UsageError, match=r"srntt has no part 'trunck' to be frozen: it has head, trunk, sisr, transfers"
+    ):
+        train(wrong, dataclasses.replace(options, vgg19=vgg, out=tmp_path / "wrong"), silent)
+
+
 def pull_at(patch: pytest.MonkeyPatch, steps: int) -> None:
     """Interrupt before the step after so many."""
     step = refsr.training.loop._Stage._step

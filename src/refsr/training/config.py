@@ -42,6 +42,7 @@ class StageConfig:
         batch: Pairs a step and process.
         crop_px: Side of the square crops, a multiple of 4; 32 with a critic.
         references: False for single-image super-resolution.
+        frozen: Parts of the network that stay as they are, such as "trunk".
         learning_rate: After the warm-up and before the decay.
         warmup_steps: Steps over which the rate rises from zero.
         decay_share: Last share of the stage over which it falls to zero in a straight line; 0 keeps it, as the paper
@@ -55,6 +56,7 @@ class StageConfig:
     batch: int = 9
     crop_px: int = 160
     references: bool = True
+    frozen: tuple[str, ...] = ()
     learning_rate: float = 1e-4
     warmup_steps: int = 0
     decay_share: float = 0.0

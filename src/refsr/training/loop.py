@@ -206,7 +206,6 @@ class _Run:
         self.model.load_state_dict(self.average.state, strict=False)
         self.model.eval()
         result = run_benchmark(self.validation, self.model, self.model.name, BenchConfig())
-        self.model.train()
         self.model.load_state_dict(own, strict=False)
         found = {
             f"validation_{metric}": summary.mean
@@ -227,6 +226,7 @@ class _Stage:
         torch.manual_seed(config.seed + first_step)
         network = NetworkStep(run.model, config, stage, run.perception)
         network.train()
+        self.network = network
         self.clock = network.seconds
         self.logged_at = run.step
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -265,6 +265,9 @@ class _Stage:
                 self._log()
             if run.validation is not None and (run.step % config.validate_steps == 0 or finished or over):
                 self._validate()
+            if finished:
+                # The next stage goes on from the averaged weights, and so keeps the average of what it freezes.
+                run.model.load_state_dict(run.average.state, strict=False)
             if over or finished or time.monotonic() - saved > 60 * config.checkpoint_minutes:
                 self._checkpoint()
                 saved = time.monotonic()
@@ -345,6 +348,7 @@ class _Stage:
         run = self.run
         if run.fabric.is_global_zero:
             found = run.validate()
+            self.network.train()
             run.log.write({"step": run.step, "stage": self.name, **found})
             run.report(f"step {run.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in found.items()))
         run.fabric.barrier()

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refsr.errors import UsageError
 from refsr.features import VGG19
 from refsr.losses import (
     TEXTURE_LEVELS,
@@ -65,6 +66,9 @@ class NetworkStep(nn.Module):
             config: Of the run.
             stage: Which losses.
             perception: For perceptual and texture losses; needed where either counts.
+
+        Raises:
+            UsageError: The stage freezes a part that the model has not.
         """
         super().__init__()
         self.model = model
@@ -73,6 +77,20 @@ class NetworkStep(nn.Module):
         self._perception = (perception,)  # in a tuple: not trained, not saved
         self.texture = TextureLoss(perception.vgg) if perception and stage.losses.texture else None
         self.seconds = {"features": 0.0, "search": 0.0}
+        parts = {name: part for name, part in model.named_children() if not f"{name}.".startswith(model.external)}
+        unknown = sorted(set(stage.frozen) - set(parts))
+        if unknown:
+            raise UsageError(f"{model.name} has no part {unknown[0]!r} to be frozen: it has {', '.join(parts)}")
+        for name, part in parts.items():
+            part.requires_grad_(name not in stage.frozen)
+        self.frozen = [parts[name] for name in stage.frozen]
+
+    def train(self, mode: bool = True) -> "NetworkStep":
+        """As ever, but what is frozen keeps the statistics of its normalisation as well."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     def forward(
         self, batch: Batch, critic: nn.Module | None = None
