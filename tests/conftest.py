@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from refsr.cli import main
-from refsr.models import SISR, SRNTT, Bicubic, DefaultConfig, DefaultModel, Flow, RefSRModel, SRNTTConfig
+from refsr.demo import sample_path
+from refsr.image import as_photo
+from refsr.models import SISR, SRNTT, Bicubic, DefaultConfig, DefaultModel, Flow, RefSRModel, SRNTTConfig, load_model
+from refsr.resize import downscale_bicubic
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -39,6 +42,22 @@ def shared() -> Path:
 @pytest.fixture
 def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> RefSRModel:
+    return load_model(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def sample() -> dict[str, torch.Tensor]:
+    """A part of the bundled sample: truth, its LR, and the other view."""
+    truth = as_photo(sample_path("truth")).pixels[..., 120:376, 200:520]
+    return {
+        "truth": truth,
+        "lr": downscale_bicubic(truth, 4).clamp(0, 1),
+        "ref": as_photo(sample_path("reference")).pixels,
+    }
 
 
 def fails(capsys: pytest.CaptureFixture[str], code: int, pattern: str, *arguments: object) -> None:

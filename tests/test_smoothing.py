@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from refsr.search import Match, cell_grid
-from refsr.smoothing import smooth
+from refsr.smoothing import coherence, smooth
 
 
 def match_of(position: Tensor) -> Match:
@@ -72,3 +72,12 @@ def test_what_moves_apart_stays_apart() -> None:
     grid = cell_grid((20, 20), torch.zeros(()))[None]
     position = grid + torch.where(grid[:, 1:] < 10, 0.0, 6.0)
     assert torch.allclose(smooth(match_of(position)).position_cells, position, atol=1e-3)
+
+
+def test_coherence_of_order_and_of_chance() -> None:
+    grid = cell_grid((20, 20), torch.zeros(()))[None]
+    chance = 20 * torch.rand(1, 2, 20, 20, generator=torch.Generator().manual_seed(0))
+    assert coherence(match_of(grid + 3)) == 1
+    assert coherence(match_of(chance)) < 0.05
+    half = torch.where(grid[:, 1:] < 10, grid, chance)
+    assert 0.3 < coherence(match_of(half)) < 0.6

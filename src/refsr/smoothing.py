@@ -4,7 +4,9 @@ A cell's own best place is noisy. What shows one thing in both pictures moves by
 through the places of all neighbours that agree lies nearer to the truth than any of them.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Final
 
 import torch
@@ -21,6 +23,7 @@ REACH_CELLS: Final = 3
 _AGREE_CELLS: Final = 1.5
 _FEWEST: Final = 6
 _RIDGE: Final = 1e-2
+_MOST: Final = 0.6
 
 
 def smooth(match: Match) -> Match:
@@ -38,25 +41,46 @@ def smooth(match: Match) -> Match:
     grid = cell_grid(match.score.shape[-2:], match.position_cells)
     offset = match.position_cells - grid
     centre = _median_3x3(offset)
-    inside = F.pad(torch.ones_like(match.score), (REACH_CELLS,) * 4)
-    around = F.pad(offset, (REACH_CELLS,) * 4)
     height, width = offset.shape[-2:]
     # Moments of (1, y, x) and of what they shall explain, the offset (y, x) beyond the centre's, over the neighbours.
     moments = offset.new_zeros(*offset.shape[:1], 3, 5, height, width)
-    for dy in range(-REACH_CELLS, REACH_CELLS + 1):
-        for dx in range(-REACH_CELLS, REACH_CELLS + 1):
-            top, left = dy + REACH_CELLS, dx + REACH_CELLS
-            there = (..., slice(top, top + height), slice(left, left + width))
-            beyond = around[there] - centre
-            weight = inside[there] * (beyond.square().sum(1, keepdim=True) < _AGREE_CELLS**2)
-            row = torch.cat((weight, weight * dy, weight * dx, weight * beyond), 1)
-            moments += torch.stack((row, row * dy, row * dx), 1)
+    for dy, dx, _, agrees, beyond in _neighbours(offset, centre):
+        row = torch.cat((agrees, agrees * dy, agrees * dx, agrees * beyond), 1)
+        moments += torch.stack((row, row * dy, row * dx), 1)
     equations = rearrange(moments, "b i j h w -> b h w i j")
     ridge = _RIDGE * torch.eye(3).to(equations)
     plane = torch.linalg.solve(equations[..., :3] + ridge, equations[..., 3:])
     moved = rearrange(plane[..., 0, :], "b h w yx -> b yx h w")
     enough = moments[:, :1, 0] >= _FEWEST
     return replace(match, position_cells=grid + centre + torch.where(enough, moved, torch.zeros_like(moved)))
+
+
+def coherence(match: Match) -> float:
+    """Share of cells with which most of their neighbours agree: near one for a reference that fits, else near zero.
+
+    Args:
+        match: Of one reference.
+    """
+    offset = match.position_cells - cell_grid(match.score.shape[-2:], match.position_cells)
+    count, agreeing = torch.zeros_like(match.score), torch.zeros_like(match.score)
+    for _, _, inside, agrees, _ in _neighbours(offset, _median_3x3(offset)):
+        count += inside
+        agreeing += agrees
+    return (agreeing > _MOST * count).float().mean().item()
+
+
+def _neighbours(
+    offset: Float[Tensor, "b 2 h w"], centre: Float[Tensor, "b 2 h w"]
+) -> Iterator[tuple[int, int, Float[Tensor, "1 1 h w"], Float[Tensor, "b 1 h w"], Float[Tensor, "b 2 h w"]]]:
+    """Each place (dy, dx) in the 7x7 cells around: is it inside, does its offset agree, and how far is it beyond?"""
+    height, width = offset.shape[-2:]
+    inside = F.pad(offset.new_ones(1, 1, height, width), (REACH_CELLS,) * 4)
+    around = F.pad(offset, (REACH_CELLS,) * 4)
+    for top, left in product(range(2 * REACH_CELLS + 1), repeat=2):
+        there = (..., slice(top, top + height), slice(left, left + width))
+        beyond = around[there] - centre
+        agrees = inside[there] * (beyond.square().sum(1, keepdim=True) < _AGREE_CELLS**2)
+        yield top - REACH_CELLS, left - REACH_CELLS, inside[there], agrees, beyond
 
 
 def _median_3x3(field: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -1,7 +1,7 @@
 """A blurry photo and sharp references in, a sharp photo out.
 
     image ── as_photo ──> lr ── encode_query ──> query ──┐
-    refs ── as_photo, variants ── encode_reference ──> key ── search ──> matches ──> provenance
+    refs ── as_photo, find_pose ─ encode_reference ──> key ── search ──> matches ──> provenance
                                        └───────────> values ──────────────┐ │
                                                      lr ── transfer, tile by tile ──> sr ── Photo
 The search always sees whole references; only `transfer`, which looks no further than a halo, is tiled.
@@ -23,6 +23,7 @@ from refsr.errors import ImageError, MemoryBudgetError
 from refsr.image import ImageSource, Photo, as_photo, write_photo
 from refsr.models import RefSRModel, load_model
 from refsr.models.base import Reference
+from refsr.pose import find_pose
 from refsr.provenance import Provenance
 from refsr.resize import upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Match, strongest
@@ -85,7 +86,8 @@ def upscale(
         model: From `load_model`; the default model if none is given.
         memory_bytes: Working memory allowed beside the program and the pictures as given; larger pictures are
             restored in tiles.
-        variants: Scaled and rotated copies of the references to search as well.
+        variants: Scaled and rotated copies of the references to search beside them as they are. Without it, each
+            reference is turned and scaled as it fits best.
         provenance: Also measure how much each place owes to the references, by restoring it a second time without.
         progress: Told how far the work has come.
 
@@ -101,14 +103,10 @@ def upscale(
         if min(ref.size_px) < smallest:
             height, width = ref.size_px
             raise ImageError(f"{name}: {width}x{height} pixels is too small: a reference needs {smallest} a side")
-    pool = [
-        variant
-        for index, (_, ref) in enumerate(named)
-        for variant in make_variants(ref.pixels, index, variants or VariantConfig())
-        if model.uses_references
-    ]
     try:
         with torch.inference_mode():
+            refs_px = [ref.pixels for _, ref in named] if model.uses_references else []
+            pool = _pool(model, photo.pixels.to(model.device), refs_px, variants)
             sr, used, matches = _restore(model, photo, pool, memory_bytes, provenance, progress)
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
     except (MemoryError, RuntimeError) as error:
@@ -120,6 +118,18 @@ def upscale(
         ) from error
     origin = _provenance(model, photo.size_px, used, matches, pool, tuple(name for name, _ in named))
     return Upscaled(photo=replace(photo, pixels=sr, alpha=alpha), provenance=origin)
+
+
+def _pool(
+    model: RefSRModel,
+    lr: Float[Tensor, "1 3 h w"],
+    refs: Sequence[Float[Tensor, "1 3 _ _"]],
+    variants: VariantConfig | None,
+) -> list[Variant]:
+    """What is searched."""
+    if variants is None:
+        return [find_pose(model, lr, ref, index) for index, ref in enumerate(refs)]
+    return [variant for index, ref in enumerate(refs) for variant in make_variants(ref, index, variants)]
 
 
 def _restore(

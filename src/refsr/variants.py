@@ -60,12 +60,19 @@ def make_variants(image: Float[Tensor, "1 3 h w"], reference: int, config: Varia
     made = [Variant(image=image, reference=reference, to_reference=identity)]
     for scale, angle in product(dict.fromkeys((1.0, *config.scales)), dict.fromkeys((0.0, *config.degrees))):
         if scale != 1 or angle % 360 != 0:
-            made.append(_transform(image, reference, scale, angle))
+            made.append(transform(image, reference, scale, angle))
     return made
 
 
-def _transform(image: Float[Tensor, "1 3 h w"], reference: int, scale: float, angle: float) -> Variant:
-    """Resize, antialiased, then rotate about the centre onto a canvas that holds all of it, mirrored at the border."""
+def transform(image: Float[Tensor, "1 3 h w"], reference: int, scale: float, angle: float) -> Variant:
+    """Resize, antialiased, then rotate about the centre onto a canvas that holds all of it, mirrored at the border.
+
+    Args:
+        image: The reference.
+        reference: Its index.
+        scale: Factor of size.
+        angle: In degrees, counter-clockwise.
+    """
     height, width = image.shape[-2:]
     small = (max(2, round(height * scale)), max(2, round(width * scale)))
     scaled = resize(image, small) if small != (height, width) else image

@@ -87,8 +87,9 @@ def upscale(
         device: auto, cpu, cuda or mps.
         memory: Working memory allowed, such as 800MiB or 2GiB.
         provenance: Write a map of which detail is real: .png to look at, .npz for its numbers.
-        ref_scales: Search the references at another size as well, such as 0.5; give the option again for more.
-        ref_degrees: Search the references turned as well, such as 90; give the option again for more.
+        ref_scales: Search the references as they are and at this size, such as 0.5, in place of turning and scaling
+            each as it fits best; give the option again for more.
+        ref_degrees: The same for angles, such as 90.
         vgg19: File of VGG19 weights, for the model srntt.
     """
     memory_bytes = parse_bytes(memory)
@@ -101,7 +102,9 @@ def upscale(
         check_map_path(provenance)
         if provenance.resolve() == output.resolve():
             raise OutputError(f"{provenance}: is the output as well: choose another name for the map")
-    variants = VariantConfig(scales=tuple(ref_scales or ()), degrees=tuple(ref_degrees or ()))
+    variants = None
+    if ref_scales or ref_degrees:
+        variants = VariantConfig(scales=tuple(ref_scales or ()), degrees=tuple(ref_degrees or ()))
     photo = as_photo(image)
     loaded = load_model(model, device=device, vgg19=vgg19)
     check_output(output, photo, loaded.scale)

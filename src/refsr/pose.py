@@ -1,0 +1,108 @@
+"""How must a reference be turned and scaled to be matched?
+
+Matching finds texture that is turned by a dozen degrees or a quarter larger, not more. So small copies of photo and
+reference are matched first, in many poses; the pose whose match hangs together best is the reference's, and the
+reference is given in it.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from refsr.models.base import RefSRModel
+from refsr.resize import resize
+from refsr.smoothing import coherence
+from refsr.variants import Variant, transform
+
+_CELLS: Final = 1600
+_REF_CELLS: Final = 12800
+"""The small copies of photo and reference have so many cells at the most, as the reference is."""
+
+_DEGREES: Final = (-150.0, -120.0, -90.0, -60.0, -30.0, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0)
+_SCALES: Final = (0.5, 0.71, 1.41, 2.0)
+_CLEAR: Final = 0.4
+"""With so good a match, no very different pose is looked for."""
+
+_BETTER: Final = 0.08
+"""By so much better must another pose match; a slight change of one by a quarter of that."""
+
+_SMALLEST_CELLS: Final = 8
+
+
+def find_pose(model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor, "1 3 h2 w2"], index: int) -> Variant:
+    """Turn and scale a reference as it fits the photo best; in doubt, leave it as it is.
+
+    Args:
+        model: Whose descriptors match.
+        lr: The photo.
+        ref: The reference.
+        index: Its place among all references.
+    """
+    scale, degrees = _Poses(model, lr, ref).best()
+    return transform(ref, index, scale, degrees)
+
+
+class _Poses:
+    """Small copies of a photo and a reference, and how well they match in each pose."""
+
+    def __init__(self, model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor, "1 3 h2 w2"]) -> None:
+        self.model = model
+        self.ref_px = ref.shape[-2:]
+        cells, ref_cells = lr[0, 0].numel(), ref[0, 0].numel() / model.cell_px**2
+        fitting = min((_CELLS / cells) ** 0.5, (_REF_CELLS / ref_cells) ** 0.5)
+        self.shrink = min(1.0, max(fitting, _SMALLEST_CELLS / min(lr.shape[-2:])))
+        self.query = model.encode_query(_shrunk(lr, self.shrink))
+        # One copy that is as large as the largest that is needed.
+        self.held = min(1.0, self.shrink * max(_SCALES))
+        self.ref = _shrunk(ref, self.held).to(lr)
+
+    def best(self) -> tuple[float, float]:
+        """Scale and degrees."""
+        pose, score = (1.0, 0.0), self.score(1.0, 0.0)
+        if score < _CLEAR:
+            needed = score + _BETTER
+            turned = self.best_of([(1.0, degrees) for degrees in _DEGREES])
+            scaled = self.best_of([(scale, 0.0) for scale in _SCALES])
+            found = max(turned, scaled)
+            if found[0] < _CLEAR:
+                both = [(scale, turned[1][1]) for scale in _SCALES] + [(scaled[1][0], degrees) for degrees in _DEGREES]
+                found = max(found, self.best_of(both))
+            if found[0] > needed:
+                score, pose = found
+        for step in (0.5, 0.25):
+            (scale, degrees), factor, turn = pose, 2 ** (step / 2), 30 * step
+            around = (
+                (scale, degrees - turn),
+                (scale, degrees + turn),
+                (scale / factor, degrees),
+                (scale * factor, degrees),
+            )
+            found = self.best_of(around)
+            if found[0] > score + _BETTER / 4:
+                score, pose = found
+        return pose
+
+    def best_of(self, poses: Sequence[tuple[float, float]]) -> tuple[float, tuple[float, float]]:
+        """The highest score, and whose it is."""
+        return max((self.score(*pose), pose) for pose in poses)
+
+    def score(self, scale: float, degrees: float) -> float:
+        """Coherence times mean cosine of the match with the reference in a pose; zero where it would be too small."""
+        cell = self.model.cell_px
+        if min(self.ref_px) * scale * self.shrink < _SMALLEST_CELLS * cell:
+            return 0.0
+        image = transform(self.ref, 0, scale * self.shrink / self.held, degrees).image
+        height, width = image.shape[-2:]
+        padded = F.pad(image, (0, -width % cell, 0, -height % cell), mode="replicate")
+        (match,) = self.model.search(self.query, [self.model.encode_reference(padded)])
+        return coherence(match) * match.score.mean().item()
+
+
+def _shrunk(image: Float[Tensor, "1 3 h w"], factor: float) -> Float[Tensor, "1 3 h2 w2"]:
+    if factor == 1:
+        return image
+    height, width = (max(2, round(side * factor)) for side in image.shape[-2:])
+    return resize(image, (height, width)).clamp(0, 1)

@@ -1,0 +1,41 @@
+"""References that are turned or scaled are turned back."""
+
+import math
+
+import pytest
+import torch
+
+from refsr.models import RefSRModel
+from refsr.pose import find_pose
+from refsr.variants import transform
+
+
+def found_pose(model: RefSRModel, lr: torch.Tensor, ref: torch.Tensor) -> tuple[float, float]:
+    """Scale and degrees, read from the way back to the reference's pixels."""
+    with torch.inference_mode():
+        linear = find_pose(model, lr, ref, 0).to_reference[:, :2]
+    scale = 1 / linear.det().sqrt().item()
+    return scale, math.degrees(math.atan2(linear[0, 1].item(), linear[0, 0].item()))
+
+
+@pytest.mark.parametrize(
+    ("scale", "degrees"), [(1.0, 30.0), (1.0, -45.0), (1.0, 90.0), (1.5, 0.0), (0.67, 0.0), (1.5, 90.0)]
+)
+def test_a_changed_reference_is_changed_back(
+    shipped: RefSRModel, sample: dict[str, torch.Tensor], scale: float, degrees: float
+) -> None:
+    changed = transform(sample["truth"], 0, scale, degrees).image.clamp(0, 1)
+    found_scale, found_degrees = found_pose(shipped, sample["lr"], changed)
+    assert abs(math.log2(found_scale * scale)) < 0.26
+    assert abs((found_degrees + degrees + 180) % 360 - 180) < 12
+
+
+def test_what_fits_already_or_never_is_left_alone(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+    noise = torch.rand(1, 3, 200, 240, generator=torch.Generator().manual_seed(0))
+    tiny = sample["truth"][..., :20, :28]
+    for ref in (sample["truth"], noise, tiny):
+        with torch.inference_mode():
+            variant = find_pose(shipped, sample["lr"], ref, 3)
+        assert torch.equal(variant.image, ref)
+        assert torch.equal(variant.to_reference, torch.eye(3)[:2])
+        assert variant.reference == 3
