@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from refsr.models import RefSRModel
+from refsr.models import RefSRModel, load_model
 from refsr.pose import find_pose
-from refsr.variants import transform
+from refsr.upscale import upscale
+from refsr.variants import VariantConfig, transform
 
 
 def found_pose(model: RefSRModel, lr: torch.Tensor, ref: torch.Tensor) -> tuple[float, float]:
@@ -39,3 +40,11 @@ def test_what_fits_already_or_never_is_left_alone(shipped: RefSRModel, sample: d
         assert torch.equal(variant.image, ref)
         assert torch.equal(variant.to_reference, torch.eye(3)[:2])
         assert variant.reference == 3
+
+
+def test_flow_takes_references_as_they_are(sample: dict[str, torch.Tensor]) -> None:
+    """Its field hangs together whatever the reference, and tells nothing of the pose."""
+    model = load_model("flow", device="cpu")
+    turned = transform(sample["truth"], 0, 1.0, 90.0).image.clamp(0, 1)
+    as_given = upscale(sample["lr"], [turned], model=model, variants=VariantConfig())
+    assert torch.equal(upscale(sample["lr"], [turned], model=model).photo.pixels, as_given.photo.pixels)

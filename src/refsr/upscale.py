@@ -87,7 +87,7 @@ def upscale(
         memory_bytes: Working memory allowed beside the program and the pictures as given; larger pictures are
             restored in tiles.
         variants: Scaled and rotated copies of the references to search beside them as they are. Without it, each
-            reference is turned and scaled as it fits best.
+            reference is turned and scaled as it fits best, for models whose matches tell.
         provenance: Also measure how much each place owes to the references, by restoring it a second time without.
         progress: Told how far the work has come.
 
@@ -127,9 +127,11 @@ def _pool(
     variants: VariantConfig | None,
 ) -> list[Variant]:
     """What is searched."""
-    if variants is None:
+    if variants is None and model.matches_tell_the_pose:
         return [find_pose(model, lr, ref, index) for index, ref in enumerate(refs)]
-    return [variant for index, ref in enumerate(refs) for variant in make_variants(ref, index, variants)]
+    return [
+        variant for index, ref in enumerate(refs) for variant in make_variants(ref, index, variants or VariantConfig())
+    ]
 
 
 def _restore(

@@ -82,6 +82,7 @@ class Flow(DefaultModel):
     """
 
     name: ClassVar[str] = "flow"
+    matches_tell_the_pose: ClassVar[bool] = False
 
     def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         return torch.cat((self.descriptor(lr), lr.mean(1, keepdim=True)), 1)
