@@ -206,3 +206,13 @@ def test_flow_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingExtraError, match=r"^the model 'flow' needs an extra: pip install 'refsr\[geometry\]'"):
         SMALL["flow"](texture(12, 15), [texture(40, 44)])
+
+
+def test_progress_grows_within_each_reference() -> None:
+    model, told = SMALL["default"], list[float]()
+    references = [model.encode_reference(texture(200, 240, seed=s)) for s in (1, 2)]
+    model.search(model.encode_query(texture(50, 60)), references, memory_bytes=2**20, progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert sum(share <= 0.5 for share in told) > 1
+    assert sum(share > 0.5 for share in told) > 1

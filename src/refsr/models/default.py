@@ -122,12 +122,11 @@ class DefaultModel(RefSRModel):
         """One candidate for each reference."""
         found = []
         for index, reference in enumerate(references):
-            match = search(query, [reference.key], patch=1, memory_bytes=memory_bytes)
+            told = _part_of(progress, index, len(references)) if progress else None
+            match = search(query, [reference.key], patch=1, memory_bytes=memory_bytes, progress=told)
             with torch.no_grad():
                 match = refine_subpixel(query, reference.key, match)
             found.append(replace(match, reference=torch.full_like(match.reference, index)))
-            if progress is not None:
-                progress((index + 1) / len(references))
         return found
 
     def transfer(
@@ -174,6 +173,11 @@ class DefaultModel(RefSRModel):
             parts += [F.pixel_unshuffle(colour - up, self.scale), F.pixel_unshuffle(detail, self.scale)]
         believed = self.believe(torch.cat(parts, 1))
         return self.gate(believed), self.fuse(believed)
+
+
+def _part_of(progress: Progress, index: int, count: int) -> Progress:
+    """The progress of one of several equal parts."""
+    return lambda share: progress((index + share) / count)
 
 
 def _spread(match: Match) -> Float[Tensor, "b 1 h w"]:
