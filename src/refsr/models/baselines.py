@@ -107,6 +107,10 @@ class Flow(DefaultModel):
                 progress((index + 1) / len(references))
         return found
 
+    def field(self, match: Match) -> Match:
+        """A flow is smooth already."""
+        return match
+
     def _follow(self, query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], index: int) -> Match:
         """The flow from the query to one reference, as a match."""
         height, width = query.shape[-2:]

@@ -148,6 +148,10 @@ class DefaultModel(RefSRModel):
         residual = self.tail(self.after(features))
         return up + F.pixel_shuffle(residual, self.scale)
 
+    def field(self, match: Match) -> Match:
+        """The match between cells, from which texture is sampled."""
+        return smooth(match)
+
     def _candidate(
         self,
         features: Float[Tensor, "b c h w"],
@@ -159,11 +163,11 @@ class DefaultModel(RefSRModel):
         """How far to believe one match, as a logit, and what it would change; all on the LR grid.
 
         match ──┬──────────── warp, cell by cell ───┬── believe ──┬── gate
-                └── smooth ── warp, between cells ──┘             └── fuse
+                └── field ─── warp, between cells ──┘             └── fuse
         """
         downs, sharps = ([reference.values[level] for reference in references] for level in (0, 1))
         with torch.no_grad():
-            field = smooth(match)
+            field = self.field(match)
         cues = torch.cat((match.score, _spread(match), lr - warp(downs, field, scale=1, between="nearest")), 1)
         parts = [features, cues]
         pasted = warp(sharps, match, scale=self.scale, between="nearest")
