@@ -8,12 +8,11 @@ reference is given in it.
 from collections.abc import Sequence
 from typing import Final
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from refsr.models.base import RefSRModel
-from refsr.resize import resize
+from refsr.resize import pad_to_multiple, resize
 from refsr.smoothing import coherence
 from refsr.variants import Variant, transform
 
@@ -95,9 +94,7 @@ class _Poses:
         if min(self.ref_px) * scale * self.shrink < _SMALLEST_CELLS * cell:
             return 0.0
         image = transform(self.ref, 0, scale * self.shrink / self.held, degrees).image
-        height, width = image.shape[-2:]
-        padded = F.pad(image, (0, -width % cell, 0, -height % cell), mode="replicate")
-        (match,) = self.model.search(self.query, [self.model.encode_reference(padded)])
+        (match,) = self.model.search(self.query, [self.model.encode_reference(pad_to_multiple(image, cell))])
         return coherence(match) * match.score.mean().item()
 
 

@@ -46,3 +46,9 @@ def downscale_bicubic(image: Float[Tensor, "b c h w"], scale: int) -> Float[Tens
     if height % scale or width % scale:
         raise UsageError(f"{width}x{height} is no multiple of {scale}: crop or pad the image first")
     return resize(image, (height // scale, width // scale))
+
+
+def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c h2 w2"]:
+    """Repeat the right and lower edge until both sides are multiples of a number."""
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")

@@ -25,7 +25,7 @@ from refsr.models import RefSRModel, load_model
 from refsr.models.base import Reference
 from refsr.pose import find_pose
 from refsr.provenance import Provenance
-from refsr.resize import upscale_bicubic
+from refsr.resize import pad_to_multiple, upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Match, strongest
 from refsr.variants import Variant, VariantConfig, make_variants
 
@@ -152,7 +152,7 @@ def _restore(
     references: list[Reference] = []
     matches: Sequence[Match] = ()
     if pool:
-        references = [model.encode_reference(_padded(variant.image, model.cell_px).to(lr)) for variant in pool]
+        references = [model.encode_reference(pad_to_multiple(variant.image, model.cell_px).to(lr)) for variant in pool]
         search_bytes = min(DEFAULT_SEARCH_BYTES, memory_bytes // 4)
         query = model.encode_query(lr)
         matches = model.search(query, references, memory_bytes=search_bytes, progress=report("matching"))
@@ -260,11 +260,6 @@ def _spans(length: int, tile: int) -> Iterator[slice]:
     count = ceil(length / tile)
     edges = [round(index * length / count) for index in range(count + 1)]
     return (slice(start, stop) for start, stop in pairwise(edges))
-
-
-def _padded(image: Float[Tensor, "1 3 h w"], multiple: int) -> Float[Tensor, "1 3 h2 w2"]:
-    height, width = image.shape[-2:]
-    return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 def _take(source: ImageSource | Photo, name: str) -> Photo:
