@@ -44,6 +44,11 @@ class Match:
     reference: Int[Tensor, "b h w"]
     score: Float[Tensor, "b 1 h w"]
 
+    @property
+    def offset_cells(self) -> Float[Tensor, "b 2 h w"]:
+        """(y, x) from each cell to its match."""
+        return self.position_cells - cell_grid(self.score.shape[-2:], self.position_cells)
+
     def crop(self, rows: slice, columns: slice) -> "Match":
         """The same match over a part of the query's grid; positions stay absolute in the references."""
         return Match(

@@ -38,8 +38,7 @@ def smooth(match: Match) -> Match:
     Returns:
         The match with other positions, which may lie a little outside the reference.
     """
-    grid = cell_grid(match.score.shape[-2:], match.position_cells)
-    offset = match.position_cells - grid
+    offset = match.offset_cells
     centre = _median_3x3(offset)
     height, width = offset.shape[-2:]
     # Moments of (1, y, x) and of what they shall explain, the offset (y, x) beyond the centre's, over the neighbours.
@@ -52,6 +51,7 @@ def smooth(match: Match) -> Match:
     plane = torch.linalg.solve(equations[..., :3] + ridge, equations[..., 3:])
     moved = rearrange(plane[..., 0, :], "b h w yx -> b yx h w")
     enough = moments[:, :1, 0] >= _FEWEST
+    grid = cell_grid((height, width), offset)
     return replace(match, position_cells=grid + centre + torch.where(enough, moved, torch.zeros_like(moved)))
 
 
@@ -61,7 +61,7 @@ def coherence(match: Match) -> float:
     Args:
         match: Of one reference.
     """
-    offset = match.position_cells - cell_grid(match.score.shape[-2:], match.position_cells)
+    offset = match.offset_cells
     count, agreeing = torch.zeros_like(match.score), torch.zeros_like(match.score)
     for _, _, inside, agrees, _ in _neighbours(offset, _median_3x3(offset)):
         count += inside

@@ -74,7 +74,7 @@ def warp(
         scale: Value pixels per cell and direction.
         between: How offsets are interpolated between cells.
     """
-    offset_cells = match.position_cells - cell_grid(match.score.shape[-2:], match.position_cells)
+    offset_cells = match.offset_cells
     reference = match.reference[:, None].to(offset_cells.dtype)
     if scale > 1:
         align = None if between == "nearest" else False

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from refsr.models.base import Reference, RefSRModel
 from refsr.resize import downscale_bicubic, upscale_bicubic
-from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress, cell_grid, refine_subpixel, search
+from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress, refine_subpixel, search
 from refsr.smoothing import smooth
 from refsr.swap import warp
 
@@ -186,8 +186,9 @@ def _part_of(progress: Progress, index: int, count: int) -> Progress:
 
 def _spread(match: Match) -> Float[Tensor, "b 1 h w"]:
     """log(1 + deviation in cells) of the offsets of a cell and its eight neighbours: near zero where they agree."""
-    offset = match.position_cells - cell_grid(match.score.shape[-2:], match.position_cells)
-    patches = rearrange(F.unfold(F.pad(offset, (1, 1, 1, 1), mode="replicate"), 3), "b (yx n) c -> b yx n c", yx=2, n=9)
+    patches = rearrange(
+        F.unfold(F.pad(match.offset_cells, (1, 1, 1, 1), mode="replicate"), 3), "b (yx n) c -> b yx n c", yx=2, n=9
+    )
     spread = patches.var(2, correction=0).sum(1).sqrt().log1p()
     return spread.view_as(match.score)
 
