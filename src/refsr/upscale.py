@@ -26,7 +26,7 @@ from refsr.models.base import Reference
 from refsr.pose import find_pose
 from refsr.provenance import Provenance
 from refsr.resize import pad_to_multiple, upscale_bicubic
-from refsr.search import DEFAULT_SEARCH_BYTES, Match, strongest
+from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, strongest
 from refsr.variants import Variant, VariantConfig, make_variants
 
 GIB = 2**30
@@ -75,6 +75,7 @@ def upscale(
     model: RefSRModel | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     variants: VariantConfig | None = None,
+    engine: Engine = "auto",
     provenance: bool = True,
     progress: StageProgress | None = None,
 ) -> Upscaled:
@@ -88,6 +89,7 @@ def upscale(
             restored in tiles.
         variants: Scaled and rotated copies of the references to search beside them as they are. Without it, each
             reference is turned and scaled as it fits best, for models whose matches tell.
+        engine: How the references are searched: see `refsr.search`.
         provenance: Also measure how much each place owes to the references, by restoring it a second time without.
         progress: Told how far the work has come.
 
@@ -107,7 +109,7 @@ def upscale(
         with torch.inference_mode():
             refs_px = [ref.pixels for _, ref in named] if model.uses_references else []
             pool = _pool(model, photo.pixels.to(model.device), refs_px, variants)
-            sr, used, matches = _restore(model, photo, pool, memory_bytes, provenance, progress)
+            sr, used, matches = _restore(model, photo, pool, engine, memory_bytes, provenance, progress)
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryBudgetError) or not _is_out_of_memory(error):
@@ -138,6 +140,7 @@ def _restore(
     model: RefSRModel,
     photo: Photo,
     pool: Sequence[Variant],
+    engine: Engine,
     memory_bytes: int,
     measure: bool,
     progress: StageProgress | None,
@@ -155,7 +158,7 @@ def _restore(
         references = [model.encode_reference(pad_to_multiple(variant.image, model.cell_px).to(lr)) for variant in pool]
         search_bytes = min(DEFAULT_SEARCH_BYTES, memory_bytes // 4)
         query = model.encode_query(lr)
-        matches = model.search(query, references, memory_bytes=search_bytes, progress=report("matching"))
+        matches = model.search(query, references, engine=engine, memory_bytes=search_bytes, progress=report("matching"))
     sr, used = _transfer_tiled(model, lr, references, matches, tile, measure, report("restoring"))
     return sr, used, matches
 

@@ -30,6 +30,7 @@ from refsr.image import Photo, read_photo
 from refsr.journal import Journal
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
+from refsr.search import Engine
 from refsr.upscale import DEFAULT_MEMORY_BYTES, Upscaled, upscale
 
 Progress = Callable[[int, int], None]
@@ -47,12 +48,14 @@ class BenchConfig:
         protocol: Whose way to prepare and compare.
         limit: Measure this many samples only, spread evenly; 0 for all.
         memory_bytes: Budget of each picture.
+        engine: How the references are searched: see `refsr.search`.
     """
 
     references: str = "auto"
     protocol: ProtocolName = "refsr"
     limit: int = 0
     memory_bytes: int = DEFAULT_MEMORY_BYTES
+    engine: Engine = "auto"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|1|all|level:[1-9]|self|none|wrong", self.references):
@@ -103,6 +106,7 @@ def run_benchmark(
         "border_px": protocol.border_px,
         "scale": model.scale,
         "references": mode,
+        "search": config.engine,
         "lr": "given" if any(sample.lr for sample in samples) else "bicubic (Keys, a = -0.5, antialiased), 8 bits",
         "lpips": None if lpips is None else lpips.name,
     }
@@ -296,7 +300,7 @@ def _restore(
 ) -> Upscaled:
     photos = [Photo(pixels=reference) for reference in references]
     lr = Photo(pixels=prepared.lr)
-    return upscale(lr, photos, model=model, memory_bytes=config.memory_bytes, provenance=False)
+    return upscale(lr, photos, model=model, engine=config.engine, memory_bytes=config.memory_bytes, provenance=False)
 
 
 def _write_crops(

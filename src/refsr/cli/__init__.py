@@ -23,6 +23,7 @@ from refsr.files import check_writable
 from refsr.image import as_photo, check_output
 from refsr.models import MODELS, load_model, packaged_weights
 from refsr.provenance import check_map_path
+from refsr.search import Engine
 from refsr.upscale import upscale as run_upscale
 from refsr.variants import VariantConfig
 
@@ -75,6 +76,7 @@ def upscale(
     provenance: Path | None = None,
     ref_scales: Annotated[list[float] | None, _Many] = None,
     ref_degrees: Annotated[list[float] | None, _Many] = None,
+    search: Engine = "auto",
     vgg19: Path | None = None,
 ) -> None:
     """Enlarge a picture four times, with real detail from sharp references.
@@ -90,6 +92,7 @@ def upscale(
         ref_scales: Search the references as they are and at this size, such as 0.5, in place of turning and scaling
             each as it fits best; give the option again for more.
         ref_degrees: The same for angles, such as 90.
+        search: exact compares every place with every place; coarse compares blocks first, for large pictures.
         vgg19: File of VGG19 weights, for the model srntt.
     """
     memory_bytes = parse_bytes(memory)
@@ -117,6 +120,7 @@ def upscale(
             model=loaded,
             memory_bytes=memory_bytes,
             variants=variants,
+            engine=search,
             provenance=provenance is not None,
             progress=progress,
         )

@@ -20,6 +20,7 @@ from refsr.bench.run import BenchConfig, run_benchmark
 from refsr.cli.console import complain, count_bar
 from refsr.errors import RefSRError, UsageError
 from refsr.models import load_model
+from refsr.search import Engine
 
 bench = App(name="bench", help="Measure models on sets of pictures, so that others get the same figures.")
 _Many = Parameter(negative=())
@@ -40,6 +41,7 @@ def measure(
     lpips: Annotated[list[Path] | None, _Many] = None,
     crops: Path | None = None,
     limit: int = 0,
+    search: Engine = "auto",
     strict: Annotated[bool, _Many] = False,
     device: Device = "auto",
     vgg19: Path | None = None,
@@ -57,11 +59,12 @@ def measure(
         lpips: Weights of AlexNet or VGG19, to measure LPIPS too; give the learned ones of AlexNet as well.
         crops: Folder for crops to look at, used by `refsr bench report`.
         limit: Measure only so many pictures, spread evenly.
+        search: exact, coarse or auto, as for `refsr upscale`.
         strict: End with an error if any picture had to be left out.
         device: auto, cpu, cuda or mps.
         vgg19: File of VGG19 weights, for the model srntt.
     """
-    config = BenchConfig(references=refs, protocol=protocol, limit=limit)
+    config = BenchConfig(references=refs, protocol=protocol, limit=limit, engine=search)
     samples = open_dataset(dataset, lr)
     distance = load_lpips(lpips) if lpips else None
     loaded = load_model(model, device=device, vgg19=vgg19)

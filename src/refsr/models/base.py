@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress
+from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,7 @@ class RefSRModel(nn.Module, ABC):
         query: Float[Tensor, "b c h w"],
         references: Sequence[Reference],
         *,
+        engine: Engine = "auto",
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
         progress: Progress | None = None,
     ) -> Sequence[Match]:

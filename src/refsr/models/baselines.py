@@ -15,7 +15,7 @@ from refsr.extras import import_extra
 from refsr.models.base import Reference, RefSRModel
 from refsr.models.default import DefaultModel
 from refsr.resize import resize, upscale_bicubic
-from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress, cell_grid
+from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, cell_grid
 from refsr.swap import warp
 
 
@@ -50,6 +50,7 @@ class Bicubic(RefSRModel):
         query: Float[Tensor, "b c h w"],
         references: Sequence[Reference],  # noqa: ARG002
         *,
+        engine: Engine = "auto",  # noqa: ARG002
         memory_bytes: int = DEFAULT_SEARCH_BYTES,  # noqa: ARG002
         progress: Progress | None = None,  # noqa: ARG002
     ) -> Sequence[Match]:
@@ -97,6 +98,7 @@ class Flow(DefaultModel):
         query: Float[Tensor, "b c h w"],
         references: Sequence[Reference],
         *,
+        engine: Engine = "auto",  # noqa: ARG002
         memory_bytes: int = DEFAULT_SEARCH_BYTES,  # noqa: ARG002
         progress: Progress | None = None,
     ) -> Sequence[Match]:

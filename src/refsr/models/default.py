@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from refsr.models.base import Reference, RefSRModel
 from refsr.resize import downscale_bicubic, upscale_bicubic
-from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress, refine_subpixel, search
+from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, part_of, refine_subpixel, search
 from refsr.smoothing import smooth
 from refsr.swap import warp
 
@@ -116,14 +116,15 @@ class DefaultModel(RefSRModel):
         query: Float[Tensor, "b c h w"],
         references: Sequence[Reference],
         *,
+        engine: Engine = "auto",
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
         progress: Progress | None = None,
     ) -> Sequence[Match]:
         """One candidate for each reference."""
         found = []
         for index, reference in enumerate(references):
-            told = _part_of(progress, index, len(references)) if progress else None
-            match = search(query, [reference.key], patch=1, memory_bytes=memory_bytes, progress=told)
+            told = part_of(progress, index, len(references))
+            match = search(query, [reference.key], patch=1, engine=engine, memory_bytes=memory_bytes, progress=told)
             with torch.no_grad():
                 match = refine_subpixel(query, reference.key, match)
             found.append(replace(match, reference=torch.full_like(match.reference, index)))
@@ -177,11 +178,6 @@ class DefaultModel(RefSRModel):
             parts += [F.pixel_unshuffle(colour - up, self.scale), F.pixel_unshuffle(detail, self.scale)]
         believed = self.believe(torch.cat(parts, 1))
         return self.gate(believed), self.fuse(believed)
-
-
-def _part_of(progress: Progress, index: int, count: int) -> Progress:
-    """The progress of one of several equal parts."""
-    return lambda share: progress((index + share) / count)
 
 
 def _spread(match: Match) -> Float[Tensor, "b 1 h w"]:

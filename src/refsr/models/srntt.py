@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from refsr.features import VGG19
 from refsr.models.base import Reference, RefSRModel
 from refsr.resize import downscale_bicubic, upscale_bicubic
-from refsr.search import DEFAULT_SEARCH_BYTES, Match, Progress, search
+from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, search
 from refsr.swap import swap
 
 _LEVELS = ("relu3_1", "relu2_1", "relu1_1")
@@ -124,11 +124,12 @@ class SRNTT(RefSRModel):
         query: Float[Tensor, "b c h w"],
         references: Sequence[Reference],
         *,
+        engine: Engine = "auto",
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
         progress: Progress | None = None,
     ) -> Sequence[Match]:
         keys = [reference.key for reference in references]
-        return (search(query, keys, patch=3, memory_bytes=memory_bytes, progress=progress),)
+        return (search(query, keys, patch=3, engine=engine, memory_bytes=memory_bytes, progress=progress),)
 
     def transfer(
         self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], matches: Sequence[Match]

@@ -1,0 +1,122 @@
+"""Where in the references does each cell's texture lie?
+
+    query (B, C, h, w) ──┐
+                         ├── cosine of every patch with every patch, best kept ──> Match on the query's grid
+    keys  (B, C, H, W) ──┘
+    several, any sizes: one pool
+
+`exact` compares all with all: its cost grows with the square of the picture. `coarse` compares blocks first, and cells
+only where their blocks agree: its cost grows with the picture.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from refsr.errors import ImageError, UsageError
+from refsr.search.coarse import find_coarse
+from refsr.search.exact import find_exact
+from refsr.search.match import Found, Match, Progress, cell_grid, part_of, strongest
+from refsr.search.patches import patch_grid_size
+from refsr.search.subpixel import refine_subpixel
+
+MIB = 2**20
+DEFAULT_SEARCH_BYTES = 512 * MIB
+
+Engine = Literal["auto", "exact", "coarse"]
+_ENGINES: Final[dict[str, Callable[..., Found]]] = {"exact": find_exact, "coarse": find_coarse}
+_EXACT_PRODUCTS: Final = 3e10
+"""So many multiplications are done exactly; they take a third of a second on two cores."""
+
+
+def search(
+    query: Float[Tensor, "b c h w"],
+    keys: Sequence[Float[Tensor, "b c _ _"]],
+    *,
+    patch: int = 3,
+    engine: Engine = "auto",
+    memory_bytes: int = DEFAULT_SEARCH_BYTES,
+    progress: Progress | None = None,
+) -> Match:
+    """Find each query patch's best match in a pool of references.
+
+    Only patches that lie wholly inside their grid take part, as in the paper. A border cell, which centres no such
+    patch, takes its nearest neighbour's match, moved along by the same step. Ties go to the first reference, then to
+    the first position in reading order.
+
+    Args:
+        query: Feature map of the upsampled LR image.
+        keys: Feature maps of the blurred references, one pool; sizes may differ.
+        patch: Side of a patch in cells, odd.
+        engine: "exact", "coarse", or "auto": exact where that takes a moment only.
+        memory_bytes: Bound on the search's own working memory.
+        progress: Told of each finished part.
+
+    Returns:
+        A match on the query's whole grid, without gradient.
+
+    Raises:
+        UsageError: An even patch or an empty pool.
+        ImageError: The query or a key is smaller than the patch.
+        MemoryBudgetError: The budget is too small for the least part of the work.
+
+    Source: Zhang et al., "Image Super-Resolution by Neural Texture Transfer", CVPR 2019, equations 1 and 2.
+    """
+    if patch < 1 or patch % 2 == 0:
+        raise UsageError(f"patch is {patch}: it must be odd")
+    if not keys:
+        raise UsageError("search needs at least one reference")
+    for name, grid in (("the image", query), *((f"reference {i + 1}", key) for i, key in enumerate(keys))):
+        if min(grid.shape[-2:]) < patch:
+            height, width = grid.shape[-2:]
+            raise ImageError(
+                f"{name} is too small: {width}x{height} cells, the search compares patches of {patch}x{patch}"
+            )
+
+    find = _ENGINES[_choose(query, keys, patch) if engine == "auto" else engine]
+    with torch.no_grad():
+        found = [find(query[b], [key[b] for key in keys], patch, memory_bytes, progress) for b in range(query.shape[0])]
+    reach = patch // 2
+    corner, reference, score = (
+        torch.stack([getattr(part, name) for part in found]) for name in ("corner", "reference", "score")
+    )
+    return Match(
+        position_cells=_extend_positions(corner.to(query.dtype), reach),
+        reference=_extend(reference[:, None].to(query.dtype), reach)[:, 0].long(),
+        score=_extend(score[:, None], reach),
+    )
+
+
+def _choose(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], patch: int) -> str:
+    patches = math.prod(patch_grid_size(query[0], patch))
+    key_patches = sum(math.prod(patch_grid_size(key[0], patch)) for key in keys)
+    return "exact" if patches * key_patches * query.shape[1] * patch**2 <= _EXACT_PRODUCTS else "coarse"
+
+
+def _extend(grid: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h2 w2"]:
+    return F.pad(grid, (reach,) * 4, mode="replicate") if reach else grid
+
+
+def _extend_positions(corner: Float[Tensor, "b 2 h w"], reach: int) -> Float[Tensor, "b 2 h2 w2"]:
+    """From the first cells of inner patches to the centres of all: a patch's corner and centre differ alike on both
+    sides of a match, so that the offset between query and reference is the same."""
+    offset = _extend(corner - cell_grid(corner.shape[-2:], corner), reach)
+    return offset + cell_grid(offset.shape[-2:], offset)
+
+
+__all__ = [
+    "DEFAULT_SEARCH_BYTES",
+    "Engine",
+    "Match",
+    "Progress",
+    "cell_grid",
+    "part_of",
+    "refine_subpixel",
+    "search",
+    "strongest",
+]

@@ -1,0 +1,279 @@
+"""Coarse to fine: blocks are compared first, and cells only where their blocks agree.
+
+    level 2   blocks of 16x16 cells   all with all      ──> a few candidates a block
+    level 1   blocks of  4x4  cells   in their windows  ──> a few candidates a block, spread to the blocks around
+    level 0   cells                   in their windows  ──> the best
+A block is described by its 2x2 quarters' mean features; the references' blocks lie half a block apart. As many levels
+as make the comparison of all with all cheap. Every level costs the same for each cell, however large the picture.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from refsr.errors import MemoryBudgetError
+from refsr.search.match import Found, Progress, cell_grid, part_of
+from refsr.search.patches import patch_grid_size, unit_rows
+
+_STEP: Final = 4
+"""A block is so many blocks of the next finer level wide."""
+
+_ALL_WITH_ALL: Final = 4e10
+"""Multiplications of the coarsest level at the most, if levels can still be added."""
+
+_KEPT: Final = 4
+"""Candidates of a block that go on to the next level."""
+
+_REACH: Final = 4
+"""A window reaches so many of its level's places beyond what its parent's candidate covers."""
+
+_AROUND: Final = ((-1, 0), (1, 0), (0, -1), (0, 1))
+_NOWHERE: Final = -(2**30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Level:
+    """What is compared at one level, in reading order.
+
+    Attributes:
+        query: Unit vectors of the query's blocks, or of its cells.
+        query_size: Rows and columns of them.
+        key: Unit vectors of the reference's places.
+        key_size: Rows and columns of them.
+        places: How many of the key's places a block is wide: two, or one at the level of cells.
+    """
+
+    query: Float[Tensor, "n d"]
+    query_size: tuple[int, int]
+    key: Float[Tensor, "m d"]
+    key_size: tuple[int, int]
+    places: int
+
+
+def find_coarse(
+    query: Float[Tensor, "c h w"],
+    keys: Sequence[Float[Tensor, "c _ _"]],
+    patch: int,
+    memory_bytes: int,
+    progress: Progress | None = None,
+) -> Found:
+    """The best patches that are found in windows round the best blocks.
+
+    Args:
+        query: Feature map of the upsampled LR image.
+        keys: Feature maps of the blurred references, one pool.
+        patch: Side of a patch in cells.
+        memory_bytes: Bound on the working memory beside the patches themselves.
+        progress: Told of each finished part.
+
+    Raises:
+        MemoryBudgetError: Not even one window fits the budget.
+
+    Source: after Barnes et al., "The Generalized PatchMatch Correspondence Algorithm", ECCV 2010, section 3: several
+        candidates each, spread among neighbours.
+    """
+    best: Found | None = None
+    for reference, key in enumerate(keys):
+        corner, score = _find_one(query, key, patch, memory_bytes, part_of(progress, reference, len(keys)))
+        found = Found(corner=corner, reference=torch.full_like(corner[0], reference), score=score)
+        if best is None:
+            best = found
+        else:
+            better = score > best.score
+            best = Found(
+                corner=torch.where(better, found.corner, best.corner),
+                reference=torch.where(better, found.reference, best.reference),
+                score=torch.where(better, score, best.score),
+            )
+    assert best is not None
+    return best
+
+
+def _find_one(
+    query: Float[Tensor, "c h w"],
+    key: Float[Tensor, "c h2 w2"],
+    patch: int,
+    memory_bytes: int,
+    progress: Progress | None,
+) -> tuple[Int[Tensor, "2 h3 w3"], Float[Tensor, "h3 w3"]]:
+    """Corner and score of each patch of the query in one reference."""
+    depth = _depth(query, key)
+    level = _level(query, key, depth, patch)
+    places, scores = _all_with_all(level, _KEPT if depth else 1)
+    for finer in range(depth - 1, -1, -1):
+        parents = level.query_size
+        level = _level(query, key, finer, patch)
+        candidates = _distinct(_spread(places, parents))
+        told = progress if finer == 0 else None
+        places, scores = _in_windows(level, parents, candidates, _KEPT if finer else 1, memory_bytes, told)
+    height, width = level.query_size
+    corner = rearrange(places[:, 0], "(h w) yx -> yx h w", h=height, w=width)
+    return corner.long(), scores[:, 0].view(height, width)
+
+
+def _depth(query: Float[Tensor, "c h w"], key: Float[Tensor, "c h2 w2"]) -> int:
+    """The fewest levels above the cells that make the coarsest one cheap, as long as both have four blocks a side."""
+    smallest = min(*query.shape[-2:], *key.shape[-2:])
+    depth = 1 if smallest >= 4 * _STEP else 0
+    while True:
+        blocks = query[0].numel() / _STEP ** (2 * depth)
+        places = key[0].numel() * 4 / _STEP ** (2 * depth)
+        if blocks * places * 4 * query.shape[0] <= _ALL_WITH_ALL or smallest < 4 * _STEP ** (depth + 1):
+            return depth
+        depth += 1
+
+
+def _level(query: Float[Tensor, "c h w"], key: Float[Tensor, "c h2 w2"], depth: int, patch: int) -> _Level:
+    if depth == 0:
+        return _Level(
+            query=unit_rows(query, patch),
+            query_size=patch_grid_size(query, patch),
+            key=unit_rows(key, patch),
+            key_size=patch_grid_size(key, patch),
+            places=1,
+        )
+    quarter = _STEP**depth // 2
+    quarters, key_quarters = _means(query, quarter), _means(key, quarter)
+    blocks = rearrange(quarters, "c (h i) (w j) -> (h w) (c i j)", i=2, j=2)
+    return _Level(
+        query=F.normalize(blocks, dim=1),
+        query_size=(quarters.shape[-2] // 2, quarters.shape[-1] // 2),
+        key=unit_rows(key_quarters, 2),
+        key_size=patch_grid_size(key_quarters, 2),
+        places=2,
+    )
+
+
+def _means(grid: Float[Tensor, "c h w"], side: int) -> Float[Tensor, "c h2 w2"]:
+    """Of squares; an even number of them in each direction, the last ones perhaps smaller or repeated."""
+    means = F.avg_pool2d(grid[None], side, ceil_mode=True, count_include_pad=False)
+    height, width = means.shape[-2:]
+    return F.pad(means, (0, width % 2, 0, height % 2), mode="replicate")[0]
+
+
+def _all_with_all(level: _Level, kept: int) -> tuple[Int[Tensor, "n k 2"], Float[Tensor, "n k"]]:
+    """The best places that are not beside better ones."""
+    height, width = level.key_size
+    rows = max(1, 2**22 // len(level.key))
+    places, scores = [], []
+    for part in torch.split(level.query, rows):
+        products = (part @ level.key.T).view(-1, 1, height, width)
+        if kept > 1:
+            products = products.masked_fill(products < F.max_pool2d(products, 3, 1, 1), -1.0)
+        top = products.flatten(1).topk(min(kept, height * width), dim=1)
+        places.append(torch.stack((top.indices // width, top.indices % width), -1))
+        scores.append(top.values)
+    return torch.cat(places).int(), torch.cat(scores)
+
+
+def _spread(places: Int[Tensor, "n k 2"], size: tuple[int, int]) -> Int[Tensor, "n k2 2"]:
+    """Each block's own candidates, then the best ones of the four blocks around, moved along."""
+    best = rearrange(places[:, 0], "(h w) yx -> h w yx", h=size[0], w=size[1])
+    around = F.pad(best.permute(2, 0, 1)[None].double(), (1, 1, 1, 1), mode="replicate")[0].permute(1, 2, 0).int()
+    moved = [
+        around[1 + dy : 1 + dy + size[0], 1 + dx : 1 + dx + size[1]] - 2 * best.new_tensor((dy, dx))
+        for dy, dx in _AROUND
+    ]
+    return torch.cat((places, *(part.reshape(-1, 1, 2) for part in moved)), 1)
+
+
+def _distinct(candidates: Int[Tensor, "n k 2"]) -> Int[Tensor, "n k 2"]:
+    """What lies beside an earlier candidate is taken out: its window would be nearly the same."""
+    kept = candidates.clone()
+    for k in range(1, candidates.shape[1]):
+        beside = (kept[:, :k] - candidates[:, k : k + 1]).abs().amax(2) <= 1
+        kept[beside.any(1), k] = _NOWHERE
+    return kept
+
+
+def _in_windows(
+    level: _Level,
+    parents: tuple[int, int],
+    candidates: Int[Tensor, "n k 2"],
+    kept: int,
+    memory_bytes: int,
+    progress: Progress | None,
+) -> tuple[Int[Tensor, "m k2 2"], Float[Tensor, "m k2"]]:
+    """The best places of each of the parents' children, in the windows round the parents' candidates.
+
+    Args:
+        level: Of the children.
+        parents: Rows and columns of parents.
+        candidates: Of each parent, in the parents' places.
+        kept: How many for each child.
+        memory_bytes: Bound on the windows that are looked at together.
+        progress: Told of each finished part.
+    """
+    side = 3 * level.places + 2 * _REACH + 1
+    numbers = 2 * (side**2 + _STEP**2) * level.key.shape[1] + side**2 * _STEP**2
+    together = min(memory_bytes // (4 * numbers), 512)
+    if together < 1:
+        raise MemoryBudgetError(
+            f"a search budget of {memory_bytes} bytes is too small: allow at least {4 * numbers} bytes"
+        )
+    device = level.query.device
+    children = _STEP**2
+    scores = level.query.new_full((len(candidates), children, kept), -math.inf)
+    places = torch.full((len(candidates), children, kept, 2), _NOWHERE, dtype=torch.int32, device=device)
+    within = cell_grid((_STEP, _STEP), places).flatten(1)
+    window = torch.arange(side, device=device)
+    last_row, last_column = (n - 1 for n in level.key_size)
+    asked = [(k, (candidates[:, k, 0] > _NOWHERE // 2).nonzero()[:, 0]) for k in range(candidates.shape[1])]
+    total, done = sum(len(parent) for _, parent in asked), 0
+    for k, all_parents in asked:
+        for parent in torch.split(all_parents, together):
+            base = candidates[parent, k].long() * 2 * level.places - _REACH
+            rows = (base[:, :1] + window).clamp(0, last_row)
+            columns = (base[:, 1:] + window).clamp(0, last_column)
+            seen = level.key[(rows[:, :, None] * level.key_size[1] + columns[:, None, :]).flatten()]
+            y = (parent // parents[1] * _STEP)[:, None] + within[0]
+            x = (parent % parents[1] * _STEP)[:, None] + within[1]
+            number = y.clamp_max(level.query_size[0] - 1) * level.query_size[1] + x.clamp_max(level.query_size[1] - 1)
+            asking = level.query[number.flatten()].view(len(parent), children, -1)
+            products = asking @ seen.view(len(parent), side**2, -1).transpose(1, 2)
+            score, index = products.max(2)
+            place = torch.stack((rows.gather(1, index // side), columns.gather(1, index % side)), -1).int()
+            _keep(scores, places, parent, score, place)
+            done += len(parent)
+            if progress is not None:
+                progress(done / total)
+    return _in_reading_order(places, parents, level.query_size), _in_reading_order(scores, parents, level.query_size)
+
+
+def _keep(
+    scores: Float[Tensor, "n c k"],
+    places: Int[Tensor, "n c k 2"],
+    parent: Int[Tensor, " m"],
+    score: Float[Tensor, "m c"],
+    place: Int[Tensor, "m c 2"],
+) -> None:
+    """Put new places among the best ones of their parents' children, in place, unless one is beside them already."""
+    best, where = scores[parent], places[parent]
+    if scores.shape[2] == 1:
+        better = score > best[..., 0]
+        scores[parent, :, 0] = torch.where(better, score, best[..., 0])
+        places[parent, :, 0] = torch.where(better[..., None], place, where[..., 0, :])
+        return
+    beside = (where - place[:, :, None]).abs().amax(3) <= 1
+    known = (beside & (best >= score[..., None])).any(2)
+    # A worse neighbour makes room.
+    best = best.masked_fill(beside & ~known[..., None], -math.inf)
+    score = score.masked_fill(known, -math.inf)
+    order = torch.cat((best, score[..., None]), 2).topk(best.shape[2], dim=2)
+    scores[parent] = order.values
+    picked = order.indices[..., None].expand(-1, -1, -1, 2)
+    places[parent] = torch.cat((where, place[:, :, None]), 2).gather(2, picked)
+
+
+def _in_reading_order(values: Tensor, parents: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """From children by parent to one list of the whole grid; what lies beyond the grid is left out."""
+    grid = values.view(*parents, _STEP, _STEP, *values.shape[2:]).transpose(1, 2)
+    grid = grid.reshape(parents[0] * _STEP, parents[1] * _STEP, *values.shape[2:])
+    return grid[: size[0], : size[1]].reshape(size[0] * size[1], *values.shape[2:])

@@ -1,0 +1,77 @@
+"""Exact search: the product of all patches with all patches, streamed."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refsr.errors import MemoryBudgetError
+from refsr.search.match import Found, Progress
+from refsr.search.patches import patch_grid_size, unit_columns
+
+_LARGEST_CHUNK = 2048
+"""Patches a side of one score tile: 16 MiB, which stays in the cache that it was computed in."""
+
+
+def find_exact(
+    query: Float[Tensor, "c h w"],
+    keys: Sequence[Float[Tensor, "c _ _"]],
+    patch: int,
+    memory_bytes: int,
+    progress: Progress | None = None,
+) -> Found:
+    """The best of all patches. No score matrix is held: tiles of it are streamed within the budget.
+
+    Args:
+        query: Feature map of the upsampled LR image.
+        keys: Feature maps of the blurred references, one pool.
+        patch: Side of a patch in cells.
+        memory_bytes: Bound on the working memory.
+        progress: Told of each finished part.
+
+    Raises:
+        MemoryBudgetError: Not even one patch against one patch fits the budget.
+
+    Source: Zhang et al., "Image Super-Resolution by Neural Texture Transfer", CVPR 2019, equations 1 and 2.
+    """
+    chunk = _chunk_size(query.shape[0] * patch**2, memory_bytes)
+    height, width = patch_grid_size(query, patch)
+    count = height * width
+    best = query.new_full((count,), -math.inf)
+    best_index = torch.zeros(count, dtype=torch.long, device=query.device)
+    best_reference = torch.zeros_like(best_index)
+    for q0 in range(0, count, chunk):
+        q1 = min(q0 + chunk, count)
+        rows = unit_columns(query, patch, q0, q1).T
+        for reference, key in enumerate(keys):
+            key_count = math.prod(patch_grid_size(key, patch))
+            for k0 in range(0, key_count, chunk):
+                scores = rows @ unit_columns(key, patch, k0, min(k0 + chunk, key_count))
+                # The maximum is cheap, the arg max is not: ask for it only where this tile beats all before.
+                top = scores.amax(1)
+                better = (top > best[q0:q1]).nonzero()[:, 0]
+                best[q0 + better] = top[better]
+                best_index[q0 + better] = scores[better].argmax(1) + k0
+                best_reference[q0 + better] = reference
+        if progress is not None:
+            progress(q1 / count)
+    widths = torch.tensor([patch_grid_size(key, patch)[1] for key in keys], device=query.device)[best_reference]
+    corner = torch.stack((best_index // widths, best_index % widths))
+    return Found(
+        corner=corner.view(2, height, width),
+        reference=best_reference.view(height, width),
+        score=best.view(height, width),
+    )
+
+
+def _chunk_size(numbers_per_patch: int, memory_bytes: int) -> int:
+    """Largest n for which n query patches, n key patches (each twice: cut out and normalised) and n x n scores fit."""
+    numbers = memory_bytes / 4
+    chunk = int(math.sqrt(4 * numbers_per_patch**2 + numbers) - 2 * numbers_per_patch)
+    if chunk < 1:
+        raise MemoryBudgetError(
+            f"a search budget of {memory_bytes} bytes is too small: allow at least {16 * numbers_per_patch + 16} bytes"
+        )
+    return min(chunk, _LARGEST_CHUNK)

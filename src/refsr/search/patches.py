@@ -1,0 +1,49 @@
+"""Patches of a feature map, cut out and normalised."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from refsr.search.match import cell_grid
+
+_NORM_EPSILON = 1e-6
+_ROWS_AT_ONCE = 8192
+
+
+def patch_grid_size(grid: Float[Tensor, "c h w"], patch: int) -> tuple[int, int]:
+    """How many patches lie wholly inside, down and across."""
+    return grid.shape[-2] - patch + 1, grid.shape[-1] - patch + 1
+
+
+def unit_columns(grid: Float[Tensor, "c h w"], patch: int, start: int, stop: int) -> Float[Tensor, "d n"]:
+    """Patches number start to stop in reading order, as unit columns; a flat (zero) patch stays zero.
+
+    Args:
+        grid: Feature map.
+        patch: Side of a patch in cells.
+        start: Number of the first.
+        stop: Number after the last.
+    """
+    index = torch.arange(start, stop, device=grid.device)
+    width = grid.shape[-1] - patch + 1
+    corner = index // width * grid.shape[-1] + index % width
+    steps = cell_grid((patch, patch), index)
+    within = (steps[0] * grid.shape[-1] + steps[1]).flatten()
+    columns = grid.flatten(1)[:, within[:, None] + corner].flatten(0, 1)
+    return F.normalize(columns, dim=0, eps=_NORM_EPSILON)
+
+
+def unit_rows(grid: Float[Tensor, "c h w"], patch: int) -> Float[Tensor, "n d"]:
+    """All patches in reading order, as unit rows; each can be read at once from memory.
+
+    Args:
+        grid: Feature map.
+        patch: Side of a patch in cells.
+    """
+    height, width = patch_grid_size(grid, patch)
+    rows = grid.new_empty(height * width, grid.shape[0] * patch**2)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, len(rows))
+        rows[start:stop] = unit_columns(grid, patch, start, stop).T
+    return rows

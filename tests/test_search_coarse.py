@@ -1,0 +1,122 @@
+"""Coarse to fine against exact search."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from refsr.errors import MemoryBudgetError
+from refsr.search import Match, _choose, cell_grid, coarse, search
+
+
+def smooth_field(seed: int, height: int, width: int, channels: int = 16) -> Tensor:
+    """Features that change over a few cells, as those of a photograph do."""
+    noise = torch.randn(1, channels, height + 8, width + 8, generator=torch.Generator().manual_seed(seed))
+    return F.normalize(F.avg_pool2d(F.avg_pool2d(noise, 5, 1), 5, 1), dim=1)
+
+
+def moved_view(field: Tensor, height: int, width: int, down: int, right: int) -> Tensor:
+    """A part of a field, with other features laid over it a little."""
+    part = field[..., down : down + height, right : right + width]
+    other = torch.randn(part.shape, generator=torch.Generator().manual_seed(99))
+    return F.normalize(part + 0.05 * other, dim=1)
+
+
+def agreement(first: Match, second: Match) -> float:
+    return (first.position_cells == second.position_cells).all(1).float().mean().item()
+
+
+@pytest.mark.parametrize("cheap", [4e10, 1e6, 1e3])
+@pytest.mark.parametrize("patch", [1, 3])
+def test_finds_what_exact_search_finds(monkeypatch: pytest.MonkeyPatch, cheap: float, patch: int) -> None:
+    """With one level above the cells, with two, and with three."""
+    monkeypatch.setattr(coarse, "_ALL_WITH_ALL", cheap)
+    key = smooth_field(0, 150, 131)
+    query = moved_view(key, 77, 90, 31, 22)
+    found = search(query, [key], patch=patch, engine="coarse")
+    assert agreement(found, search(query, [key], patch=patch, engine="exact")) > 0.97
+
+
+def test_the_levels_are_as_many_as_make_it_cheap() -> None:
+    def depth(height: int, width: int) -> int:
+        grid = torch.zeros(1, height, width).expand(64, -1, -1)
+        return coarse._depth(grid, grid)
+
+    assert [depth(15, 15), depth(16, 90), depth(120, 160), depth(750, 1000), depth(1500, 1000)] == [0, 1, 1, 2, 2]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    patch=st.sampled_from((1, 3, 5)),
+    size=st.tuples(st.integers(5, 40), st.integers(5, 40)),
+    ref_size=st.tuples(st.integers(5, 60), st.integers(5, 60)),
+    cheap=st.sampled_from((4e10, 1e3)),
+    seed=st.integers(0, 9),
+)
+def test_every_score_is_that_of_its_place(
+    patch: int, size: tuple[int, int], ref_size: tuple[int, int], cheap: float, seed: int
+) -> None:
+    """Of any sizes: inside the reference, a true cosine, and none better than the exact one."""
+    query, key = smooth_field(seed, *size), smooth_field(seed + 1, *ref_size)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(coarse, "_ALL_WITH_ALL", cheap)
+        found = search(query, [key], patch=patch, engine="coarse")
+    exact = search(query, [key], patch=patch, engine="exact")
+    assert (found.score <= exact.score + 1e-5).all()
+    reach = patch // 2
+    for y in range(reach, size[0] - reach, 3):
+        for x in range(reach, size[1] - reach, 3):
+            v, u = found.position_cells[0, :, y, x].long().tolist()
+            assert reach <= v < ref_size[0] - reach
+            assert reach <= u < ref_size[1] - reach
+            a = query[0, :, y - reach : y + reach + 1, x - reach : x + reach + 1].flatten()
+            b = key[0, :, v - reach : v + reach + 1, u - reach : u + reach + 1].flatten()
+            assert found.score[0, 0, y, x] == pytest.approx(F.cosine_similarity(a, b, dim=0).item(), abs=1e-4)
+
+
+def test_small_pictures_are_searched_exactly() -> None:
+    """Where there are no four blocks a side, no level lies above the cells."""
+    query, key = smooth_field(0, 12, 13), smooth_field(1, 14, 11)
+    coarsely, exactly = (search(query, [key], engine=engine) for engine in ("coarse", "exact"))
+    assert torch.equal(coarsely.position_cells, exactly.position_cells)
+
+
+def test_several_references_are_one_pool() -> None:
+    left, right = smooth_field(0, 80, 70), smooth_field(1, 64, 90)
+    query = torch.cat((moved_view(left, 48, 24, 9, 8), moved_view(right, 48, 24, 4, 51)), 3)
+    match = search(query, [left, right], patch=1, engine="coarse")
+    assert (match.reference[..., :24] == 0).float().mean() > 0.95
+    assert (match.reference[..., 24:] == 1).float().mean() > 0.95
+    offset = match.offset_cells[0].permute(1, 2, 0)
+    assert (offset[:, :24] == torch.tensor((9.0, 8.0))).all(2).float().mean() > 0.9
+    assert (offset[:, 24:] == torch.tensor((4.0, 27.0))).all(2).float().mean() > 0.9
+
+
+def test_a_small_budget_changes_nothing_but_the_time() -> None:
+    key = smooth_field(0, 90, 80)
+    query = moved_view(key, 50, 60, 11, 12)
+    ample, scarce = (search(query, [key], patch=1, engine="coarse", memory_bytes=n) for n in (2**29, 300_000))
+    assert torch.equal(ample.position_cells, scarce.position_cells)
+    with pytest.raises(MemoryBudgetError, match="too small: allow at least"):
+        search(query, [key], patch=1, engine="coarse", memory_bytes=1000)
+
+
+def test_progress_is_told_to_the_end() -> None:
+    told: list[float] = []
+    key = smooth_field(0, 90, 80)
+    search(key, [key, key], patch=1, engine="coarse", memory_bytes=2_000_000, progress=told.append)
+    assert len(told) > 4
+    assert told == sorted(told)
+    assert told[-1] == 1
+
+
+def test_the_engine_is_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refsr.search._EXACT_PRODUCTS", 100 * 100 * 16)
+    small, large = smooth_field(0, 10, 10), smooth_field(0, 40, 40)
+    chosen = [_choose(grid, [grid], patch=1) for grid in (small, large)]
+    assert chosen == ["exact", "coarse"]
+    assert _choose(small, [small, small], patch=1) == "coarse"
+    for grid in (small, large):
+        assert torch.equal(search(grid, [grid], patch=1).position_cells[0], cell_grid(grid.shape[-2:], grid))
