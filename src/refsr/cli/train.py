@@ -18,8 +18,9 @@ def train(recipe: Path, /, *settings: Annotated[str, Parameter(allow_leading_hyp
     """Train a model by a recipe; the same --out again goes on from its last checkpoint.
 
     Options: --data DIR (photographs, or pairs of `refsr pairs`; again for more), --out RUN, --vgg19 FILE,
-    --init WEIGHTS, --validate DATASET, --time-limit 150min, --tensorboard, --accelerator auto|cpu|cuda|mps,
-    --devices N, --nodes N; and every setting of the recipe, such as --rec.steps 1000 or --default.width 64.
+    --init WEIGHTS, --validate DATASET, --held-out DIR (pictures not to be trained on; again for more),
+    --time-limit 150min, --tensorboard, --accelerator auto|cpu|cuda|mps, --devices N, --nodes N; and every setting of
+    the recipe, such as --rec.steps 1000 or --default.width 64.
 
     Args:
         recipe: YAML file, such as recipes/default.yaml.
@@ -41,6 +42,7 @@ def _train(
     vgg19: Path | None = None,
     init: Path | None = None,
     validate: Path | None = None,
+    held_out: Annotated[list[Path] | None, _Many] = None,
     time_limit: str | None = None,
     tensorboard: Annotated[bool, _Many] = False,
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -59,6 +61,7 @@ def _train(
         vgg19=vgg19,
         init=init,
         validate=validate,
+        held_out=tuple(held_out or ()),
         time_limit_s=parse_duration(time_limit) if time_limit else 0.0,
         tensorboard=tensorboard,
         accelerator=accelerator,

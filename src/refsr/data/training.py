@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from refsr.data.leaks import find_leaks
 from refsr.data.photos import PhotoSource, list_photos
 from refsr.data.real import PairSource, list_pairs, real_pair
 from refsr.data.shards import TarMember, list_shards, pair_up, read_index
@@ -31,10 +32,12 @@ class Sources:
     Attributes:
         photos: Photographs, by place.
         pairs: Pairs, by place.
+        leaks: Photographs that were left out, each with the held-out picture that it shows.
     """
 
     photos: tuple[PhotoSource, ...]
     pairs: tuple[PairSource, ...]
+    leaks: tuple[tuple[str, str], ...] = ()
 
     @property
     def errors(self) -> int:
@@ -42,7 +45,7 @@ class Sources:
         return sum(source.errors for source in self.photos) + sum(source.errors for source in self.pairs)
 
 
-def open_sources(places: Sequence[Path], smallest_px: int, cache_mib: int) -> Sources:
+def open_sources(places: Sequence[Path], smallest_px: int, cache_mib: int, held_out: Sequence[Path] = ()) -> Sources:
     """Tell pairs from photographs, in folders and in shards.
 
     Args:
@@ -50,30 +53,47 @@ def open_sources(places: Sequence[Path], smallest_px: int, cache_mib: int) -> So
             through for photographs.
         smallest_px: Photographs with a shorter side are left out.
         cache_mib: Decoded photographs kept in memory, in all.
+        held_out: Folders of pictures that must not be trained on; photographs that show one of them are left out.
 
     Raises:
-        UsageError: A place is missing or holds nothing, or none is given.
+        UsageError: A place is missing or holds nothing, or none is given; or no photograph is left.
         ImageError: A shard is damaged.
     """
     if not places:
         raise UsageError("no data: give a folder with --data")
     photos: list[Sequence[Path | TarMember]] = []
     pairs: list[PairSource] = []
+    leaks: list[tuple[str, str]] = []
+    pictures = [picture for folder in held_out for picture in _pictures(folder)]
     for place in places:
         if not place.exists():
             raise UsageError(f"{place}: no such folder: check the name")
         members = read_index(list_shards(place))
         both = pair_up(members) if members else list_pairs(place)
-        single = members or list_photos(place)
+        single: Sequence[Path | TarMember] = members or list_photos(place)
         if both:
             pairs.append(PairSource(both))
         elif single:
-            photos.append(single)
+            found = find_leaks(single, pictures)
+            leaks += [(str(single[number]), str(shown)) for number, shown in found.items()]
+            kept: list[Path | TarMember] = [file for number, file in enumerate(single) if number not in found]
+            if not kept:
+                raise UsageError(f"{place}: every photograph shows a held-out picture: name another folder")
+            photos.append(kept)
         else:
             raise UsageError(f"{place}: holds neither photographs nor pairs (input/NAME and ref/NAME): name another")
     return Sources(
-        photos=tuple(PhotoSource(files, smallest_px, cache_mib // len(photos)) for files in photos), pairs=tuple(pairs)
+        photos=tuple(PhotoSource(files, smallest_px, cache_mib // len(photos)) for files in photos),
+        pairs=tuple(pairs),
+        leaks=tuple(leaks),
     )
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = list_photos(folder)
+    if not found:
+        raise UsageError(f"{folder}: holds no picture to be held out: check the name")
+    return found
 
 
 class TrainingPairs(Dataset[dict[str, Tensor]]):

@@ -52,6 +52,7 @@ class RunOptions:
         vgg19: File of VGG19 weights, for models and losses that need them.
         init: Weights to begin with; a checkpoint goes before them.
         validate: Data set to validate on, if any.
+        held_out: Folders of pictures that must not be trained on, beside those of `validate`.
         time_limit_s: End of this stretch, in seconds from its begin; 0 for none.
         tensorboard: Write TensorBoard's files as well.
         accelerator: For lightning-fabric: auto, cpu, cuda or mps.
@@ -64,6 +65,7 @@ class RunOptions:
     vgg19: Path | None = None
     init: Path | None = None
     validate: Path | None = None
+    held_out: tuple[Path, ...] = ()
     time_limit_s: float = 0.0
     tensorboard: bool = False
     accelerator: str = "auto"
@@ -143,7 +145,9 @@ class _Run:
         self.config, self.options, self.fabric, self.report = config, options, fabric, report
         self.begun = time.monotonic()
         largest = max(stage.crop_px for _, stage in config.stages)
-        self.sources = open_sources(options.data, largest, config.cache_mib)
+        self.sources = open_sources(options.data, largest, config.cache_mib, _held_out(options))
+        for photo, picture in self.sources.leaks:
+            report(f"left out {photo}: it shows {picture}, which is held out")
         torch.manual_seed(config.seed)
         self.perception = _perception(config, options.vgg19, report)
         if self.perception is not None:
@@ -372,6 +376,12 @@ class _Stage:
             save_checkpoint(run.checkpoint_path, run.config, state)
             run.save_weights(run.weights_path)
         run.fabric.barrier()
+
+
+def _held_out(options: RunOptions) -> tuple[Path, ...]:
+    """The folders that are named, and that of the validation."""
+    validation = (options.validate,) if options.validate is not None and options.validate.is_dir() else ()
+    return (*options.held_out, *validation)
 
 
 def _optimiser(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
