@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from refsr.assets import sample_path
 from refsr.cli import main
-from refsr.demo import sample_path
 from refsr.image import as_photo
 from refsr.models import SISR, SRNTT, Bicubic, DefaultConfig, DefaultModel, Flow, RefSRModel, SRNTTConfig, load_model
 from refsr.resize import downscale_bicubic

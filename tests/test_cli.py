@@ -16,7 +16,8 @@ from PIL import Image
 from test_image import bomb, encoded
 
 import refsr.cli
-from refsr.cli import main, parse_bytes
+from refsr.cli import main
+from refsr.cli.values import parse_bytes
 from refsr.errors import UsageError
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from refsr.demo import sample_path
+from refsr.assets import sample_path
 from refsr.errors import UsageError
 from refsr.resize import downscale_bicubic, resize, upscale_bicubic
 

@@ -25,10 +25,11 @@ from refsr.models import SRNTT, DefaultConfig, SRNTTConfig, load_model
 from refsr.training.average import RunningAverage
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
 from refsr.training.contrast import contrast_loss
-from refsr.training.loop import RunOptions, choose_precision, parse_duration, train
+from refsr.training.loop import train
+from refsr.training.options import RunOptions, choose_precision, parse_duration
 from refsr.training.schedule import rate_at
 from refsr.training.step import NetworkStep, Perception
-from refsr.weights import read_weights
+from refsr.weights import read_weights, save_weights
 
 TINY = DefaultConfig(width=8, blocks_before=1, blocks_after=1, descriptor_width=8, descriptor_size=8)
 STAGE = StageConfig(steps=8, batch=3, crop_px=32, learning_rate=6e-4, warmup_steps=5, decay_share=0.4,
@@ -238,6 +239,29 @@ def test_a_run_begins_with_given_weights(options: RunOptions, tmp_path: Path) ->
     assert all(torch.allclose(begun[name], gone_on[name], atol=1e-6) for name in begun)
     with pytest.raises(WeightsError, match="is of another model or size than this run"):
         train(config(default=DefaultConfig()), dataclasses.replace(options, out=tmp_path / "third", init=first), silent)
+
+
+def test_a_part_that_given_weights_lack_is_trained_from_the_beginning(options: RunOptions, tmp_path: Path) -> None:
+    """As in weights that are older than the part; a frozen network keeps all else."""
+    name, _, state = read_weights(train(config(), options, silent))
+    older = tmp_path / "older.safetensors"
+    save_weights(older, name, TINY, {key: value for key, value in state.items() if not key.startswith("align.")})
+    frozen = ("head", "before", "after", "tail", "descriptor", "believe", "gate", "fuse")
+    losses = LossWeights(l1=0.0, alignment=1.0)
+    stage = dataclasses.replace(STAGE, steps=4, frozen=frozen, losses=losses, decay_share=0.0)
+    said: list[str] = []
+    run = dataclasses.replace(options, out=tmp_path / "later", init=older)
+    later = read_weights(train(config(rec=stage, pairs=PairConfig(absent=0.0, unrelated=0.0)), run, said.append))[2]
+    assert f"{older} has no align: trained from the beginning" in said
+    changed = {key.partition(".")[0] for key, value in later.items() if not torch.equal(value, state[key])}
+    assert changed == {"align"}
+    assert log_of(run.out)[-1]["alignment"] > 0
+
+
+def test_a_model_without_an_alignment_cannot_train_it() -> None:
+    model = SRNTT(SRNTTConfig(width=4, trunk_blocks=1, transfer_blocks=(1, 1, 1)))
+    with pytest.raises(UsageError, match="srntt has no alignment to be trained"):
+        NetworkStep(model, config(), StageConfig(steps=1, crop_px=32, losses=LossWeights(alignment=1.0)), None)
 
 
 def test_a_run_with_other_settings_is_refused(options: RunOptions) -> None:

@@ -1,11 +1,11 @@
 """The main job on a bundled sample: two views of one scene, from different places and in different light."""
 
-from importlib import resources
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 from rich.table import Table
 
+from refsr.assets import sample_path
 from refsr.bench.metrics import psnr_db, ssim
 from refsr.image import Photo, as_photo, write_photo
 from refsr.models import load_model
@@ -25,7 +25,7 @@ def run_demo(out: Path) -> Table:
         PSNR and SSIM of bicubic, of the model without, and with the reference.
     """
     out.mkdir(parents=True, exist_ok=True)
-    truth, reference = (as_photo(sample_path(name)) for name in ("truth", "reference"))
+    truth, reference = as_photo(sample_path("truth")), as_photo(sample_path("reference"))
     model = load_model()
     # As a camera would store it: 8 bits.
     lr_pixels = (downscale_bicubic(truth.pixels, model.scale) * 255).round() / 255
@@ -47,11 +47,6 @@ def run_demo(out: Path) -> Table:
         quality = psnr_db(photo.pixels, truth.pixels).item(), ssim(photo.pixels, truth.pixels).item()
         table.add_row(name, f"{quality[0]:.2f}", f"{quality[1]:.4f}")
     return table
-
-
-def sample_path(name: str) -> Path:
-    """A picture of the sample: "truth" or "reference"."""
-    return Path(str(resources.files("refsr") / "assets" / f"{name}.webp"))
 
 
 def side_by_side(photos: dict[str, Photo], path: Path, height_px: int = 480) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from refsr.bench.results import Result
 from refsr.bench.robust import CHANGES, UNCHANGED, RobustResult
+from refsr.bench.speed import SpeedResult
 from refsr.extras import import_extra
 from refsr.files import write_atomically
 
@@ -66,6 +67,24 @@ def plot_robustness(results: Sequence[RobustResult], path: Path) -> None:
         axes.plot(losses, np.linspace(0, 1, len(losses)), marker="o", markersize=3, label=f"{place}: {result.model}")
     axes.set(xlabel="gain with an unrelated reference (dB)", ylabel="share of pictures below")
     panels[0].legend(fontsize=7)
+    _save(figure, path)
+
+
+def plot_speed(result: SpeedResult, path: Path) -> None:
+    """A line for each count of references, engine and threads: seconds against megapixels, with its slope."""
+    figure, (axes,) = _figure(1, 1)
+    series: dict[tuple[int, str, int], list[tuple[float, float]]] = {}
+    for m in result.measurements:
+        if m.refused is None:
+            megapixels = m.size_px[0] * m.size_px[1] / 1e6
+            series.setdefault((m.case.references, m.case.engine, m.case.threads), []).append((megapixels, m.seconds))
+    for (references, engine, threads), points in series.items():
+        slope = result.slope(references, engine, threads)
+        label = f"{references} references, {engine}, {threads} threads: slope {slope:.2f}"
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
+    axes.set(xlabel="size of the result (megapixels)", ylabel="seconds", title=result.model)
+    axes.set(xscale="log", yscale="log")
+    axes.legend(fontsize=7)
     _save(figure, path)
 
 

@@ -1,7 +1,6 @@
 """The command line: one function a verb. Exit codes: 0, 2 for bad usage or bad input, 1 for our own failure."""
 
 import os
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from refsr.album.folder import PairsConfig
 from refsr.cli.bench import bench
 from refsr.cli.console import complain, stage_bar
 from refsr.cli.train import train
+from refsr.cli.values import parse_bytes
 from refsr.demo import run_demo
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.files import check_writable
@@ -195,16 +195,3 @@ def pairs(
     print(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in built.seconds.items()))
     if built.unreadable and strict:
         raise UsageError(f"{len(built.unreadable)} photos were left out, and --strict was given")
-
-
-def parse_bytes(text: str) -> int:
-    """Read a size such as 800MiB, 2GiB, 1.5GB or 1000000.
-
-    Raises:
-        UsageError: It is none.
-    """
-    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?)?B?\s*", text.upper())
-    if not found or float(found[1]) == 0:
-        raise UsageError(f"--memory {text!r} is no size: write it like 800MiB or 2GiB")
-    return int(float(found[1]) * units[found[2] or ""])

@@ -1,5 +1,6 @@
 """refsr bench: measure, compare, report."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,13 +12,15 @@ from refsr.bench.compare import compare as compare_results
 from refsr.bench.compare import comparison_table
 from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import load_lpips
-from refsr.bench.plots import plot_robustness
+from refsr.bench.plots import plot_robustness, plot_speed
 from refsr.bench.protocol import ProtocolName
 from refsr.bench.report import write_report
 from refsr.bench.results import Result, load_result
 from refsr.bench.robust import run_robust
 from refsr.bench.run import BenchConfig, run_benchmark
+from refsr.bench.speed import SpeedConfig, plain_table, run_speed
 from refsr.cli.console import complain, count_bar
+from refsr.cli.values import parse_bytes
 from refsr.errors import RefSRError, UsageError
 from refsr.models import load_model
 from refsr.search import Engine
@@ -107,6 +110,53 @@ def report(
         output: Folder; made if missing.
     """
     print(write_report(results, output))
+
+
+@bench.command
+def speed(
+    *,
+    json: Path | None = None,
+    model: str = "default",
+    sizes: Annotated[list[float] | None, _Many] = None,
+    refs: Annotated[list[int] | None, _Many] = None,
+    search: Annotated[list[Engine] | None, _Many] = None,
+    threads: Annotated[list[int] | None, _Many] = None,
+    memory: str = "2GiB",
+    vgg19: Path | None = None,
+) -> None:
+    """Measure seconds and peak memory by size, references, search and threads, beside bicubic and a matrix product.
+
+    Args:
+        json: File for all figures; the plot goes beside it.
+        model: A name that `refsr models` lists, or a weights file.
+        sizes: Megapixels of the output, such as 2.4; give the option again for more. Without it, 0.15 to 24.
+        refs: Counts of references; 1 and 5 without it.
+        search: auto, exact or coarse; auto without it.
+        threads: Counts of threads; one and all without it.
+        memory: Working memory allowed, such as 800MiB or 2GiB.
+        vgg19: File of VGG19 weights, for the model srntt.
+    """
+    plain = SpeedConfig()
+    config = SpeedConfig(
+        megapixels=tuple(sizes or plain.megapixels),
+        references=tuple(refs or plain.references),
+        engines=tuple(search or plain.engines),
+        threads=tuple(threads or sorted({1, os.cpu_count() or 1})),
+        memory_bytes=parse_bytes(memory),
+    )
+    with count_bar(f"{model}, speed") as progress:
+        result = run_speed(model, config, vgg19=vgg19, out=json, progress=progress)
+    head, *rows = plain_table(result)
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    for count in config.references:
+        for engine in config.engines:
+            slope = result.slope(count, engine, max(config.threads))
+            print(f"{count} references, {engine}: time grows with the size to the power of {slope:.2f}")
+    if json is not None:
+        plot_speed(result, json.with_suffix(".png"))
 
 
 @bench.command

@@ -52,8 +52,8 @@ def _train(
     """The options of `train`, merged with its recipe."""
     if config is None:
         raise UsageError("the recipe is empty: give it a model and stages, as recipes/default.yaml has them")
-    from refsr.training.loop import RunOptions, parse_duration
     from refsr.training.loop import train as run_training
+    from refsr.training.options import RunOptions, parse_duration
 
     options = RunOptions(
         data=tuple(data),

@@ -103,7 +103,7 @@ def load_model(
     if header_name not in MODELS:
         raise WeightsError(f"{file}: is for the model {header_name!r}, which is none of {', '.join(MODELS)}")
     spec = MODELS[name or header_name]
-    built = spec.build(_config(spec.config, values, file), load_vgg19(vgg19) if spec.needs_vgg19 else None)
+    built = spec.build(network_config(header_name, values, file), load_vgg19(vgg19) if spec.needs_vgg19 else None)
     expected = built.own_state()
     wrong = sorted(
         key for key in expected.keys() | state.keys()
@@ -160,7 +160,18 @@ def _locate(model: str | Path) -> tuple[str | None, Path]:
     return None, path
 
 
-def _config(kind: type[Any], values: dict[str, Any], file: Path) -> Any:
+def network_config(name: str, values: dict[str, Any], file: Path) -> Any:
+    """The sizes of a network as a weights file's header has them; what it lacks is as by default.
+
+    Args:
+        name: Of the zoo.
+        values: From the header.
+        file: For the error.
+
+    Raises:
+        WeightsError: They are none of this model's.
+    """
+    kind = MODELS[name].config
     known = {field.name for field in fields(kind)}
     unknown = sorted(values.keys() - known)
     if unknown:
@@ -187,5 +198,6 @@ __all__ = [
     "build_model",
     "choose_device",
     "load_model",
+    "network_config",
     "packaged_weights",
 ]

@@ -109,7 +109,12 @@ class Flow(DefaultModel):
                 progress((index + 1) / len(references))
         return found
 
-    def field(self, match: Match) -> Match:
+    def field(
+        self,
+        lr: Float[Tensor, "b 3 h w"],  # noqa: ARG002
+        references: Sequence[Reference],  # noqa: ARG002
+        match: Match,
+    ) -> Match:
         """A flow is smooth already."""
         return match
 

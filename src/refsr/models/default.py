@@ -14,7 +14,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refsr.models.alignment import Alignment
 from refsr.models.base import Reference, RefSRModel
+from refsr.models.descriptor import Descriptor
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, part_of, refine_subpixel, search
 from refsr.smoothing import smooth
@@ -33,6 +35,7 @@ class DefaultConfig:
         blocks_after: Residual blocks that see the texture as well.
         descriptor_width: Channels of the descriptor's hidden layers.
         descriptor_size: Numbers that describe a cell.
+        alignment_width: Channels of the alignment's layers.
     """
 
     width: int = 48
@@ -40,25 +43,7 @@ class DefaultConfig:
     blocks_after: int = 9
     descriptor_width: int = 48
     descriptor_size: int = 64
-
-
-class Descriptor(nn.Module):
-    """Describes each pixel's surroundings by a unit vector that light and contrast hardly change.
-
-    lr (B, 3, h, w) -> minus local mean, by local deviation -> five 3x3 convolutions, 19 px wide in all -> (B, C, h, w)
-    """
-
-    def __init__(self, width: int, size: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for channels, dilation in zip((3, width, width, width, width), (1, 1, 2, 4, 1), strict=True):
-            layers += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, size, 1))
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        centred = image - _local_mean(image)
-        deviation = _local_mean(centred.square().mean(1, keepdim=True)).sqrt()
-        return F.normalize(self.layers(centred / (deviation + 0.02)), dim=1)
+    alignment_width: int = 32
 
 
 class ResidualBlock(nn.Module):
@@ -98,6 +83,7 @@ class DefaultModel(RefSRModel):
         self.after = nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks_after)))
         self.tail = nn.Conv2d(width, 3 * self.scale**2, 3, padding=1)
         self.descriptor = Descriptor(self.config.descriptor_width, self.config.descriptor_size)
+        self.align = Alignment(self.config.alignment_width, self.scale)
         self.believe = nn.Sequential(nn.Conv2d(width + texture + _CUES, width, 3, padding=1), nn.ReLU())
         self.gate = nn.Conv2d(width, 1, 3, padding=1)
         self.fuse = nn.Conv2d(width, width, 3, padding=1)
@@ -149,9 +135,11 @@ class DefaultModel(RefSRModel):
         residual = self.tail(self.after(features))
         return up + F.pixel_shuffle(residual, self.scale)
 
-    def field(self, match: Match) -> Match:
-        """The match between cells, from which texture is sampled."""
-        return smooth(match)
+    def field(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match) -> Match:
+        """The match between cells, from which texture is sampled: made smooth, then aligned."""
+        sharps = [reference.values[1][:, :3] for reference in references]
+        aligned: Match = self.align(lr, sharps, match, smooth(match))
+        return aligned
 
     def _candidate(
         self,
@@ -168,7 +156,7 @@ class DefaultModel(RefSRModel):
         """
         downs, sharps = ([reference.values[level] for reference in references] for level in (0, 1))
         with torch.no_grad():
-            field = self.field(match)
+            field = self.field(lr, references, match)
         cues = torch.cat((match.score, _spread(match), lr - warp(downs, field, scale=1, between="nearest")), 1)
         parts = [features, cues]
         pasted = warp(sharps, match, scale=self.scale, between="nearest")
@@ -187,7 +175,3 @@ def _spread(match: Match) -> Float[Tensor, "b 1 h w"]:
     )
     spread = patches.var(2, correction=0).sum(1).sqrt().log1p()
     return spread.view_as(match.score)
-
-
-def _local_mean(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    return F.avg_pool2d(image, 9, stride=1, padding=4, count_include_pad=False)

@@ -21,6 +21,7 @@ class LossWeights:
         adversarial: What the critic says.
         back_projection: Shrunk result against the LR image.
         contrast: InfoNCE of the descriptors, for models that have them.
+        alignment: Distance of the field from the true one, for the model default.
     """
 
     l1: float = 1.0
@@ -31,6 +32,7 @@ class LossWeights:
     adversarial: float = 0.0
     back_projection: float = 0.0
     contrast: float = 0.0
+    alignment: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

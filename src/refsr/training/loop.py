@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,52 +25,22 @@ from torch.utils.data import DataLoader
 from refsr.bench.datasets import Dataset, open_dataset
 from refsr.bench.run import BenchConfig, run_benchmark
 from refsr.data.training import TrainingPairs, open_sources
-from refsr.errors import UsageError, WeightsError
+from refsr.errors import WeightsError
 from refsr.features import load_vgg19
 from refsr.files import claim, clear_unfinished
 from refsr.losses import Critic
-from refsr.models import MODELS, RefSRModel, build_model
+from refsr.models import MODELS, RefSRModel, build_model, network_config
 from refsr.training.average import RunningAverage
 from refsr.training.checkpoint import load_checkpoint, save_checkpoint
 from refsr.training.config import StageConfig, TrainConfig
 from refsr.training.log import RunLog
+from refsr.training.options import RunOptions, choose_precision
 from refsr.training.schedule import rate_at
 from refsr.training.step import CriticStep, NetworkStep, Perception
 from refsr.weights import read_weights, save_weights
 
 Report = Callable[[str], None]
 """Told a line now and then."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What of a run is not part of its recipe.
-
-    Attributes:
-        data: Folders of photographs or of pairs.
-        out: Folder of the run; a checkpoint in it is gone on from.
-        vgg19: File of VGG19 weights, for models and losses that need them.
-        init: Weights to begin with; a checkpoint goes before them.
-        validate: Data set to validate on, if any.
-        held_out: Folders of pictures that must not be trained on, beside those of `validate`.
-        time_limit_s: End of this stretch, in seconds from its begin; 0 for none.
-        tensorboard: Write TensorBoard's files as well.
-        accelerator: For lightning-fabric: auto, cpu, cuda or mps.
-        devices: Processes of this machine, or "auto".
-        nodes: Machines.
-    """
-
-    data: tuple[Path, ...]
-    out: Path
-    vgg19: Path | None = None
-    init: Path | None = None
-    validate: Path | None = None
-    held_out: tuple[Path, ...] = ()
-    time_limit_s: float = 0.0
-    tensorboard: bool = False
-    accelerator: str = "auto"
-    devices: str = "auto"
-    nodes: int = 1
 
 
 def train(config: TrainConfig, options: RunOptions, report: Report = print) -> Path:
@@ -105,39 +75,6 @@ def train(config: TrainConfig, options: RunOptions, report: Report = print) -> P
         return _Run(config, options, fabric, report if leading else lambda _line: None).go()
 
 
-def choose_precision(wanted: str) -> str:
-    """Resolve "auto": bf16 where the processor or the GPU computes it, else fp32.
-
-    On processors without bf16 instructions it is emulated, ten times as slow as fp32.
-    """
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    fast = any(
-        getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return "bf16-mixed" if fast and not torch.backends.mps.is_available() else "32-true"
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of a time such as 150min, 2h, 90s or 1.5h.
-
-    Raises:
-        UsageError: It is none.
-    """
-    for unit, seconds in (("min", 60), ("h", 3600), ("s", 1)):
-        number = text.strip().removesuffix(unit)
-        if number != text.strip():
-            try:
-                found = float(number) * seconds
-            except ValueError:
-                break
-            if found > 0:
-                return found
-    raise UsageError(f"--time-limit {text!r} is no time: write it like 150min or 2h")
-
-
 class _Run:
     """What stays the same over the stages of a run."""
 
@@ -156,7 +93,7 @@ class _Run:
         vgg = load_vgg19(options.vgg19) if spec.needs_vgg19 else None
         self.model: RefSRModel = build_model(config.model, config.network, vgg)
         if options.init is not None:
-            _begin_with(options.init, self.model)
+            _begin_with(options.init, self.model, report)
         self.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = RunningAverage(self.model.own_state(), config.ema_decay)
         self.validation: Dataset | None = open_dataset(options.validate) if options.validate else None
@@ -406,10 +343,14 @@ def _perception(config: TrainConfig, vgg19: Path | None, report: Report) -> Perc
     return Perception(vgg=load_vgg19(vgg19, "relu3_1"), layer="relu3_1")
 
 
-def _begin_with(init: Path, model: RefSRModel) -> None:
+def _begin_with(init: Path, model: RefSRModel, report: Report) -> None:
+    """Take over weights; parts that they lack begin as they were made."""
     name, values, state = read_weights(init)
-    if name != model.name or values != json.loads(json.dumps(asdict(model.config))):
+    if name != model.name or network_config(name, values, init) != model.config:
         raise WeightsError(f"{init}: is of another model or size than this run: give other weights or another recipe")
+    lacking = sorted({key.partition(".")[0] for key in model.own_state().keys() - state.keys()})
+    if lacking:
+        report(f"{init} has no {', '.join(lacking)}: trained from the beginning")
     model.load_state_dict(state, strict=False)
 
 

@@ -9,7 +9,7 @@ half a batch each find what one finds with all of it.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -32,7 +32,9 @@ from refsr.models import RefSRModel
 from refsr.models.base import Reference
 from refsr.resize import downscale_bicubic
 from refsr.search import Match, cell_grid, strongest
+from refsr.smoothing import smooth
 from refsr.swap import swap
+from refsr.training.alignment import alignment_loss
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
 from refsr.training.contrast import contrast_loss
 
@@ -78,6 +80,8 @@ class NetworkStep(nn.Module):
         self.texture = TextureLoss(perception.vgg) if perception and stage.losses.texture else None
         self.seconds = {"features": 0.0, "search": 0.0}
         parts = {name: part for name, part in model.named_children() if not f"{name}.".startswith(model.external)}
+        if stage.losses.alignment and "align" not in parts:
+            raise UsageError(f"{model.name} has no alignment to be trained: leave out the loss 'alignment'")
         unknown = sorted(set(stage.frozen) - set(parts))
         if unknown:
             raise UsageError(f"{model.name} has no part {unknown[0]!r} to be frozen: it has {', '.join(parts)}")
@@ -104,7 +108,7 @@ class NetworkStep(nn.Module):
         hr = batch["hr"]
         lr = (downscale_bicubic(hr, self.model.scale) * 255).round() / 255
         counts = batch["references"] * self.stage.references
-        losses = {name: [] for name in ("texture", "contrast", "hits")}  # type: dict[str, list[Tensor]]
+        losses = {name: [] for name in ("texture", "contrast", "hits", "alignment")}  # type: dict[str, list[Tensor]]
         sr = torch.empty_like(hr)
         for count in sorted(set(counts.tolist())):
             alike = counts == count
@@ -138,9 +142,19 @@ class NetworkStep(nn.Module):
                 )  # fmt: skip
                 losses["contrast"].append(loss / count)
                 losses["hits"].append(hits / count)
+        if self.stage.losses.alignment:
+            for reference, match, truth_cells in zip(references, matches, batch["truth_cells"].unbind(1), strict=False):
+                losses["alignment"].append(self._misalignment(lr, reference, match, truth_cells) / count)
         if self.texture is not None:
             losses["texture"].append(self._texture(restored, refs, strongest(matches)))
         return restored
+
+    def _misalignment(self, lr: Tensor, reference: Reference, match: Match, truth_cells: Tensor) -> Float[Tensor, " b"]:
+        alone = replace(match, reference=torch.zeros_like(match.reference))
+        with torch.no_grad():
+            begun = smooth(match).position_cells
+        field = self.model.field(lr, [reference], alone)  # type: ignore[operator]
+        return alignment_loss(field.position_cells, begun, truth_cells)
 
     def _texture(self, restored: Tensor, refs: Sequence[Tensor], match: Match) -> Float[Tensor, " b"]:
         perception = self._perception[0]

@@ -1,0 +1,10 @@
+"""The bundled sample: two views of one scene, from different places and in different light."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+
+def sample_path(name: Literal["truth", "reference"]) -> Path:
+    """The file of one of its pictures."""
+    return Path(str(resources.files("refsr.assets") / f"{name}.webp"))

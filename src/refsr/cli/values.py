@@ -1,0 +1,18 @@
+"""Values as people write them."""
+
+import re
+
+from refsr.errors import UsageError
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as 800MiB, 2GiB, 1.5GB or 1000000.
+
+    Raises:
+        UsageError: It is none.
+    """
+    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?)?B?\s*", text.upper())
+    if not found or float(found[1]) == 0:
+        raise UsageError(f"--memory {text!r} is no size: write it like 800MiB or 2GiB")
+    return int(float(found[1]) * units[found[2] or ""])

@@ -1,0 +1,36 @@
+"""Where a pixel's like may lie: its surroundings in a unit vector."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_LEAST_DEVIATION = 0.02
+
+
+class Descriptor(nn.Module):
+    """Describes each pixel's surroundings by a unit vector that light and contrast hardly change.
+
+    lr (B, 3, h, w) -> even out the light -> five 3x3 convolutions, 19 px wide in all -> (B, C, h, w)
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels, dilation in zip((3, width, width, width, width), (1, 1, 2, 4, 1), strict=True):
+            layers += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, size, 1))
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        even, _ = even_out(image)
+        return F.normalize(self.layers(even), dim=1)
+
+
+def even_out(image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 1 h w"]]:
+    """Minus the local mean, by the local deviation; and that deviation, never zero."""
+    centred = image - _local_mean(image)
+    deviation = _local_mean(centred.square().mean(1, keepdim=True)).sqrt() + _LEAST_DEVIATION
+    return centred / deviation, deviation
+
+
+def _local_mean(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    return F.avg_pool2d(image, 9, stride=1, padding=4, count_include_pad=False)

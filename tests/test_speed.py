@@ -1,0 +1,110 @@
+"""Cases in processes of their own, their slope, and what the command prints."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import fails
+
+from refsr.bench.speed import (
+    SpeedCase,
+    SpeedConfig,
+    SpeedMeasurement,
+    SpeedResult,
+    load_speed,
+    measure_case,
+    product_rate,
+    run_speed,
+)
+from refsr.cli import main
+from refsr.errors import UsageError
+
+CASE = SpeedCase(megapixels=0.02, references=1, engine="auto", threads=1)
+
+
+def measured(megapixels: float, seconds: float, references: int = 1) -> SpeedMeasurement:
+    case = SpeedCase(megapixels=megapixels, references=references, engine="auto", threads=1)
+    return SpeedMeasurement(case=case, size_px=(1000, round(megapixels * 1000)), seconds=seconds)
+
+
+@pytest.fixture
+def _threads() -> object:
+    """The number of threads is the process's: put it back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_slope_is_the_exponent() -> None:
+    linear = [measured(size, 3 * size) for size in (1.0, 2.0, 8.0)]
+    square = [measured(size, size**2, references=5) for size in (1.0, 2.0, 8.0)]
+    result = SpeedResult(model="m", measurements=(*linear, *square), versions={}, commit=None)
+    assert result.slope(1, "auto", 1) == pytest.approx(1)
+    assert result.slope(5, "auto", 1) == pytest.approx(2)
+    assert math.isnan(result.slope(2, "auto", 1))
+    assert linear[1].seconds_per_megapixel == pytest.approx(3)
+
+
+@pytest.mark.usefixtures("_threads")
+def test_a_case_counts_what_it_does() -> None:
+    alone = SpeedCase(megapixels=0.02, references=0, engine="auto", threads=1)
+    without, exact, coarse = (
+        measure_case("default", None, case, 2**31)
+        for case in (alone, CASE, SpeedCase(megapixels=0.02, references=1, engine="coarse", threads=1))
+    )
+    assert exact.size_px == (116, 176)
+    cells = 29 * 44
+    search = 2 * cells * cells * 64
+    assert exact.operations - without.operations > search
+    assert exact.operations > coarse.operations
+    for found in (without, exact, coarse):
+        assert found.seconds > 0
+        assert found.bicubic_seconds > 0
+        assert found.product_seconds > 0
+        assert found.peak_mib > 50
+        assert found.refused is None
+
+
+@pytest.mark.usefixtures("_threads")
+def test_a_budget_that_is_too_small_is_told() -> None:
+    refused = measure_case("default", None, CASE, 1000).refused
+    assert refused is not None
+    assert "allow more" in refused
+
+
+def test_the_rate_is_positive() -> None:
+    assert product_rate() > 1e8
+
+
+def test_results_are_saved_and_read(tmp_path: Path) -> None:
+    config = SpeedConfig(megapixels=(0.02,), references=(0, 1), threads=(1,))
+    told: list[tuple[int, int]] = []
+    result = run_speed("default", config, out=tmp_path / "speed.json", progress=lambda *done: told.append(done))
+    assert told == [(1, 2), (2, 2)]
+    assert load_speed(tmp_path / "speed.json") == result
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"other.json: is no result of `refsr bench speed`"):
+        load_speed(tmp_path / "other.json")
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "speed.json"
+    arguments = ["bench", "speed", "--json", str(out), "--refs", "1", "--threads", "1"]
+    assert main([*arguments, "--sizes", "0.01", "--sizes", "0.02"]) == 0
+    shown = capsys.readouterr().out
+    assert "times bicubic" in shown
+    assert "time grows with the size to the power of" in shown
+    assert len(json.loads(out.read_text())["measurements"]) == 2
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["--sizes", "0"], "give 0.01 or more"),
+        (["--threads", "0"], "give 1 or more"),
+        (["--threads", "9999"], "9999 threads: this machine has"),
+        (["--refs", "-1"], "give 0 or more"),
+    ):
+        fails(capsys, 2, message, "bench", "speed", *arguments)
