@@ -64,9 +64,10 @@ pictures' own figures. Intervals are 95 %, by bootstrap over the pictures. "gain
 reference.
 
 The models: `bicubic`; `sisr`, the default model without a reference; `flow`, the default model matched by optical flow
-(the approach that SRNTT set out to beat); `default`. `srntt` is in the zoo but has no trained weights yet, so nothing
-is printed for it. References: `1` the most similar one, `all`, `wrong` (the best one of another group), `self` (the LR
-image itself, as the papers do on Urban100), `level:K` the one of level K."""
+(the approach that SRNTT set out to beat); `default`. `srntt` and `srntt-rec`
+take a minute a picture: their figures, on every third group of dev, are in [their model card](models/srntt.md).
+References: `1` the most similar one, `all`, `wrong` (the best one of another group), `self` (the LR image itself, as
+the papers do on Urban100), `level:K` the one of level K."""
 
 
 def main() -> None:

@@ -77,6 +77,7 @@ def small_models() -> dict[str, RefSRModel]:
     models: dict[str, RefSRModel] = {
         "default": DefaultModel(default),
         "srntt": SRNTT(srntt),
+        "srntt-rec": SRNTT(srntt),
         "flow": Flow(default),
         "sisr": SISR(default),
         "bicubic": Bicubic(),

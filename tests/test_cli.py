@@ -67,7 +67,7 @@ def test_models_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     listed = capsys.readouterr().out
     assert "default" in listed
-    assert "4.39 M" in listed
+    assert "0.55 M" in listed
     for arguments in (["--help"], ["upscale", "--help"], ["--version"]):
         assert main(arguments) == 0
         assert capsys.readouterr().out
@@ -116,7 +116,7 @@ def test_bad_usage(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "the map is written as": (*given, "--provenance", pictures / "map.jpg"),
         "neither a model": (*given, "--model", "best"),
         "bad.safetensors: damaged": (*given, "--model", pictures / "bad.safetensors"),
-        "'srntt' has no trained weights yet": (*given, "--model", "srntt"),
+        "none.pth: no such": (*given, "--model", "srntt", "--vgg19", pictures / "none.pth"),
         "--memory 'much' is no size": (*given, "--memory", "much"),
         "need .* of working memory": (*given, "--memory", "1MiB"),
         "between 0.1 and 10": (*given, "--ref-scales", "99"),

@@ -1,6 +1,7 @@
 """The contract that every model of the zoo keeps."""
 
 import copy
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,9 +13,10 @@ from conftest import small_models, texture
 from safetensors.torch import save_file
 
 from refsr import MODELS, load_model, upscale
+from refsr.bench.metrics import psnr_db
 from refsr.errors import MissingExtraError, UsageError, WeightsError
 from refsr.models import SRNTT, DefaultModel, RefSRModel, SRNTTConfig, choose_device, packaged_weights
-from refsr.resize import downscale_bicubic, resize
+from refsr.resize import downscale_bicubic, resize, upscale_bicubic
 from refsr.search import cell_grid
 from refsr.weights import FORMAT, read_weights, save_weights
 
@@ -125,20 +127,31 @@ def test_descriptors_hardly_mind_light() -> None:
     assert same.min() > 0.85
 
 
-def test_no_trained_weights_is_said_in_one_line() -> None:
+def test_no_trained_weights_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "srntt", dataclasses.replace(MODELS["srntt"], weights=None))
     with pytest.raises(WeightsError, match=r"^the model 'srntt' has no trained weights yet: give the path"):
         load_model("srntt")
 
 
 def test_shipped_weights_are_small() -> None:
-    path = packaged_weights("default")
-    assert path is not None
-    assert path.stat().st_size <= 6_000_000
+    files = {name: path for name in MODELS if (path := packaged_weights(name)) is not None}
+    assert files["default"].stat().st_size <= 8_000_000
+    assert sum(path.stat().st_size for path in set(files.values())) <= 10_000_000
+
+
+@pytest.mark.parametrize("name", ["srntt", "srntt-rec"])
+def test_shipped_srntt_restores_the_sample(name: str, shared: Path, sample: dict[str, torch.Tensor]) -> None:
+    """A part of it; the reference brings more than bicubic has."""
+    model = load_model(name, device="cpu", vgg19=shared / "weights" / "vgg19_conv1_1_to_conv3_1.pth")
+    lr, truth = sample["lr"][..., :32, :40], sample["truth"][..., :128, :160]
+    with torch.inference_mode():
+        sr = model(lr, [truth]).clamp(0, 1)
+    assert psnr_db(sr, truth) > psnr_db(upscale_bicubic(lr, 4), truth) + 1
 
 
 def test_unknown_models_and_devices(tmp_path: Path) -> None:
     with pytest.raises(
-        WeightsError, match=r"neither a model \(default, srntt, flow, sisr, bicubic\) nor a weights file"
+        WeightsError, match=r"neither a model \(default, srntt, srntt-rec, flow, sisr, bicubic\) nor a weights file"
     ):
         load_model("nothing")
     if not torch.cuda.is_available():

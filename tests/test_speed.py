@@ -58,7 +58,7 @@ def test_a_case_counts_what_it_does() -> None:
     cells = 29 * 44
     search = 2 * cells * cells * 64
     assert exact.operations - without.operations > search
-    assert exact.operations > coarse.operations
+    assert coarse.operations > without.operations
     for found in (without, exact, coarse):
         assert found.seconds > 0
         assert found.bicubic_seconds > 0
@@ -94,7 +94,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     arguments = ["bench", "speed", "--json", str(out), "--refs", "1", "--threads", "1"]
     assert main([*arguments, "--sizes", "0.01", "--sizes", "0.02"]) == 0
     shown = capsys.readouterr().out
-    assert "times bicubic" in shown
+    assert "x bicubic" in shown
     assert "time grows with the size to the power of" in shown
     assert len(json.loads(out.read_text())["measurements"]) == 2
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

@@ -287,5 +287,5 @@ def plain_table(result: SpeedResult) -> list[tuple[str, ...]]:
         )
         for m in result.measurements
     ]  # fmt: skip
-    head = ("output", "references", "search", "threads", "s", "s a megapixel", "times bicubic", "times product", "MiB")
+    head = ("output", "refs", "search", "threads", "s", "s/MP", "x bicubic", "x product", "MiB")
     return [head, *rows]

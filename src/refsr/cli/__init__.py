@@ -21,7 +21,7 @@ from refsr.demo import run_demo
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.files import check_writable
 from refsr.image import as_photo, check_output
-from refsr.models import MODELS, load_model, packaged_weights
+from refsr.models import MODELS, load_model, packaged_model, packaged_weights
 from refsr.provenance import check_map_path
 from refsr.search import Engine
 from refsr.upscale import upscale as run_upscale
@@ -138,7 +138,7 @@ def models() -> None:
     table = Table("model", "parameters", "weights", "about", box=None, pad_edge=False)
     for name, spec in MODELS.items():
         file = packaged_weights(name)
-        count = spec.build(spec.config(), None).parameter_count() / 1e6
+        count = packaged_model(name).parameter_count() / 1e6
         weights = "needs none" if not spec.has_weights else "ship with refsr" if file else "none yet: give a file"
         table.add_row(name, f"{count:.2f} M", weights, spec.about)
     Console().print(table)

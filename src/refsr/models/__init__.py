@@ -50,10 +50,19 @@ MODELS: Final[dict[str, ModelSpec]] = {
         weights="default.safetensors",
     ),
     "srntt": ModelSpec(
-        about="the CVPR 2019 paper: VGG19 patches swapped at three levels; slow, for comparison",
+        about="the CVPR 2019 paper, all losses: VGG19 patches swapped at three levels; slow, for comparison",
         config=SRNTTConfig,
         build=SRNTT,
         needs_vgg19=True,
+        weights="srntt.safetensors",
+    ),
+    "srntt-rec": ModelSpec(
+        about="the same, reconstruction only: higher PSNR, less texture",
+        config=SRNTTConfig,
+        build=SRNTT,
+        needs_vgg19=True,
+        weights="srntt-rec.safetensors",
+        trained_as="srntt",
     ),
     "flow": ModelSpec(
         about="default, but matched by dense optical flow (OpenCV DIS): what the paper set out to beat",
@@ -142,6 +151,17 @@ def choose_device(device: Device | torch.device) -> torch.device:
     return chosen
 
 
+def packaged_model(name: str) -> RefSRModel:
+    """A model of the sizes that its packaged weights have, or of the usual ones if there are none; random weights.
+
+    Args:
+        name: Of the zoo.
+    """
+    file, spec = packaged_weights(name), MODELS[name]
+    config = spec.config() if file is None else network_config(name, read_weights(file)[1], file)
+    return spec.build(config, None)
+
+
 def packaged_weights(name: str) -> Path | None:
     """The weights file of a model inside the package, or none if there are no trained weights yet."""
     file = MODELS[name].weights
@@ -199,5 +219,6 @@ __all__ = [
     "choose_device",
     "load_model",
     "network_config",
+    "packaged_model",
     "packaged_weights",
 ]
