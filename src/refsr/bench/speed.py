@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import product
 from math import log
@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from refsr.assets import sample_path
 from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.results import read_json, software_versions, source_commit
+from refsr.bench.run import Progress
 from refsr.errors import MemoryBudgetError, UsageError
 from refsr.files import check_writable, write_atomically
 from refsr.image import Photo, as_photo
@@ -35,8 +36,6 @@ _PRODUCT_SIDE: Final = 1024
 _RUNS: Final = 3
 _LONG_S: Final = 20.0
 """A case that takes longer is not run again."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,16 +275,19 @@ def _seconds(do: Callable[[], object]) -> float:
 
 def plain_table(result: SpeedResult) -> list[tuple[str, ...]]:
     """Rows for people: head first."""
-    rows: Sequence[tuple[str, ...]] = [
-        (
-            f"{m.size_px[1]}x{m.size_px[0]}", str(m.case.references), m.case.engine, str(m.case.threads),
-            f"{m.seconds:.2f}", f"{m.seconds_per_megapixel:.2f}", f"{m.seconds / m.bicubic_seconds:.0f}",
-            f"{m.seconds / m.product_seconds:.2f}", f"{m.peak_mib:.0f}",
-        ) if m.refused is None else (
-            f"{m.size_px[1]}x{m.size_px[0]}", str(m.case.references), m.case.engine, str(m.case.threads),
-            "refused", "", "", "", "",
-        )
-        for m in result.measurements
-    ]  # fmt: skip
     head = ("output", "refs", "search", "threads", "s", "s/MP", "x bicubic", "x product", "MiB")
-    return [head, *rows]
+    return [head, *(_row(measurement) for measurement in result.measurements)]
+
+
+def _row(m: SpeedMeasurement) -> tuple[str, ...]:
+    case = (f"{m.size_px[1]}x{m.size_px[0]}", str(m.case.references), m.case.engine, str(m.case.threads))
+    if m.refused is not None:
+        return (*case, "refused", "", "", "", "")
+    return (
+        *case,
+        f"{m.seconds:.2f}",
+        f"{m.seconds_per_megapixel:.2f}",
+        f"{m.seconds / m.bicubic_seconds:.0f}",
+        f"{m.seconds / m.product_seconds:.2f}",
+        f"{m.peak_mib:.0f}",
+    )
