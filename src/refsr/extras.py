@@ -9,6 +9,7 @@ EXTRA_OF: Final = {
     "cv2": "geometry",
     "imagecodecs": "deep",
     "matplotlib": "bench",
+    "scipy": "convert",
     "lightning_fabric": "train",
     "tensorboard": "train",
     "yaml": "train",

@@ -14,6 +14,7 @@ from typing import Final
 import torch
 from jaxtyping import Float
 from platformdirs import user_cache_path
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from refsr.errors import UsageError, WeightsError
@@ -45,18 +46,21 @@ def _names() -> dict[str, int]:
     return names
 
 
-_INDEX: Final = _names()
+CONVOLUTIONS: Final = _names()
 LAYERS: Final = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 def weight_names(layer: str) -> tuple[str, str]:
     """What the weights before a layer of `LAYERS` are called by torchvision, and in the paper."""
     convolution = layer.replace("relu", "conv")
-    return f"features.{_INDEX[convolution]}.weight", f"{convolution}.weight"
+    return f"features.{CONVOLUTIONS[convolution]}.weight", f"{convolution}.weight"
 
 
 class VGG19(nn.Module):
     """The convolutions of VGG19 down to the deepest layer asked for, frozen; torchvision's key names.
+
+    Pictures are brought to the mean and deviation that the weights were trained with: torchvision's, unless a weights
+    file says otherwise, as those do that `refsr convert` makes.
 
     Source: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, configuration E.
     """
@@ -73,7 +77,7 @@ class VGG19(nn.Module):
         super().__init__()
         if deepest not in LAYERS:
             raise UsageError(f"no VGG19 layer {deepest!r}: choose from {', '.join(LAYERS)}")
-        last = _INDEX[deepest.replace("relu", "conv")]
+        last = CONVOLUTIONS[deepest.replace("relu", "conv")]
         layers: list[nn.Module] = []
         channels = 3
         for item in _LAYOUT:
@@ -89,6 +93,11 @@ class VGG19(nn.Module):
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
 
+    @property
+    def is_matconvnet(self) -> bool:
+        """Whether its weights are MatConvNet's, whose maps are of another size than torchvision's."""
+        return bool(self.std.amax() < 0.1)
+
     def forward(self, rgb: Float[Tensor, "b 3 h w"], layers: tuple[str, ...]) -> list[Float[Tensor, "b _ _ _"]]:
         """Feature maps after the named layers, in the order asked for.
 
@@ -96,7 +105,7 @@ class VGG19(nn.Module):
             rgb: 0..1.
             layers: Of `LAYERS`, none deeper than this network.
         """
-        wanted = {_INDEX[layer.replace("relu", "conv")] + 1: layer for layer in layers}
+        wanted = {CONVOLUTIONS[layer.replace("relu", "conv")] + 1: layer for layer in layers}
         found: dict[str, Tensor] = {}
         x = (rgb - self.mean) / self.std
         for index, module in enumerate(self.features):
@@ -125,12 +134,15 @@ def load_vgg19(path: Path | None = None, deepest: str = "relu3_1", *, url: str =
     vgg = VGG19(deepest)
     file = _find_weights(path, url)
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
-    except Exception as error:  # torch.load fails in many ways, and all of them mean the same
+        if file.suffix == ".safetensors":
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
+    except Exception as error:  # both fail in many ways, and all of them mean the same
         raise WeightsError(f"{file}: damaged, or not VGG19 weights: delete it and get it again") from error
     if not isinstance(state, dict):
         raise WeightsError(f"{file}: holds no state dict: give torchvision's VGG19 weights")
-    for name, index in _INDEX.items():
+    for name, index in CONVOLUTIONS.items():
         for kind in ("weight", "bias"):
             if f"{name}.{kind}" in state:
                 state[f"features.{index}.{kind}"] = state[f"{name}.{kind}"]
@@ -143,6 +155,9 @@ def load_vgg19(path: Path | None = None, deepest: str = "relu3_1", *, url: str =
                 f"{file}: {key} has the shape {tuple(state[key].shape)}, VGG19's is {tuple(tensor.shape)}"
             )
     vgg.load_state_dict({key: state[key].float() for key in needed})
+    for name, buffer in vgg.named_buffers():
+        if name in state:
+            buffer.copy_(state[name].view_as(buffer))
     return vgg.eval()
 
 

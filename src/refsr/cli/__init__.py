@@ -17,6 +17,7 @@ from refsr.cli.bench import bench
 from refsr.cli.console import complain, stage_bar
 from refsr.cli.train import train
 from refsr.cli.values import parse_bytes
+from refsr.convert import convert as run_convert
 from refsr.demo import run_demo
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.files import check_writable
@@ -142,6 +143,22 @@ def models() -> None:
         weights = "needs none" if not spec.has_weights else "ship with refsr" if file else "none yet: give a file"
         table.add_row(name, f"{count:.2f} M", weights, spec.about)
     Console().print(table)
+
+
+@app.command
+def convert(
+    files: Annotated[list[Path], Parameter(consume_multiple=True)],
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+) -> None:
+    """Make the authors' own weights of SRNTT (ZZUTK/SRNTT), or of its VGG19, into files of refsr.
+
+    Args:
+        files: upscale.npz together with srntt.npz or srntt_init.npz; or imagenet-vgg-verydeep-19.mat alone.
+        output: The .safetensors file to write: for --model in the first case, for --vgg19 in the second.
+    """
+    print(run_convert(files, output))
 
 
 @app.command

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refsr.errors import WeightsError
 from refsr.features import VGG19
 from refsr.models.base import Reference, RefSRModel
 from refsr.resize import downscale_bicubic, upscale_bicubic
@@ -31,12 +32,15 @@ class SRNTTConfig:
         width: Channels.
         trunk_blocks: Residual blocks on the LR image.
         transfer_blocks: Residual blocks at relu3_1, relu2_1 and relu1_1.
+        official: Trained by ZZUTK/SRNTT: there the branch without reference ends in tanh as well, and VGG19's weights
+            are MatConvNet's.
     """
 
     scale: Literal[4, 8, 16] = 4
     width: int = 64
     trunk_blocks: int = 16
     transfer_blocks: tuple[int, int, int] = (16, 8, 4)
+    official: bool = False
 
 
 class NormedBlock(nn.Module):
@@ -89,10 +93,16 @@ class SRNTT(RefSRModel):
         Args:
             config: Sizes.
             vgg: Features; without them (random ones are made) only tests make sense.
+
+        Raises:
+            WeightsError: The features are not of the kind that the network is trained with.
         """
         super().__init__()
         self.config = config or SRNTTConfig()
         self.scale = self.config.scale
+        if vgg is not None and vgg.is_matconvnet != self.config.official:
+            needed = "MatConvNet's, as `refsr convert` makes them" if self.config.official else "torchvision's"
+            raise WeightsError(f"these weights of srntt need VGG19 with weights of {needed}: give them with --vgg19")
         width = self.config.width
         extra = {4: 0, 8: 1, 16: 2}[self.scale]
         self.vgg = vgg or VGG19()
@@ -143,7 +153,7 @@ class SRNTT(RefSRModel):
         psi = head + self.trunk(head)
         if not matches:
             alone: Tensor = self.sisr(psi)
-            return (alone + 1) / 2
+            return ((alone.tanh() if self.config.official else alone) + 1) / 2
         (match,) = matches
         for level, transfer in enumerate(self.transfers):
             maps = [reference.values[level] for reference in references]

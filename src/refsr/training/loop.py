@@ -12,12 +12,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -63,7 +64,7 @@ def train(config: TrainConfig, options: RunOptions, report: Report = print) -> P
         accelerator=options.accelerator,
         devices=options.devices if options.devices == "auto" else int(options.devices),
         num_nodes=options.nodes,
-        precision=choose_precision(config.precision),  # type: ignore[arg-type]
+        **_precision(config, options),
         strategy=DDPStrategy(find_unused_parameters=True) if _is_distributed(options) else "auto",
     )
     fabric.launch()
@@ -252,9 +253,10 @@ class _Stage:
             for step in range(run.step - self.first_step, stage.steps)
             for place in range(stage.batch)
         ]
+        alone = replace(run.config.pairs, absent=1.0)
         pairs = TrainingPairs(
             run.sources,
-            run.config.pairs,
+            run.config.pairs if stage.references else alone,
             real=run.config.real,
             size=stage.crop_px,
             seed=run.config.seed,
@@ -313,6 +315,22 @@ class _Stage:
             save_checkpoint(run.checkpoint_path, run.config, state)
             run.save_weights(run.weights_path)
         run.fabric.barrier()
+
+
+class _ExactInputs(MixedPrecision):
+    """Mixed precision that leaves photographs as they are; fabric's own rounds them to bf16 before the first layer."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def _precision(config: TrainConfig, options: RunOptions) -> dict[str, Any]:
+    """How fabric is told of the precision."""
+    chosen = choose_precision(config.precision)
+    if chosen == "32-true":
+        return {"precision": chosen}
+    device = "cuda" if options.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    return {"plugins": _ExactInputs(chosen, device)}  # type: ignore[arg-type]
 
 
 def _held_out(options: RunOptions) -> tuple[Path, ...]:

@@ -4,6 +4,9 @@
     refs ───────────────┘── without: transfer alone ──────────────────────────────┘
 Each loss is a mean over the pairs of the batch, with zero for pairs that take no part in it, so that two processes with
 half a batch each find what one finds with all of it.
+
+In mixed precision the network alone is rounded: truths, matching and losses stay in float32, since bf16 has fewer steps
+between black and white than a photo.
 """
 
 import time
@@ -116,7 +119,8 @@ class NetworkStep(nn.Module):
             restored = self._restore(part, lr[alike], count, losses)
             sr = sr.masked_scatter(alike.view(-1, 1, 1, 1), restored)
         found = {name: torch.cat(values).sum() / len(hr) for name, values in losses.items() if values}
-        found |= {name: loss.mean() for name, loss in self._image_losses(sr, hr, lr, critic)}
+        with _exactly(hr):
+            found |= {name: loss.mean() for name, loss in self._image_losses(sr, hr, lr, critic)}
         if self.stage.truth and self.stage.references:
             found["truth_l1"] = self._truth_step(hr, lr)
         return found | {"total": self._weighted(found)}, sr
@@ -126,27 +130,29 @@ class NetworkStep(nn.Module):
     ) -> Float[Tensor, "b 3 h w"]:
         """The results of pairs that all have so many references, and what else is lost on the way."""
         if count == 0:
-            return self.model.transfer(lr, [], [])
+            return self.model.transfer(lr, [], []).float()
         refs = batch["refs"][:, :count].unbind(1)
         with self._clock("features"):
             query = self.model.encode_query(lr)
             references = [self.model.encode_reference(ref) for ref in refs]
-        with self._clock("search"):
+        with self._clock("search"), _exactly(lr):
             matches = self.model.search(query, references)
-        restored = self.model.transfer(lr, references, matches)
+        restored = self.model.transfer(lr, references, matches).float()
         if self.stage.losses.contrast:
             for reference, truth_cells in zip(references, batch["truth_cells"].unbind(1), strict=False):
-                loss, hits = contrast_loss(
-                    query, reference.key, truth_cells, batch["number"],
-                    self.config.contrast_queries, self.config.contrast_temperature,
-                )  # fmt: skip
+                with _exactly(lr):
+                    loss, hits = contrast_loss(
+                        query, reference.key, truth_cells, batch["number"],
+                        self.config.contrast_queries, self.config.contrast_temperature,
+                    )  # fmt: skip
                 losses["contrast"].append(loss / count)
                 losses["hits"].append(hits / count)
         if self.stage.losses.alignment:
             for reference, match, truth_cells in zip(references, matches, batch["truth_cells"].unbind(1), strict=False):
                 losses["alignment"].append(self._misalignment(lr, reference, match, truth_cells) / count)
         if self.texture is not None:
-            losses["texture"].append(self._texture(restored, refs, strongest(matches)))
+            with _exactly(lr):
+                losses["texture"].append(self._texture(restored, refs, strongest(matches)))
         return restored
 
     def _misalignment(self, lr: Tensor, reference: Reference, match: Match, truth_cells: Tensor) -> Float[Tensor, " b"]:
@@ -192,7 +198,7 @@ class NetworkStep(nn.Module):
             reference=torch.zeros(batch, height, width, dtype=torch.long, device=lr.device),
             score=lr.new_ones(batch, 1, height, width),
         )
-        return reconstruction(self.model.transfer(lr, [reference], [match]), hr).mean()
+        return reconstruction(self.model.transfer(lr, [reference], [match]).float(), hr).mean()
 
     def _weighted(self, found: Mapping[str, Tensor]) -> Tensor:
         total = self.stage.losses.l1 * found["truth_l1"] if "truth_l1" in found else found["l1"].new_zeros(())
@@ -227,4 +233,10 @@ class CriticStep(nn.Module):
         between = torch.stack(
             [torch.rand((), generator=torch.Generator().manual_seed(int(n) * 8 + turn)) for n in numbers.tolist()]
         ).to(hr)
-        return critic_loss(self.critic, sr, hr, between).mean()
+        with _exactly(hr):
+            return critic_loss(self.critic, sr, hr, between).mean()
+
+
+def _exactly(like: Tensor) -> torch.autocast:
+    """No rounding inside."""
+    return torch.autocast(like.device.type, enabled=False)
