@@ -1,8 +1,10 @@
 """A short run learns; a broken one goes on as if nothing had happened; two processes equal one."""
 
 import dataclasses
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,7 +20,8 @@ from torch import Tensor
 import refsr.training.loop
 from refsr.cli import main
 from refsr.data.synthetic import PairConfig
-from refsr.errors import OutputError, UsageError, WeightsError
+from refsr.data.training import TrainingPairs, open_sources
+from refsr.errors import ImageError, OutputError, TrainingError, UsageError, WeightsError
 from refsr.features import VGG19
 from refsr.files import claim
 from refsr.models import SRNTT, DefaultConfig, SRNTTConfig, load_model
@@ -278,6 +281,109 @@ def test_a_run_with_other_settings_is_refused(options: RunOptions) -> None:
         train(longer, options, silent)
 
 
+def test_a_checkpoint_of_another_model_is_refused(options: RunOptions, tmp_path: Path) -> None:
+    train(config(), options, silent)
+    run, vgg = all_losses(tmp_path)
+    with pytest.raises(UsageError, match=r"checkpoint.pt: is of a run with another model"):
+        train(run, dataclasses.replace(options, vgg19=vgg), silent)
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_from(options: RunOptions) -> None:
+    """Settings that it did not know are as by default."""
+    train(config(), options, silent)
+    path = options.out / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["config"]["srntt"]["official"], state["config"]["rec"]["losses"]["alignment"]
+    torch.save(state, path)
+    said: list[str] = []
+    train(config(), options, said.append)
+    assert "resumed at step 8" in said
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = config(checkpoint_minutes=0.0)
+    with monkeypatch.context() as plug:
+        pull_at(plug, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, options, silent)
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as plug:
+        plug.setattr("os.fsync", full)
+        with pytest.raises(OutputError, match=r"checkpoint.pt: cannot be written \(No space left on device\)"):
+            train(run, options, silent)
+    said: list[str] = []
+    train(run, options, said.append)
+    assert "resumed at step 3" in said
+
+
+@pytest.mark.parametrize("spoilt", ["loss", "gradient", "weights"])
+def test_a_loss_that_is_no_number_stops_the_run(
+    options: RunOptions, monkeypatch: pytest.MonkeyPatch, spoilt: str
+) -> None:
+    """With the step, the files and the last good checkpoint, which stays good."""
+    forward = NetworkStep.forward
+
+    def spoil(self: NetworkStep, batch: Any, critic: Any = None) -> Any:
+        losses, sr = forward(self, batch, critic)
+        if 2 in batch["number"] // 3:
+            if spoilt == "loss":
+                losses["total"] = losses["total"] * torch.nan
+            elif spoilt == "gradient":
+                losses["total"].register_hook(lambda slope: slope * torch.nan)  # type: ignore[no-untyped-call]
+            else:
+                next(self.model.parameters()).data.fill_(torch.nan)
+        return losses, sr
+
+    monkeypatch.setattr(NetworkStep, "forward", spoil)
+    run = config(checkpoint_minutes=0.0, clip_norm=0.0 if spoilt == "weights" else 0.5)
+    with pytest.raises(
+        TrainingError,
+        match=r"no number at step 3, on pairs of .*\d\.png.*: the last good checkpoint is .*checkpoint.pt",
+    ):
+        train(run, options, silent)
+    state = torch.load(options.out / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 2
+    assert all(value.isfinite().all() for value in state["model"].values())
+    assert {f"{n}.png" for n in range(3)} >= {Path(pairs_of(options).file_of(n)).name for n in range(6, 9)}
+
+
+def pairs_of(options: RunOptions) -> TrainingPairs:
+    sources = open_sources(options.data, 32, 100)
+    return TrainingPairs(sources, PairConfig(), real=0.0, size=32, seed=3, numbers=range(9))
+
+
+def test_a_pair_is_made_of_the_file_that_is_named(options: RunOptions) -> None:
+    """Each photo here is flat and of another grey."""
+    for n in range(3):
+        Image.new("RGB", (72, 64), (60 * n + 30,) * 3).save(options.data[0] / f"{n}.png")
+    pairs = pairs_of(options)
+    for number in range(9):
+        level = round(float(pairs[number]["hr"].mean()) * 255)
+        assert Path(pairs.file_of(number)).name == f"{(level - 30) // 60}.png"
+
+
+@pytest.mark.parametrize("model", ["default", "srntt"])
+def test_bf16_rounds_the_network_alone(options: RunOptions, tmp_path: Path, model: str) -> None:
+    run, vgg = all_losses(tmp_path)
+    if model == "default":
+        run = config(
+            rec=dataclasses.replace(STAGE, steps=3, losses=LossWeights(contrast=0.1, alignment=0.1)), log_steps=1
+        )
+    found = []
+    for precision in ("32-true", "bf16-mixed"):
+        folder = dataclasses.replace(options, out=tmp_path / precision, vgg19=vgg)
+        train(dataclasses.replace(run, precision=precision), folder, silent)
+        found.append(log_of(folder.out))
+    for exact, rounded in zip(*found, strict=True):
+        assert rounded["total"] != exact["total"]
+        assert rounded["l1"] == pytest.approx(exact["l1"], rel=0.02)
+    truth = torch.rand(2, 3)
+    assert refsr.training.loop._ExactInputs("bf16-mixed", "cpu").convert_input(truth) is truth
+
+
 def test_two_runs_at_once_in_one_folder_are_refused(options: RunOptions) -> None:
     options.out.mkdir()
     with claim(options.out / ".lock"), pytest.raises(OutputError, match="run: another process is at work in it"):
@@ -421,9 +527,25 @@ def test_bad_input(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[s
         "--rec.stepps": (recipe, *given, "--rec.stepps", "4"),
         "--time-limit 'soon' is no time": (recipe, *given, "--time-limit", "soon"),
         "--data": (recipe, "--out", tmp_path / "out"),
+        "and the photos after it are damaged or below 80 pixels": (recipe, *given, "--rec.crop-px", "80"),
         "no such folder or manifest": (recipe, *given, "--validate", tmp_path / "none"),
     }.items():
         fails(capsys, 2, pattern, "train", *arguments)
+    useless = tmp_path / "useless"
+    useless.mkdir()
+    (useless / "a.png").write_bytes(b"no picture")
+    fails(capsys, 2, r"a\.png and the photos after it are damaged", "train", recipe, *given, "--data", useless)
+
+
+def test_a_worker_that_fails_says_so_in_one_line(options: RunOptions) -> None:
+    """Pairs whose references are too small are found only when they are made, in another process."""
+    pairs = options.out.parent / "pairs"
+    for kind, size in (("input", 40), ("ref", 24)):
+        (pairs / kind).mkdir(parents=True)
+        Image.new("RGB", (size, size)).save(pairs / kind / "1.png")
+    with pytest.raises(ImageError) as raised:
+        train(config(workers=1, pairs=PairConfig(absent=0.0)), dataclasses.replace(options, data=(pairs,)), silent)
+    assert re.fullmatch(r".*1\.png: a pair of 24 pixels cannot give crops of 32: use smaller crops", str(raised.value))
 
 
 def test_the_command_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from refsr.errors import (
     MissingExtraError,
     OutputError,
     RefSRError,
+    TrainingError,
     UsageError,
     WeightsError,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Photo",
     "Provenance",
     "RefSRError",
+    "TrainingError",
     "Upscaled",
     "UsageError",
     "VariantConfig",

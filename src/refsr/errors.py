@@ -6,6 +6,7 @@
     ├── WeightsError            a weights file that is missing, damaged or of another model
     ├── UsageError              an argument out of range
     ├── MemoryBudgetError       the work does not fit the memory budget, or the machine
+    ├── TrainingError           a training run that cannot go on
     └── MissingExtraError       an optional dependency that is not installed
 
 Everything else that is raised is a defect of refsr.
@@ -34,6 +35,10 @@ class UsageError(RefSRError, ValueError):
 
 class MemoryBudgetError(RefSRError, MemoryError):
     """The work does not fit the memory budget, or the machine."""
+
+
+class TrainingError(RefSRError):
+    """A training run that cannot go on; the text names its last good checkpoint."""
 
 
 class MissingExtraError(RefSRError, ImportError):

@@ -7,6 +7,7 @@ from cyclopts import App, Parameter
 from cyclopts.config import Yaml
 from rich.console import Console
 
+from refsr.cli.console import count_bar
 from refsr.errors import UsageError
 from refsr.extras import import_extra
 from refsr.training.config import TrainConfig
@@ -68,5 +69,7 @@ def _train(
         devices=devices,
         nodes=nodes,
     )
-    console = Console(highlight=False)
-    print(run_training(config, options, lambda line: console.print(line, soft_wrap=True)))
+    with count_bar("steps") as progress:
+        console = Console(highlight=False)
+        weights = run_training(config, options, lambda line: console.print(line, soft_wrap=True), progress)
+    print(weights)

@@ -129,11 +129,11 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         number = self.numbers[index]
-        rng = np.random.default_rng((self.seed, number))
-        if rng.random() < self.real:
-            pair = real_pair(_pick(self.sources.pairs, rng), self.config, self.size, rng)
+        rng, source = self._source(number)
+        if isinstance(source, PairSource):
+            pair = real_pair(source, self.config, self.size, rng)
         else:
-            pair = synthetic_pair(_pick(self.sources.photos, rng), self.config, self.size, rng)
+            pair = synthetic_pair(source, self.config, self.size, rng)
         count = len(pair.refs)
         return {
             "hr": pair.hr,
@@ -143,6 +143,18 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
             "number": torch.tensor(number),
             "errors": torch.tensor(self.sources.errors),
         }
+
+    def file_of(self, number: int) -> str:
+        """Where a pair's truth comes from: of its source, the file that is drawn first."""
+        rng, source = self._source(number)
+        file = source.files[int(rng.integers(len(source)))]
+        return str(file[0] if isinstance(file, tuple) else file)
+
+    def _source(self, number: int) -> tuple[np.random.Generator, PhotoSource | PairSource]:
+        """The random numbers of a pair, and the place that it is taken from."""
+        rng = np.random.default_rng((self.seed, number))
+        sources = self.sources.pairs if rng.random() < self.real else self.sources.photos
+        return rng, _pick(sources, rng)
 
 
 def _pick(sources: Sequence[Any], rng: np.random.Generator) -> Any:

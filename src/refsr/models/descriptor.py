@@ -22,7 +22,7 @@ class Descriptor(nn.Module):
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         even, _ = even_out(image)
-        return F.normalize(self.layers(even).float(), dim=1)
+        return F.normalize(self.layers(even).to(image.dtype), dim=1)
 
 
 def even_out(image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 1 h w"]]:

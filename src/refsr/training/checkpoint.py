@@ -9,7 +9,7 @@ import torch
 
 from refsr.errors import UsageError, WeightsError
 from refsr.files import write_atomically
-from refsr.training.config import TrainConfig
+from refsr.training.config import StageConfig, TrainConfig
 
 _MAY_DIFFER = frozenset({"steps", "decay_share", "checkpoint_minutes", "validate_steps", "log_steps", "precision",
                          "workers", "cache_mib"})  # fmt: skip
@@ -50,9 +50,17 @@ def load_checkpoint(path: Path, config: TrainConfig) -> dict[str, Any] | None:
         before = state["config"]
     except Exception as error:  # torch.load fails in many ways, and all of them mean the same
         raise WeightsError(f"{path}: damaged, or not a checkpoint: delete it to begin anew") from error
-    if (name := _difference(before, asdict(config))) is not None:
+    defaults = asdict(TrainConfig(rec=StageConfig(steps=1)))
+    if (name := _difference(_completed(before, defaults), asdict(config))) is not None:
         raise UsageError(f"{path}: is of a run with another {name}: choose another folder, or set {name} as it was")
     return state
+
+
+def _completed(before: Any, defaults: Any) -> Any:
+    """A run's settings, with those that its version of refsr did not have yet as by default."""
+    if not isinstance(before, dict) or not isinstance(defaults, dict):
+        return before
+    return defaults | {key: _completed(value, defaults.get(key)) for key, value in before.items()}
 
 
 def _difference(before: Any, now: Any, name: str = "") -> str | None:

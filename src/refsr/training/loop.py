@@ -25,8 +25,10 @@ from torch.utils.data import DataLoader
 
 from refsr.bench.datasets import Dataset, open_dataset
 from refsr.bench.run import BenchConfig, run_benchmark
+from refsr.data.photos import PhotoSource
+from refsr.data.real import PairSource
 from refsr.data.training import TrainingPairs, open_sources
-from refsr.errors import WeightsError
+from refsr.errors import RefSRError, TrainingError, WeightsError
 from refsr.features import load_vgg19
 from refsr.files import claim, clear_unfinished
 from refsr.losses import Critic
@@ -43,20 +45,26 @@ from refsr.weights import read_weights, save_weights
 Report = Callable[[str], None]
 """Told a line now and then."""
 
+Progress = Callable[[int, int], None]
+"""Told after each step how many of how many are done."""
 
-def train(config: TrainConfig, options: RunOptions, report: Report = print) -> Path:
+
+def train(config: TrainConfig, options: RunOptions, report: Report = print, progress: Progress | None = None) -> Path:
     """Train, or go on with, the run in a folder.
 
     Args:
         config: From the recipe.
         options: Everything else.
         report: Told what happens, a line at a time.
+        progress: Told the steps.
 
     Returns:
         The path of the averaged weights.
 
     Raises:
         UsageError: The folder holds a run with other settings, or there is no data.
+        ImageError: No picture of the data can be used.
+        TrainingError: The loss is no number any more.
         WeightsError: VGG19's weights are missing where they are needed, or `init` does not fit.
         OutputError: The folder cannot be written.
     """
@@ -73,7 +81,8 @@ def train(config: TrainConfig, options: RunOptions, report: Report = print) -> P
     with claim(options.out / ".lock") if leading else nullcontext():
         if leading:
             clear_unfinished(options.out)
-        return _Run(config, options, fabric, report if leading else lambda _line: None).go()
+        run = _Run(config, options, fabric, report if leading else lambda _line: None)
+        return run.go(progress if leading and progress is not None else lambda _done, _all: None)
 
 
 class _Run:
@@ -84,6 +93,9 @@ class _Run:
         self.begun = time.monotonic()
         largest = max(stage.crop_px for _, stage in config.stages)
         self.sources = open_sources(options.data, largest, config.cache_mib, _held_out(options))
+        every: tuple[PhotoSource | PairSource, ...] = (*self.sources.photos, *self.sources.pairs)
+        for source in every:
+            source[0]  # says here, not in another process, that nothing of it can be used
         for photo, picture in self.sources.leaks:
             report(f"left out {photo}: it shows {picture}, which is held out")
         torch.manual_seed(config.seed)
@@ -125,8 +137,9 @@ class _Run:
         limit = self.options.time_limit_s
         return 1.0 if not limit else max(0.0, 1 - (time.monotonic() - self.begun) / limit)
 
-    def go(self) -> Path:
+    def go(self, progress: Progress) -> Path:
         """All stages that are not done yet."""
+        self.progress = progress
         first, pair = 0, 0
         for name, stage in self.config.stages:
             last = first + stage.steps
@@ -172,6 +185,7 @@ class _Stage:
         self.clock = network.seconds
         self.logged_at = run.step
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.scaled = choose_precision(config.precision) == "16-mixed"  # its scaler leaves out steps that overflow
         self.step_of_network, self.optimiser = fabric.setup(network, _optimiser(trained, config))
         self.texture = network.texture
         self.critic: nn.Module | None = None
@@ -195,14 +209,19 @@ class _Stage:
         saved, waited = time.monotonic(), time.perf_counter()
         for batch in self._batches():
             begun = time.perf_counter()
+            # All processes must decide alike.
+            self.time_left, due = run.fabric.broadcast(
+                (run.time_left(), time.monotonic() - saved > 60 * config.checkpoint_minutes)
+            )
             run.log.add({"seconds_data": begun - waited})
             run.step += 1
             self._step(batch)
             run.average.update(run.model.own_state(), run.step)
+            run.progress(run.step, config.steps)
             waited = time.perf_counter()
             run.log.add({"seconds_step": waited - begun, "errors": batch["errors"].max().item()})
             finished = run.step == self.first_step + stage.steps
-            over = run.fabric.broadcast(run.time_left() <= 0)
+            over = self.time_left <= 0
             if run.step % config.log_steps == 0 or finished or over:
                 self._log()
             if run.validation is not None and (run.step % config.validate_steps == 0 or finished or over):
@@ -210,7 +229,7 @@ class _Stage:
             if finished:
                 # The next stage goes on from the averaged weights, and so keeps the average of what it freezes.
                 run.model.load_state_dict(run.average.state, strict=False)
-            if over or finished or time.monotonic() - saved > 60 * config.checkpoint_minutes:
+            if over or finished or due:
                 self._checkpoint()
                 saved = time.monotonic()
             if over:
@@ -219,16 +238,21 @@ class _Stage:
 
     def _step(self, batch: dict[str, Tensor]) -> None:
         run, fabric, stage = self.run, self.run.fabric, self.stage
-        rate = rate_at(stage, run.step - self.first_step, run.time_left())
+        rate = rate_at(stage, run.step - self.first_step, self.time_left)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         if self.critic is not None:
             self.critic.requires_grad_(False)
         losses, sr = self.step_of_network(batch, self.critic)
+        self._require_finite(losses["total"].detach(), batch["number"])
         self.optimiser.zero_grad(set_to_none=True)
         fabric.backward(losses["total"])
         if run.config.clip_norm:
-            fabric.clip_gradients(self.step_of_network, self.optimiser, max_norm=run.config.clip_norm)
+            norm = fabric.clip_gradients(
+                self.step_of_network, self.optimiser, max_norm=run.config.clip_norm, error_if_nonfinite=False
+            )
+            if not self.scaled:
+                self._require_finite(norm, batch["number"])
         self.optimiser.step()
         figures = {name: loss.detach() for name, loss in losses.items()}
         if self.critic is not None:
@@ -244,6 +268,24 @@ class _Stage:
         run.log.add({name: figure.item() for name, figure in figures.items()})
         self.shown = (batch, sr.detach())
 
+    def _require_finite(self, figure: Tensor | None, numbers: Tensor) -> None:
+        """Stop before weights are spoilt.
+
+        Raises:
+            TrainingError: The loss, or the norm of its gradient, is no number, in this process or in another.
+        """
+        assert figure is not None
+        run = self.run
+        if run.fabric.world_size > 1:
+            figure = cast(Tensor, run.fabric.all_reduce(figure, reduce_op="mean"))
+        if not torch.isfinite(figure):
+            files = ", ".join(dict.fromkeys(self.pairs.file_of(int(number)) for number in numbers))
+            held = f"is {run.checkpoint_path}" if run.checkpoint_path.exists() else "has not been written yet"
+            raise TrainingError(
+                f"the loss is no number at step {run.step}, on pairs of {files}: the last good checkpoint {held};"
+                " look at those files, or begin anew with a lower learning rate"
+            )
+
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """This process's part of what is left of the stage."""
         run, stage = self.run, self.stage
@@ -254,7 +296,7 @@ class _Stage:
             for place in range(stage.batch)
         ]
         alone = replace(run.config.pairs, absent=1.0)
-        pairs = TrainingPairs(
+        self.pairs = TrainingPairs(
             run.sources,
             run.config.pairs if stage.references else alone,
             real=run.config.real,
@@ -264,11 +306,15 @@ class _Stage:
         )
         workers = run.config.workers
         loader = DataLoader(
-            pairs, batch_size=stage.batch, num_workers=workers, prefetch_factor=4 if workers else None,
+            self.pairs, batch_size=stage.batch, num_workers=workers, prefetch_factor=4 if workers else None,
             pin_memory=run.fabric.device.type == "cuda",
         )  # fmt: skip
         placed = run.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        yield from cast(Iterable[dict[str, Tensor]], placed)
+        try:
+            yield from cast(Iterable[dict[str, Tensor]], placed)
+        except RefSRError as error:
+            # From another process, it comes with that process's traceback; its last line is the message.
+            raise type(error)(str(error).strip().splitlines()[-1].rpartition("Error: ")[2]) from error
 
     def _log(self) -> None:
         run = self.run
@@ -298,6 +344,9 @@ class _Stage:
 
     def _checkpoint(self) -> None:
         run = self.run
+        # A sum is no number where any of its parts is none.
+        total = torch.stack([value.float().sum() for value in run.average.state.values()]).sum()
+        self._require_finite(total, self.shown[0]["number"])
         if run.fabric.is_global_zero:
             state: dict[str, Any] = {
                 "stage": self.name,

@@ -130,14 +130,14 @@ class NetworkStep(nn.Module):
     ) -> Float[Tensor, "b 3 h w"]:
         """The results of pairs that all have so many references, and what else is lost on the way."""
         if count == 0:
-            return self.model.transfer(lr, [], []).float()
+            return self.model.transfer(lr, [], []).to(lr.dtype)
         refs = batch["refs"][:, :count].unbind(1)
         with self._clock("features"):
             query = self.model.encode_query(lr)
             references = [self.model.encode_reference(ref) for ref in refs]
         with self._clock("search"), _exactly(lr):
             matches = self.model.search(query, references)
-        restored = self.model.transfer(lr, references, matches).float()
+        restored = self.model.transfer(lr, references, matches).to(lr.dtype)
         if self.stage.losses.contrast:
             for reference, truth_cells in zip(references, batch["truth_cells"].unbind(1), strict=False):
                 with _exactly(lr):
@@ -198,7 +198,7 @@ class NetworkStep(nn.Module):
             reference=torch.zeros(batch, height, width, dtype=torch.long, device=lr.device),
             score=lr.new_ones(batch, 1, height, width),
         )
-        return reconstruction(self.model.transfer(lr, [reference], [match]).float(), hr).mean()
+        return reconstruction(self.model.transfer(lr, [reference], [match]).to(hr.dtype), hr).mean()
 
     def _weighted(self, found: Mapping[str, Tensor]) -> Tensor:
         total = self.stage.losses.l1 * found["truth_l1"] if "truth_l1" in found else found["l1"].new_zeros(())
