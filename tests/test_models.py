@@ -16,6 +16,7 @@ from refsr import MODELS, load_model, upscale
 from refsr.bench.metrics import psnr_db
 from refsr.errors import MissingExtraError, UsageError, WeightsError
 from refsr.models import SRNTT, DefaultModel, RefSRModel, SRNTTConfig, choose_device, packaged_weights
+from refsr.models.default import _believed
 from refsr.resize import downscale_bicubic, resize, upscale_bicubic
 from refsr.search import cell_grid
 from refsr.weights import FORMAT, read_weights, save_weights
@@ -53,6 +54,14 @@ def test_the_order_of_references_changes_nothing(precise: RefSRModel) -> None:
     lr = texture(12, 15).double()
     refs = [texture(*size, seed=i).double() for i, size in enumerate(((40, 44), (32, 60), (48, 48)), 1)]
     assert torch.allclose(precise(lr, refs), precise(lr, refs[::-1]), atol=1e-6)
+
+
+def test_changes_are_weighed_by_the_softmax_of_their_logits(rng: torch.Generator) -> None:
+    logits = 30 * torch.randn(4, 2, 1, 3, 5, generator=rng)
+    changes = torch.randn(4, 2, 6, 3, 5, generator=rng)
+    weights = torch.cat((torch.zeros_like(logits[:1]), logits)).softmax(0)[1:]
+    found = _believed(iter(list(zip(logits, changes, strict=True))))
+    assert torch.allclose(found, (weights * changes).sum(0), atol=1e-5)
 
 
 def test_batch_equals_loop(precise: RefSRModel) -> None:

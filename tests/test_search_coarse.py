@@ -9,6 +9,7 @@ from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
 from refsr.search import Match, _choose, cell_grid, coarse, search
+from refsr.search.coarse import _highest_around
 
 
 def smooth_field(seed: int, height: int, width: int, channels: int = 16) -> Tensor:
@@ -120,3 +121,9 @@ def test_the_engine_is_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _choose(small, [small, small], patch=1) == "coarse"
     for grid in (small, large):
         assert torch.equal(search(grid, [grid], patch=1).position_cells[0], cell_grid(grid.shape[-2:], grid))
+
+
+def test_the_highest_around_a_place() -> None:
+    for size in ((1, 1), (1, 6), (5, 7)):
+        values = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(_highest_around(values), F.max_pool2d(values[None], 3, 1, 1)[0])

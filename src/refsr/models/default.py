@@ -4,7 +4,7 @@ Differences to SRNTT: learned descriptors of 64 numbers in place of 2304; matche
 sampled from the reference's pixels, not from VGG maps; and a gate that says how far to believe it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -68,7 +68,7 @@ class DefaultModel(RefSRModel):
 
     name: ClassVar[str] = "default"
     halo_cells: ClassVar[int] = 16
-    transfer_bytes_per_cell: ClassVar[int] = 5000
+    transfer_bytes_per_cell: ClassVar[int] = 5900
     encode_bytes_per_cell: ClassVar[int] = 1600
     reference_bytes_per_cell: ClassVar[int] = 652
 
@@ -127,11 +127,8 @@ class DefaultModel(RefSRModel):
         up = upscale_bicubic(lr, self.scale)
         features = self.before(self.head(lr - 0.5))
         if matches:
-            candidates = [self._candidate(features, lr, up, references, match) for match in matches]
-            gates, changes = (torch.stack(part) for part in zip(*candidates, strict=True))
-            # The first logit, zero, is that of no change at all.
-            weights = torch.cat((torch.zeros_like(gates[:1]), gates)).softmax(0)[1:]
-            features = features + (weights * changes).sum(0)
+            candidates = (self._candidate(features, lr, up, references, match) for match in matches)
+            features = features + _believed(candidates)
         residual = self.tail(self.after(features))
         return up + F.pixel_shuffle(residual, self.scale)
 
@@ -166,6 +163,28 @@ class DefaultModel(RefSRModel):
             parts += [F.pixel_unshuffle(colour - up, self.scale), F.pixel_unshuffle(detail, self.scale)]
         believed = self.believe(torch.cat(parts, 1))
         return self.gate(believed), self.fuse(believed)
+
+
+def _believed(
+    candidates: Iterator[tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b c h w"]]],
+) -> Float[Tensor, "b c h w"]:
+    """The mean of all changes and of none, weighed by the softmax of their logits; that of no change is zero.
+
+    One candidate after the other, so that memory does not grow with their number.
+
+    Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, algorithm 3.
+    """
+    logit, change = next(candidates)
+    # The highest logit so far, and the sums of weights and of weighed changes, divided by its exponential.
+    top = logit.clamp_min(0)
+    share = (logit - top).exp()
+    weights, total = (-top).exp() + share, change * share
+    for logit, change in candidates:
+        higher = torch.maximum(top, logit)
+        kept, share = (top - higher).exp(), (logit - higher).exp()
+        weights, total = weights * kept + share, total * kept + change * share
+        top = higher
+    return total / weights
 
 
 def _spread(match: Match) -> Float[Tensor, "b 1 h w"]:
