@@ -64,6 +64,21 @@ def test_changes_are_weighed_by_the_softmax_of_their_logits(rng: torch.Generator
     assert torch.allclose(found, (weights * changes).sum(0), atol=1e-5)
 
 
+def test_maps_by_stripes_equal_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SMALL["default"]
+    lr, ref = texture(150, 21), texture(600, 84, seed=1)
+    with torch.enable_grad():
+        whole_query, whole = model.encode_query(lr), model.encode_reference(ref)
+    monkeypatch.setattr("refsr.models.stripes._STRIPE_CELLS", 21 * 30)
+    assert model.cells_at_once(150, 21) == 70 * 21
+    with torch.no_grad():
+        query, encoded = model.encode_query(lr), model.encode_reference(ref)
+    assert torch.allclose(query, whole_query, atol=1e-5)
+    assert torch.allclose(encoded.key, whole.key, atol=1e-5)
+    for value, expected in zip(encoded.values, whole.values, strict=True):
+        assert torch.allclose(value, expected, atol=1e-5)
+
+
 def test_batch_equals_loop(precise: RefSRModel) -> None:
     lr = torch.cat([texture(12, 15, seed=s) for s in range(3)]).double()
     ref = torch.cat([texture(40, 44, seed=s + 5) for s in range(3)]).double()

@@ -156,9 +156,11 @@ def _restore(
     matches: Sequence[Match] = ()
     if pool:
         references = [model.encode_reference(pad_to_multiple(variant.image, model.cell_px).to(lr)) for variant in pool]
-        search_bytes = min(DEFAULT_SEARCH_BYTES, memory_bytes // 4)
+        search_bytes = _search_bytes(memory_bytes)
         query = model.encode_query(lr)
         matches = model.search(query, references, engine=engine, memory_bytes=search_bytes, progress=report("matching"))
+        del query
+        references = [replace(reference, key=reference.key.new_empty(1, 0, 0, 0)) for reference in references]
     sr, used = _transfer_tiled(model, lr, references, matches, tile, measure, report("restoring"))
     return sr, used, matches
 
@@ -236,18 +238,22 @@ def _tile_cells(model: RefSRModel, lr_px: tuple[int, int], ref_px: Sequence[tupl
     Raises:
         MemoryBudgetError: Not even the smallest does.
     """
-    ref_cells = [ceil(h / model.cell_px) * ceil(w / model.cell_px) for h, w in ref_px]
+    sizes = [(ceil(h / model.cell_px), ceil(w / model.cell_px)) for h, w in ref_px]
     lr_cells = lr_px[0] * lr_px[1]
-    query_and_output = lr_cells * 4 * (3 + 64 + 8 + 3 * model.scale**2)
-    held = query_and_output + sum(ref_cells) * model.reference_bytes_per_cell
-    encoding = held + max((lr_cells, *ref_cells)) * model.encode_bytes_per_cell if ref_cells else held
+    references = sum(h * w for h, w in sizes) * model.reference_bytes_per_cell
+    matching = 0
+    if sizes:
+        encoding = max(model.cells_at_once(*size) for size in ((lr_px[0], lr_px[1]), *sizes))
+        query = lr_cells * 4 * (3 + 64)
+        matching = references + query + max(encoding * model.encode_bytes_per_cell, _search_bytes(memory_bytes))
+    held = references + lr_cells * 4 * (3 + 8 + 3 * model.scale**2)
     around = 2 * model.halo_cells
 
     def restoring(side: int) -> int:
         seen = min(side + around, lr_px[0]) * min(side + around, lr_px[1])
         return held + seen * model.transfer_bytes_per_cell
 
-    needed = max(encoding, restoring(_SMALLEST_TILE_CELLS))
+    needed = max(matching, restoring(_SMALLEST_TILE_CELLS))
     if needed > memory_bytes:
         count = f"{len(ref_px)} reference{'' if len(ref_px) == 1 else 's'}"
         raise MemoryBudgetError(
@@ -256,6 +262,10 @@ def _tile_cells(model: RefSRModel, lr_px: tuple[int, int], ref_px: Sequence[tupl
         )
     side = isqrt((memory_bytes - held) // model.transfer_bytes_per_cell) - around
     return max(_SMALLEST_TILE_CELLS, min(side, _LARGEST_TILE_CELLS))
+
+
+def _search_bytes(memory_bytes: int) -> int:
+    return min(DEFAULT_SEARCH_BYTES, memory_bytes // 4)
 
 
 def _spans(length: int, tile: int) -> Iterator[slice]:

@@ -91,6 +91,15 @@ class RefSRModel(nn.Module, ABC):
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """Swap the texture in and restore; without matches, restore from the LR image alone."""
 
+    def cells_at_once(self, height: int, width: int) -> int:
+        """How many cells of a picture `encode_query` and `encode_reference` look at together.
+
+        Args:
+            height: Of the picture, in cells.
+            width: The same.
+        """
+        return height * width
+
     @property
     def device(self) -> torch.device:
         """Where its parameters are."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from refsr.models.alignment import Alignment
 from refsr.models.base import Reference, RefSRModel
 from refsr.models.descriptor import Descriptor
+from refsr.models.stripes import by_stripes, cells_at_once
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, part_of, refine_subpixel, search
 from refsr.smoothing import smooth
@@ -89,13 +90,21 @@ class DefaultModel(RefSRModel):
         self.fuse = nn.Conv2d(width, width, 3, padding=1)
 
     def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        described: Tensor = self.descriptor(lr)
+        (described,) = by_stripes(lambda part: (self.descriptor(part),), lr, 1)
         return described
 
     def encode_reference(self, ref: Float[Tensor, "b 3 h2 w2"]) -> Reference:
+        key, *values = by_stripes(self._encode, ref, self.scale)
+        return Reference(key=key, values=tuple(values))
+
+    def _encode(self, ref: Float[Tensor, "b 3 h2 w2"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Descriptors, the shrunk reference, and its colours with their high frequencies."""
         down = downscale_bicubic(ref, self.scale)
         detail = ref - upscale_bicubic(down, self.scale)
-        return Reference(key=self.descriptor(down), values=(down, torch.cat((ref, detail), 1)))
+        return self.descriptor(down), down, torch.cat((ref, detail), 1)
+
+    def cells_at_once(self, height: int, width: int) -> int:
+        return cells_at_once(height, width)
 
     def search(
         self,

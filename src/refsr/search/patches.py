@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from refsr.search.match import cell_grid
 
 _NORM_EPSILON = 1e-6
 _ROWS_AT_ONCE = 8192
+_UNIT = 1e-5
 
 
 def patch_grid_size(grid: Float[Tensor, "c h w"], patch: int) -> tuple[int, int]:
@@ -41,6 +43,10 @@ def unit_rows(grid: Float[Tensor, "c h w"], patch: int) -> Float[Tensor, "n d"]:
         grid: Feature map.
         patch: Side of a patch in cells.
     """
+    if patch == 1:
+        rows = rearrange(grid, "c h w -> (h w) c")
+        if rows.is_contiguous() and bool(((torch.linalg.vector_norm(rows, dim=1) - 1).abs() < _UNIT).all()):
+            return rows  # unit rows already: descriptors of a large picture are not copied
     height, width = patch_grid_size(grid, patch)
     rows = grid.new_empty(height * width, grid.shape[0] * patch**2)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
