@@ -51,4 +51,6 @@ def downscale_bicubic(image: Float[Tensor, "b c h w"], scale: int) -> Float[Tens
 def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c h2 w2"]:
     """Repeat the right and lower edge until both sides are multiples of a number."""
     height, width = image.shape[-2:]
+    if height % multiple == 0 and width % multiple == 0:
+        return image
     return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")

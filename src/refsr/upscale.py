@@ -99,16 +99,13 @@ def upscale(
     """
     model = model or load_model()
     photo = _take(image, "image")
-    named = [(_name(ref, index), _take(ref, _name(ref, index))) for index, ref in enumerate(refs)]
-    for name, ref in named:
-        smallest = _SMALLEST_REFERENCE_CELLS * model.cell_px
-        if min(ref.size_px) < smallest:
-            height, width = ref.size_px
-            raise ImageError(f"{name}: {width}x{height} pixels is too small: a reference needs {smallest} a side")
+    names = tuple(_name(ref, index) for index, ref in enumerate(refs))
+    # No name for a single one may outlive the list: large ones are let go as soon as they are encoded.
+    refs_px = [_take_reference(model, ref, name) for ref, name in zip(refs, names, strict=True)]
     try:
         with torch.inference_mode():
-            refs_px = [ref.pixels for _, ref in named] if model.uses_references else []
-            pool = _pool(model, photo.pixels.to(model.device), refs_px, variants)
+            pool = _pool(model, photo.pixels.to(model.device), refs_px if model.uses_references else [], variants)
+            del refs_px
             sr, used, matches = _restore(model, photo, pool, engine, memory_bytes, provenance, progress)
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
     except (MemoryError, RuntimeError) as error:
@@ -118,7 +115,7 @@ def upscale(
         raise MemoryBudgetError(
             f"out of memory while enlarging {width}x{height} pixels: close other programs, or use smaller pictures"
         ) from error
-    origin = _provenance(model, photo.size_px, used, matches, pool, tuple(name for name, _ in named))
+    origin = _provenance(model, photo.size_px, used, matches, pool, names)
     return Upscaled(photo=replace(photo, pixels=sr, alpha=alpha), provenance=origin)
 
 
@@ -139,13 +136,16 @@ def _pool(
 def _restore(
     model: RefSRModel,
     photo: Photo,
-    pool: Sequence[Variant],
+    pool: list[Variant],
     engine: Engine,
     memory_bytes: int,
     measure: bool,
     progress: StageProgress | None,
 ) -> tuple[Float[Tensor, "1 3 h2 w2"], Float[Tensor, "h w"] | None, Sequence[Match]]:
-    """The picture, how much of each cell the references changed if that is to be measured, and the matches."""
+    """The picture, how much of each cell the references changed if that is to be measured, and the matches.
+
+    The images of the pool are let go as soon as they are encoded.
+    """
 
     def report(stage: str) -> Callable[[float], None]:
         return lambda share: progress(stage, share) if progress else None
@@ -155,7 +155,10 @@ def _restore(
     references: list[Reference] = []
     matches: Sequence[Match] = ()
     if pool:
-        references = [model.encode_reference(pad_to_multiple(variant.image, model.cell_px).to(lr)) for variant in pool]
+        for index, variant in enumerate(pool):
+            references.append(model.encode_reference(pad_to_multiple(variant.image, model.cell_px).to(lr)))
+            pool[index] = replace(variant, image=lr.new_empty(1, 3, 0, 0))
+        del variant
         search_bytes = _search_bytes(memory_bytes)
         query = model.encode_query(lr)
         matches = model.search(query, references, engine=engine, memory_bytes=search_bytes, progress=report("matching"))
@@ -277,6 +280,15 @@ def _spans(length: int, tile: int) -> Iterator[slice]:
 
 def _take(source: ImageSource | Photo, name: str) -> Photo:
     return source if isinstance(source, Photo) else as_photo(source, name)
+
+
+def _take_reference(model: RefSRModel, source: ImageSource | Photo, name: str) -> Float[Tensor, "1 3 h w"]:
+    ref = _take(source, name)
+    smallest = _SMALLEST_REFERENCE_CELLS * model.cell_px
+    if min(ref.size_px) < smallest:
+        height, width = ref.size_px
+        raise ImageError(f"{name}: {width}x{height} pixels is too small: a reference needs {smallest} a side")
+    return ref.pixels
 
 
 def _name(ref: ImageSource | Photo, index: int) -> str:
