@@ -9,7 +9,8 @@ import refsr
 def test_public_names() -> None:
     assert set(refsr.__all__) == {
         "MODELS", "ImageError", "MemoryBudgetError", "MissingExtraError", "OutputError", "Photo", "Provenance",
-        "RefSRError", "TrainingError", "Upscaled", "UsageError", "VariantConfig", "WeightsError", "__version__", "load_model", "upscale",
+        "RefSRError", "TrainingError", "Upscaled", "UsageError", "VariantConfig", "WeightsError", "__version__",
+        "load_model", "upscale",
     }  # fmt: skip
 
 
