@@ -57,8 +57,7 @@ def convert(files: Sequence[Path], output: Path) -> str:
     check_writable(output)
     suffixes = sorted(file.suffix.lower() for file in files)
     if suffixes == [".mat"]:
-        vgg = _read_vgg19(files[0])
-        write_atomically(output, save({name: tensor.contiguous() for name, tensor in vgg.items()}))
+        write_atomically(output, save(_read_vgg19(files[0])))
         return f"{output}: VGG19 with MatConvNet's weights; give it as --vgg19 to converted weights of SRNTT"
     if suffixes == [".npz", ".npz"]:
         model = _read_srntt(files)

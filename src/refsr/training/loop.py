@@ -252,7 +252,7 @@ class _Stage:
                 self.step_of_network, self.optimiser, max_norm=run.config.clip_norm, error_if_nonfinite=False
             )
             if not self.scaled:
-                self._require_finite(norm, batch["number"])
+                self._require_finite(cast(Tensor, norm), batch["number"])
         self.optimiser.step()
         figures = {name: loss.detach() for name, loss in losses.items()}
         if self.critic is not None:
@@ -268,13 +268,12 @@ class _Stage:
         run.log.add({name: figure.item() for name, figure in figures.items()})
         self.shown = (batch, sr.detach())
 
-    def _require_finite(self, figure: Tensor | None, numbers: Tensor) -> None:
+    def _require_finite(self, figure: Tensor, numbers: Tensor) -> None:
         """Stop before weights are spoilt.
 
         Raises:
             TrainingError: The loss, or the norm of its gradient, is no number, in this process or in another.
         """
-        assert figure is not None
         run = self.run
         if run.fabric.world_size > 1:
             figure = cast(Tensor, run.fabric.all_reduce(figure, reduce_op="mean"))
@@ -295,10 +294,9 @@ class _Stage:
             for step in range(run.step - self.first_step, stage.steps)
             for place in range(stage.batch)
         ]
-        alone = replace(run.config.pairs, absent=1.0)
         self.pairs = TrainingPairs(
             run.sources,
-            run.config.pairs if stage.references else alone,
+            run.config.pairs if stage.references else replace(run.config.pairs, absent=1.0),
             real=run.config.real,
             size=stage.crop_px,
             seed=run.config.seed,
