@@ -21,11 +21,11 @@ from refsr.bench.speed import (
 from refsr.cli import main
 from refsr.errors import UsageError
 
-CASE = SpeedCase(megapixels=0.02, references=1, engine="auto", threads=1)
+CASE = SpeedCase(megapixels=0.02, references=1, engine="auto", precision="auto", threads=1)
 
 
 def measured(megapixels: float, seconds: float, references: int = 1) -> SpeedMeasurement:
-    case = SpeedCase(megapixels=megapixels, references=references, engine="auto", threads=1)
+    case = SpeedCase(megapixels=megapixels, references=references, engine="auto", precision="auto", threads=1)
     return SpeedMeasurement(case=case, size_px=(1000, round(megapixels * 1000)), seconds=seconds)
 
 
@@ -41,18 +41,18 @@ def test_the_slope_is_the_exponent() -> None:
     linear = [measured(size, 3 * size) for size in (1.0, 2.0, 8.0)]
     square = [measured(size, size**2, references=5) for size in (1.0, 2.0, 8.0)]
     result = SpeedResult(model="m", measurements=(*linear, *square), versions={}, commit=None)
-    assert result.slope(1, "auto", 1) == pytest.approx(1)
-    assert result.slope(5, "auto", 1) == pytest.approx(2)
-    assert math.isnan(result.slope(2, "auto", 1))
+    assert result.slope(1, "auto", "auto", 1) == pytest.approx(1)
+    assert result.slope(5, "auto", "auto", 1) == pytest.approx(2)
+    assert math.isnan(result.slope(2, "auto", "auto", 1))
     assert linear[1].seconds_per_megapixel == pytest.approx(3)
 
 
 @pytest.mark.usefixtures("_threads")
 def test_a_case_counts_what_it_does() -> None:
-    alone = SpeedCase(megapixels=0.02, references=0, engine="auto", threads=1)
+    alone = SpeedCase(megapixels=0.02, references=0, engine="auto", precision="auto", threads=1)
     without, exact, coarse = (
         measure_case("default", None, case, 2**31)
-        for case in (alone, CASE, SpeedCase(megapixels=0.02, references=1, engine="coarse", threads=1))
+        for case in (alone, CASE, SpeedCase(megapixels=0.02, references=1, engine="coarse", precision="auto", threads=1))
     )
     assert exact.size_px == (116, 176)
     cells = 29 * 44

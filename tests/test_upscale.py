@@ -179,3 +179,13 @@ def test_a_turned_copy_finds_turned_texture(shipped: RefSRModel, sample: dict[st
     y, x = torch.meshgrid(torch.arange(64.0) * 4 + 1.5, torch.arange(80.0) * 4 + 1.5, indexing="ij")
     place = torch.stack((sample["truth"].shape[-1] - 1 - x, y))  # where rot90 put each pixel
     assert ((both.provenance.position_px - place).abs().amax(0) < 2).float().mean() > 0.8
+
+
+def test_bf16_is_nearly_fp32(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+    exact, quick = (
+        upscale(sample["lr"], [sample["ref"]], model=shipped, precision=precision).photo.pixels
+        for precision in ("fp32", "bf16")
+    )
+    assert quick.dtype == torch.float32
+    assert not torch.equal(exact, quick)
+    assert psnr_db(quick, sample["truth"]).item() > psnr_db(exact, sample["truth"]).item() - 0.02

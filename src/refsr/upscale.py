@@ -24,6 +24,7 @@ from refsr.image import ImageSource, Photo, as_photo, write_photo
 from refsr.models import RefSRModel, load_model
 from refsr.models.base import Reference
 from refsr.pose import find_pose
+from refsr.precision import Precision, autocast
 from refsr.provenance import Provenance
 from refsr.resize import pad_to_multiple, upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, strongest
@@ -76,6 +77,7 @@ def upscale(
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     variants: VariantConfig | None = None,
     engine: Engine = "auto",
+    precision: Precision = "auto",
     provenance: bool = True,
     progress: StageProgress | None = None,
 ) -> Upscaled:
@@ -90,6 +92,8 @@ def upscale(
         variants: Scaled and rotated copies of the references to search beside them as they are. Without it, each
             reference is turned and scaled as it fits best, for models whose matches tell.
         engine: How the references are searched: see `refsr.search`.
+        precision: Of the restoring network; bf16 takes half its time where the device computes it, and changes the
+            result by less than can be seen (0.01 dB). Matching is always in fp32.
         provenance: Also measure how much each place owes to the references, by restoring it a second time without.
         progress: Told how far the work has come.
 
@@ -106,7 +110,9 @@ def upscale(
         with torch.inference_mode():
             pool = _pool(model, photo.pixels.to(model.device), refs_px if model.uses_references else [], variants)
             del refs_px
-            sr, used, matches = _restore(model, photo, pool, engine, memory_bytes, provenance, progress)
+            sr, used, matches = _restore(
+                model, photo, pool, engine, precision, memory_bytes, provenance, progress
+            )
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryBudgetError) or not _is_out_of_memory(error):
@@ -138,6 +144,7 @@ def _restore(
     photo: Photo,
     pool: list[Variant],
     engine: Engine,
+    precision: Precision,
     memory_bytes: int,
     measure: bool,
     progress: StageProgress | None,
@@ -164,7 +171,8 @@ def _restore(
         matches = model.search(query, references, engine=engine, memory_bytes=search_bytes, progress=report("matching"))
         del query
         references = [replace(reference, key=reference.key.new_empty(1, 0, 0, 0)) for reference in references]
-    sr, used = _transfer_tiled(model, lr, references, matches, tile, measure, report("restoring"))
+    with autocast(model.device, precision):
+        sr, used = _transfer_tiled(model, lr, references, matches, tile, measure, report("restoring"))
     return sr, used, matches
 
 

@@ -71,16 +71,17 @@ def plot_robustness(results: Sequence[RobustResult], path: Path) -> None:
 
 
 def plot_speed(result: SpeedResult, path: Path) -> None:
-    """A line for each count of references, engine and threads: seconds against megapixels, with its slope."""
+    """A line for each count of references, engine, precision and threads: seconds against megapixels, with its slope."""
     figure, (axes,) = _figure(1, 1)
-    series: dict[tuple[int, str, int], list[tuple[float, float]]] = {}
+    series: dict[tuple[int, str, str, int], list[tuple[float, float]]] = {}
     for m in result.measurements:
         if m.refused is None:
             megapixels = m.size_px[0] * m.size_px[1] / 1e6
-            series.setdefault((m.case.references, m.case.engine, m.case.threads), []).append((megapixels, m.seconds))
-    for (references, engine, threads), points in series.items():
-        slope = result.slope(references, engine, threads)
-        label = f"{references} references, {engine}, {threads} threads: slope {slope:.2f}"
+            case = (m.case.references, m.case.engine, m.case.precision, m.case.threads)
+            series.setdefault(case, []).append((megapixels, m.seconds))
+    for (references, engine, precision, threads), points in series.items():
+        slope = result.slope(references, engine, precision, threads)
+        label = f"{references} references, {engine}, {precision}, {threads} threads: slope {slope:.2f}"
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
     axes.set(xlabel="size of the result (megapixels)", ylabel="seconds", title=result.model)
     axes.set(xscale="log", yscale="log")

@@ -269,7 +269,7 @@ def _measure(sample: Sample, dataset: Dataset, model: RefSRModel, changes: Seque
 
         def quality(*references: Picture) -> float:
             photos = [Photo(pixels=reference) for reference in references]
-            restored = upscale(Photo(pixels=prepared.lr), photos, model=model, provenance=False)
+            restored = upscale(Photo(pixels=prepared.lr), photos, model=model, precision="fp32", provenance=False)
             return psnr_db(restored.photo.pixels, prepared.truth).item()
 
         reference = prepared.references[0]

@@ -29,6 +29,7 @@ from refsr.files import check_writable
 from refsr.image import Photo, read_photo
 from refsr.journal import Journal
 from refsr.models import RefSRModel
+from refsr.precision import Precision
 from refsr.resize import upscale_bicubic
 from refsr.search import Engine
 from refsr.upscale import DEFAULT_MEMORY_BYTES, Upscaled, upscale
@@ -49,6 +50,7 @@ class BenchConfig:
         limit: Measure this many samples only, spread evenly; 0 for all.
         memory_bytes: Budget of each picture.
         engine: How the references are searched: see `refsr.search`.
+        precision: Of the network; fp32, so that figures of different machines can be compared.
     """
 
     references: str = "auto"
@@ -56,6 +58,7 @@ class BenchConfig:
     limit: int = 0
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     engine: Engine = "auto"
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|1|all|level:[1-9]|self|none|wrong", self.references):
@@ -107,6 +110,7 @@ def run_benchmark(
         "scale": model.scale,
         "references": mode,
         "search": config.engine,
+        "precision": config.precision,
         "lr": "given" if any(sample.lr for sample in samples) else "bicubic (Keys, a = -0.5, antialiased), 8 bits",
         "lpips": None if lpips is None else lpips.name,
     }
@@ -300,7 +304,15 @@ def _restore(
 ) -> Upscaled:
     photos = [Photo(pixels=reference) for reference in references]
     lr = Photo(pixels=prepared.lr)
-    return upscale(lr, photos, model=model, engine=config.engine, memory_bytes=config.memory_bytes, provenance=False)
+    return upscale(
+        lr,
+        photos,
+        model=model,
+        engine=config.engine,
+        precision=config.precision,
+        memory_bytes=config.memory_bytes,
+        provenance=False,
+    )
 
 
 def _write_crops(

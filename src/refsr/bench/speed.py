@@ -1,4 +1,4 @@
-"""How long a picture takes, and how much memory, by size, references, engine and threads.
+"""How long a picture takes, and how much memory, by size, references, engine, precision and threads.
 
 Each case runs in a process of its own, so that its peak memory is its own; beside it, in the same process, plain
 bicubic and a matrix product, so that figures of different machines can be compared as ratios.
@@ -27,6 +27,7 @@ from refsr.errors import MemoryBudgetError, UsageError
 from refsr.files import check_writable, write_atomically
 from refsr.image import Photo, as_photo
 from refsr.models import load_model
+from refsr.precision import Precision
 from refsr.resize import downscale_bicubic, resize, upscale_bicubic
 from refsr.search import Engine
 from refsr.upscale import DEFAULT_MEMORY_BYTES, upscale
@@ -46,6 +47,7 @@ class SpeedConfig:
         megapixels: Sizes of the output; references have that size too.
         references: Counts of references.
         engines: Of the search.
+        precisions: Of the network.
         threads: Counts of threads.
         memory_bytes: Budget of each picture.
     """
@@ -53,6 +55,7 @@ class SpeedConfig:
     megapixels: tuple[float, ...] = (0.15, 0.6, 2.4, 12.0, 24.0)
     references: tuple[int, ...] = (1, 5)
     engines: tuple[Engine, ...] = ("auto",)
+    precisions: tuple[Precision, ...] = ("auto",)
     threads: tuple[int, ...] = (1, 2)
     memory_bytes: int = DEFAULT_MEMORY_BYTES
 
@@ -73,12 +76,14 @@ class SpeedCase:
         megapixels: Of the output, nearly.
         references: How many, each of the output's size.
         engine: Of the search.
+        precision: Of the network.
         threads: Of the process.
     """
 
     megapixels: float
     references: int
     engine: Engine
+    precision: Precision
     threads: int
 
 
@@ -128,7 +133,7 @@ class SpeedResult:
     versions: dict[str, str]
     commit: str | None
 
-    def slope(self, references: int, engine: str, threads: int) -> float:
+    def slope(self, references: int, engine: str, precision: str, threads: int) -> float:
         """The exponent with which time grows with size: 1 where twice the pixels take twice the time.
 
         Source: least squares through the logarithms.
@@ -136,7 +141,9 @@ class SpeedResult:
         points = [
             (m.size_px[0] * m.size_px[1], m.seconds)
             for m in self.measurements
-            if (m.case.references, m.case.engine, m.case.threads) == (references, engine, threads) and not m.refused
+            if (m.case.references, m.case.engine, m.case.precision, m.case.threads)
+            == (references, engine, precision, threads)
+            and not m.refused
         ]
         if len({size for size, _ in points}) < 2:
             return float("nan")
@@ -194,9 +201,9 @@ def run_speed(
     if out is not None:
         check_writable(out)
     cases = [
-        SpeedCase(megapixels=size, references=count, engine=engine, threads=threads)
-        for size, count, engine, threads in product(
-            sorted(config.megapixels), config.references, config.engines, config.threads
+        SpeedCase(megapixels=size, references=count, engine=engine, precision=precision, threads=threads)
+        for size, count, engine, precision, threads in product(
+            sorted(config.megapixels), config.references, config.engines, config.precisions, config.threads
         )
     ]
     context = multiprocessing.get_context("spawn")
@@ -231,7 +238,15 @@ def measure_case(model: str, vgg19: Path | None, case: SpeedCase, memory_bytes: 
     references = [view] * case.references
 
     def restore() -> None:
-        upscale(lr, references, model=loaded, engine=case.engine, memory_bytes=memory_bytes, provenance=False)
+        upscale(
+            lr,
+            references,
+            model=loaded,
+            engine=case.engine,
+            precision=case.precision,
+            memory_bytes=memory_bytes,
+            provenance=False,
+        )
 
     reset_peak()
     try:
@@ -275,12 +290,12 @@ def _seconds(do: Callable[[], object]) -> float:
 
 def plain_table(result: SpeedResult) -> list[tuple[str, ...]]:
     """Rows for people: head first."""
-    head = ("output", "refs", "search", "threads", "s", "s/MP", "x bicubic", "x product", "MiB")
+    head = ("output", "refs", "search", "numbers", "threads", "s", "s/MP", "x bicubic", "x product", "MiB")
     return [head, *(_row(measurement) for measurement in result.measurements)]
 
 
 def _row(m: SpeedMeasurement) -> tuple[str, ...]:
-    case = (f"{m.size_px[1]}x{m.size_px[0]}", str(m.case.references), m.case.engine, str(m.case.threads))
+    case = (f"{m.size_px[1]}x{m.size_px[0]}", str(m.case.references), m.case.engine, m.case.precision, str(m.case.threads))
     if m.refused is not None:
         return (*case, "refused", "", "", "", "")
     return (

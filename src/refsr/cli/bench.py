@@ -1,6 +1,7 @@
 """refsr bench: measure, compare, report."""
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,7 @@ from refsr.cli.console import complain, count_bar
 from refsr.cli.values import parse_bytes
 from refsr.errors import RefSRError, UsageError
 from refsr.models import load_model
+from refsr.precision import Precision
 from refsr.search import Engine
 
 bench = App(name="bench", help="Measure models on sets of pictures, so that others get the same figures.")
@@ -45,6 +47,7 @@ def measure(
     crops: Path | None = None,
     limit: int = 0,
     search: Engine = "auto",
+    precision: Precision = "fp32",
     strict: Annotated[bool, _Many] = False,
     device: Device = "auto",
     vgg19: Path | None = None,
@@ -63,11 +66,12 @@ def measure(
         crops: Folder for crops to look at, used by `refsr bench report`.
         limit: Measure only so many pictures, spread evenly.
         search: exact, coarse or auto, as for `refsr upscale`.
+        precision: fp32, bf16 or auto, as for `refsr upscale`.
         strict: End with an error if any picture had to be left out.
         device: auto, cpu, cuda or mps.
         vgg19: File of VGG19 weights, for the model srntt.
     """
-    config = BenchConfig(references=refs, protocol=protocol, limit=limit, engine=search)
+    config = BenchConfig(references=refs, protocol=protocol, limit=limit, engine=search, precision=precision)
     samples = open_dataset(dataset, lr)
     distance = load_lpips(lpips) if lpips else None
     loaded = load_model(model, device=device, vgg19=vgg19)
@@ -120,6 +124,7 @@ def speed(
     sizes: Annotated[list[float] | None, _Many] = None,
     refs: Annotated[list[int] | None, _Many] = None,
     search: Annotated[list[Engine] | None, _Many] = None,
+    precision: Annotated[list[Precision] | None, _Many] = None,
     threads: Annotated[list[int] | None, _Many] = None,
     memory: str = "2GiB",
     vgg19: Path | None = None,
@@ -132,6 +137,7 @@ def speed(
         sizes: Megapixels of the output, such as 2.4; give the option again for more. Without it, 0.15 to 24.
         refs: Counts of references; 1 and 5 without it.
         search: auto, exact or coarse; auto without it.
+        precision: auto, fp32 or bf16; auto without it.
         threads: Counts of threads; one and all without it.
         memory: Working memory allowed, such as 800MiB or 2GiB.
         vgg19: File of VGG19 weights, for the model srntt.
@@ -141,6 +147,7 @@ def speed(
         megapixels=tuple(sizes or plain.megapixels),
         references=tuple(refs or plain.references),
         engines=tuple(search or plain.engines),
+        precisions=tuple(precision or plain.precisions),
         threads=tuple(threads or sorted({1, os.cpu_count() or 1})),
         memory_bytes=parse_bytes(memory),
     )
@@ -152,9 +159,9 @@ def speed(
         table.add_row(*row)
     Console().print(table)
     for count in config.references:
-        for engine in config.engines:
-            slope = result.slope(count, engine, max(config.threads))
-            print(f"{count} references, {engine}: time grows with the size to the power of {slope:.2f}")
+        for engine, number in product(config.engines, config.precisions):
+            slope = result.slope(count, engine, number, max(config.threads))
+            print(f"{count} references, {engine}, {number}: time grows with the size to the power of {slope:.2f}")
     if json is not None:
         plot_speed(result, json.with_suffix(".png"))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from refsr.errors import UsageError
+from refsr.precision import computes_bf16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +41,12 @@ class RunOptions:
 
 
 def choose_precision(wanted: str) -> str:
-    """Resolve "auto": bf16 where the processor or the GPU computes it, else fp32.
-
-    On processors without bf16 instructions it is emulated, ten times as slow as fp32.
-    """
+    """Resolve "auto": bf16 where the device that is trained on has instructions for it, else fp32."""
     if wanted != "auto":
         return wanted
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    fast = any(
-        getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return "bf16-mixed" if fast and not torch.backends.mps.is_available() else "32-true"
+    kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    device = next((kind for kind, here in kinds.items() if here), "cpu")
+    return "bf16-mixed" if computes_bf16(torch.device(device)) else "32-true"
 
 
 def parse_duration(text: str) -> float:
