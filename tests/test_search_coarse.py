@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
-from refsr.search import Match, _choose, cell_grid, coarse, search
+from refsr.search import Match, cell_grid, choose_engine, coarse, search
 from refsr.search.coarse import _highest_around
 
 
@@ -116,9 +116,9 @@ def test_progress_is_told_to_the_end() -> None:
 def test_the_engine_is_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("refsr.search._EXACT_PRODUCTS", 100 * 100 * 16)
     small, large = smooth_field(0, 10, 10), smooth_field(0, 40, 40)
-    chosen = [_choose(grid, [grid], patch=1) for grid in (small, large)]
+    chosen = [choose_engine(grid, [grid], patch=1) for grid in (small, large)]
     assert chosen == ["exact", "coarse"]
-    assert _choose(small, [small, small], patch=1) == "coarse"
+    assert choose_engine(small, [small, small], patch=1) == "coarse"
     for grid in (small, large):
         assert torch.equal(search(grid, [grid], patch=1).position_cells[0], cell_grid(grid.shape[-2:], grid))
 

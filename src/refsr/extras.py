@@ -1,12 +1,14 @@
 """Optional dependencies: imported when they are needed, with a kind message where they are missing."""
 
 import importlib
+import importlib.util
 from typing import Any, Final
 
 from refsr.errors import MissingExtraError
 
 EXTRA_OF: Final = {
     "cv2": "geometry",
+    "faiss": "faiss",
     "imagecodecs": "deep",
     "matplotlib": "bench",
     "scipy": "convert",
@@ -16,6 +18,11 @@ EXTRA_OF: Final = {
     "tifffile": "deep",
 }
 """The extra that brings each module."""
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module of one of the extras is here; it is not imported."""
+    return importlib.util.find_spec(module) is not None
 
 
 def import_extra(module: str, purpose: str) -> Any:

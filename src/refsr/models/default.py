@@ -19,7 +19,7 @@ from refsr.models.base import Reference, RefSRModel
 from refsr.models.descriptor import Descriptor
 from refsr.models.stripes import by_stripes, cells_at_once
 from refsr.resize import downscale_bicubic, upscale_bicubic
-from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, part_of, refine_subpixel, search
+from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, choose_engine, part_of, refine_subpixel, search
 from refsr.smoothing import smooth
 from refsr.swap import warp
 
@@ -115,7 +115,12 @@ class DefaultModel(RefSRModel):
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
         progress: Progress | None = None,
     ) -> Sequence[Match]:
-        """One candidate for each reference."""
+        """One candidate for each reference; one of all together where they are very many."""
+        keys = [reference.key for reference in references]
+        if engine == "auto":
+            engine = choose_engine(query, keys, patch=1)
+        if engine == "faiss":
+            return [search(query, keys, patch=1, engine=engine, memory_bytes=memory_bytes, progress=progress)]
         found = []
         for index, reference in enumerate(references):
             told = part_of(progress, index, len(references))

@@ -6,7 +6,8 @@
     several, any sizes: one pool
 
 `exact` compares all with all: its cost grows with the square of the picture. `coarse` compares blocks first, and cells
-only where their blocks agree: its cost grows with the picture.
+only where their blocks agree: its cost grows with the picture. `faiss` sorts the patches of many references first, so
+that what a query costs does not grow with their number.
 """
 
 import math
@@ -19,8 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.errors import ImageError, UsageError
+from refsr.extras import is_installed
 from refsr.search.coarse import find_coarse
 from refsr.search.exact import find_exact
+from refsr.search.ivf import find_ivf
 from refsr.search.match import Found, Match, Progress, cell_grid, part_of, strongest
 from refsr.search.patches import patch_grid_size
 from refsr.search.subpixel import refine_subpixel
@@ -28,10 +31,13 @@ from refsr.search.subpixel import refine_subpixel
 MIB = 2**20
 DEFAULT_SEARCH_BYTES = 512 * MIB
 
-Engine = Literal["auto", "exact", "coarse"]
-_ENGINES: Final[dict[str, Callable[..., Found]]] = {"exact": find_exact, "coarse": find_coarse}
+Engine = Literal["auto", "exact", "coarse", "faiss"]
+_ENGINES: Final[dict[str, Callable[..., Found]]] = {"exact": find_exact, "coarse": find_coarse, "faiss": find_ivf}
 _EXACT_PRODUCTS: Final = 3e10
 """So many multiplications are done exactly; they take a third of a second on two cores."""
+
+_MANY: Final = 24
+"""From so many references on, large ones are searched together, if FAISS is installed."""
 
 
 def search(
@@ -53,7 +59,7 @@ def search(
         query: Feature map of the upsampled LR image.
         keys: Feature maps of the blurred references, one pool; sizes may differ.
         patch: Side of a patch in cells, odd.
-        engine: "exact", "coarse", or "auto": exact where that takes a moment only.
+        engine: "exact", "coarse", "faiss", or "auto": see `choose_engine`.
         memory_bytes: Bound on the search's own working memory.
         progress: Told of each finished part.
 
@@ -64,6 +70,7 @@ def search(
         UsageError: An even patch or an empty pool.
         ImageError: The query or a key is smaller than the patch.
         MemoryBudgetError: The budget is too small for the least part of the work.
+        MissingExtraError: FAISS is asked for and not installed.
 
     Source: Zhang et al., "Image Super-Resolution by Neural Texture Transfer", CVPR 2019, equations 1 and 2.
     """
@@ -78,7 +85,7 @@ def search(
                 f"{name} is too small: {width}x{height} cells, the search compares patches of {patch}x{patch}"
             )
 
-    find = _ENGINES[_choose(query, keys, patch) if engine == "auto" else engine]
+    find = _ENGINES[choose_engine(query, keys, patch=patch) if engine == "auto" else engine]
     with torch.no_grad():
         found = [find(query[b], [key[b] for key in keys], patch, memory_bytes, progress) for b in range(query.shape[0])]
     reach = patch // 2
@@ -92,10 +99,19 @@ def search(
     )
 
 
-def _choose(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], patch: int) -> str:
+def choose_engine(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], *, patch: int) -> Engine:
+    """Exact where that takes a moment only; else FAISS for very many references if it is installed, coarse for others.
+
+    Args:
+        query: As for `search`.
+        keys: As for `search`.
+        patch: As for `search`.
+    """
     patches = math.prod(patch_grid_size(query[0], patch))
     key_patches = sum(math.prod(patch_grid_size(key[0], patch)) for key in keys)
-    return "exact" if patches * key_patches * query.shape[1] * patch**2 <= _EXACT_PRODUCTS else "coarse"
+    if patches * key_patches * query.shape[1] * patch**2 <= _EXACT_PRODUCTS:
+        return "exact"
+    return "faiss" if len(keys) >= _MANY and is_installed("faiss") else "coarse"
 
 
 def _extend(grid: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h2 w2"]:
@@ -115,6 +131,7 @@ __all__ = [
     "Match",
     "Progress",
     "cell_grid",
+    "choose_engine",
     "part_of",
     "refine_subpixel",
     "search",

@@ -44,11 +44,12 @@ def find_exact(
     best_reference = torch.zeros_like(best_index)
     for q0 in range(0, count, chunk):
         q1 = min(q0 + chunk, count)
-        rows = unit_columns(query, patch, q0, q1).T
+        rows = unit_columns(query, patch, torch.arange(q0, q1, device=query.device)).T
         for reference, key in enumerate(keys):
             key_count = math.prod(patch_grid_size(key, patch))
             for k0 in range(0, key_count, chunk):
-                scores = rows @ unit_columns(key, patch, k0, min(k0 + chunk, key_count))
+                numbers = torch.arange(k0, min(k0 + chunk, key_count), device=key.device)
+                scores = rows @ unit_columns(key, patch, numbers)
                 # The maximum is cheap, the arg max is not: ask for it only where this tile beats all before.
                 top = scores.amax(1)
                 better = (top > best[q0:q1]).nonzero()[:, 0]

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from refsr.search.match import cell_grid
@@ -18,19 +18,17 @@ def patch_grid_size(grid: Float[Tensor, "c h w"], patch: int) -> tuple[int, int]
     return grid.shape[-2] - patch + 1, grid.shape[-1] - patch + 1
 
 
-def unit_columns(grid: Float[Tensor, "c h w"], patch: int, start: int, stop: int) -> Float[Tensor, "d n"]:
-    """Patches number start to stop in reading order, as unit columns; a flat (zero) patch stays zero.
+def unit_columns(grid: Float[Tensor, "c h w"], patch: int, numbers: Int[Tensor, " n"]) -> Float[Tensor, "d n"]:
+    """Patches by their numbers in reading order, as unit columns; a flat (zero) patch stays zero.
 
     Args:
         grid: Feature map.
         patch: Side of a patch in cells.
-        start: Number of the first.
-        stop: Number after the last.
+        numbers: Which.
     """
-    index = torch.arange(start, stop, device=grid.device)
     width = grid.shape[-1] - patch + 1
-    corner = index // width * grid.shape[-1] + index % width
-    steps = cell_grid((patch, patch), index)
+    corner = numbers // width * grid.shape[-1] + numbers % width
+    steps = cell_grid((patch, patch), numbers)
     within = (steps[0] * grid.shape[-1] + steps[1]).flatten()
     columns = grid.flatten(1)[:, within[:, None] + corner].flatten(0, 1)
     return F.normalize(columns, dim=0, eps=_NORM_EPSILON)
@@ -51,5 +49,5 @@ def unit_rows(grid: Float[Tensor, "c h w"], patch: int) -> Float[Tensor, "n d"]:
     rows = grid.new_empty(height * width, grid.shape[0] * patch**2)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         stop = min(start + _ROWS_AT_ONCE, len(rows))
-        rows[start:stop] = unit_columns(grid, patch, start, stop).T
+        rows[start:stop] = unit_columns(grid, patch, torch.arange(start, stop, device=grid.device)).T
     return rows
