@@ -52,7 +52,11 @@ def test_a_case_counts_what_it_does() -> None:
     alone = SpeedCase(megapixels=0.02, references=0, engine="auto", precision="auto", threads=1)
     without, exact, coarse = (
         measure_case("default", None, case, 2**31)
-        for case in (alone, CASE, SpeedCase(megapixels=0.02, references=1, engine="coarse", precision="auto", threads=1))
+        for case in (
+            alone,
+            CASE,
+            SpeedCase(megapixels=0.02, references=1, engine="coarse", precision="auto", threads=1),
+        )
     )
     assert exact.size_px == (116, 176)
     cells = 29 * 44

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from refsr.assets import sample_path
 from refsr.bench.metrics import psnr_db, ssim
+from refsr.files import make_folder
 from refsr.image import Photo, as_photo, write_photo
 from refsr.models import load_model
 from refsr.resize import downscale_bicubic, upscale_bicubic
@@ -24,7 +25,7 @@ def run_demo(out: Path) -> Table:
     Returns:
         PSNR and SSIM of bicubic, of the model without, and with the reference.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     truth, reference = as_photo(sample_path("truth")), as_photo(sample_path("reference"))
     model = load_model()
     # As a camera would store it: 8 bits.

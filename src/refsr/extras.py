@@ -11,6 +11,7 @@ EXTRA_OF: Final = {
     "faiss": "faiss",
     "imagecodecs": "deep",
     "matplotlib": "bench",
+    "onnxscript": "onnx",
     "scipy": "convert",
     "lightning_fabric": "train",
     "tensorboard": "train",

@@ -26,6 +26,18 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"{path}: the folder {folder} is not writable: choose another")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        OutputError: It cannot be made, or is a file.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be made ({error.strerror}): choose another folder") from error
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write to a temporary file in the same folder, then rename: the path holds the old or the new whole, never less.
 

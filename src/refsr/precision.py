@@ -12,9 +12,9 @@ Precision = Literal["auto", "fp32", "bf16"]
 def computes_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bf16: without them it is emulated, ten times as slow as fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+    return device.type == "cpu" and any(bool(getattr(torch.cpu, name, bool)()) for name in checks)
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

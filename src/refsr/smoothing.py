@@ -11,7 +11,6 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -46,10 +45,7 @@ def smooth(match: Match) -> Match:
     for dy, dx, _, agrees, beyond in _neighbours(offset, centre):
         row = torch.cat((agrees, agrees * dy, agrees * dx, agrees * beyond), 1)
         moments += torch.stack((row, row * dy, row * dx), 1)
-    equations = rearrange(moments, "b i j h w -> b h w i j")
-    ridge = _RIDGE * torch.eye(3).to(equations)
-    plane = torch.linalg.solve(equations[..., :3] + ridge, equations[..., 3:])
-    moved = rearrange(plane[..., 0, :], "b h w yx -> b yx h w")
+    moved = _at_the_centre(moments[:, :, :3], moments[:, :, 3:])
     enough = moments[:, :1, 0] >= _FEWEST
     grid = cell_grid((height, width), offset)
     return replace(match, position_cells=grid + centre + torch.where(enough, moved, torch.zeros_like(moved)))
@@ -69,6 +65,17 @@ def coherence(match: Match) -> float:
     return (agreeing > _MOST * count).float().mean().item()
 
 
+def _at_the_centre(
+    squares: Float[Tensor, "b 3 3 h w"], explained: Float[Tensor, "b 3 yx h w"]
+) -> Float[Tensor, "b yx h w"]:
+    """The value at (0, 0) of the plane of least squares, with a slight ridge; by the first row of the inverse."""
+    a, d, f = (squares[:, n, n] + _RIDGE for n in range(3))
+    b, c, e = squares[:, 0, 1], squares[:, 0, 2], squares[:, 1, 2]
+    cofactors = torch.stack((d * f - e * e, c * e - b * f, b * e - c * d), 1)
+    determinant = (torch.stack((a, b, c), 1) * cofactors).sum(1, keepdim=True)
+    return (cofactors[:, :, None] * explained).sum(1) / determinant
+
+
 def _neighbours(
     offset: Float[Tensor, "b 2 h w"], centre: Float[Tensor, "b 2 h w"]
 ) -> Iterator[tuple[int, int, Float[Tensor, "1 1 h w"], Float[Tensor, "b 1 h w"], Float[Tensor, "b 2 h w"]]]:
@@ -84,5 +91,22 @@ def _neighbours(
 
 
 def _median_3x3(field: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    patches = F.unfold(F.pad(field, (1, 1, 1, 1), mode="replicate"), 3)
-    return rearrange(patches, "b (c n) l -> b c n l", n=9).median(2).values.view_as(field)
+    """By sorting each column: of the lowest the highest, of the middle ones the median, of the highest the lowest;
+    the median of these three is that of all nine."""
+    around = F.pad(field, (1, 1, 1, 1), mode="replicate")
+    above, at, below = around[..., :-2, :], around[..., 1:-1, :], around[..., 2:, :]
+    lowest, highest = (pick(above, pick(at, below)) for pick in (torch.minimum, torch.maximum))
+    middle = _median_of_three(above, at, below)
+
+    def across(column: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return column[..., :-2], column[..., 1:-1], column[..., 2:]
+
+    left, centre, right = across(lowest)
+    low = torch.maximum(left, torch.maximum(centre, right))
+    left, centre, right = across(highest)
+    high = torch.minimum(left, torch.minimum(centre, right))
+    return _median_of_three(low, _median_of_three(*across(middle)), high)
+
+
+def _median_of_three(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    return torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))

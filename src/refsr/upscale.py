@@ -110,9 +110,7 @@ def upscale(
         with torch.inference_mode():
             pool = _pool(model, photo.pixels.to(model.device), refs_px if model.uses_references else [], variants)
             del refs_px
-            sr, used, matches = _restore(
-                model, photo, pool, engine, precision, memory_bytes, provenance, progress
-            )
+            sr, used, matches = _restore(model, photo, pool, engine, precision, memory_bytes, provenance, progress)
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryBudgetError) or not _is_out_of_memory(error):

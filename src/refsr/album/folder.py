@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from refsr.errors import OutputError, UsageError
-from refsr.files import write_atomically
+from refsr.files import make_folder, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +93,7 @@ def make_work(out: Path) -> Path:
     work = out / ".work"
     if out.exists() and not work.exists() and any(out.iterdir()):
         raise OutputError(f"{out}: is not empty, and not of this command: choose another folder")
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be made ({error.strerror}): choose another folder") from error
+    make_folder(work)
     return work
 
 

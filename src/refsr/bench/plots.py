@@ -71,7 +71,7 @@ def plot_robustness(results: Sequence[RobustResult], path: Path) -> None:
 
 
 def plot_speed(result: SpeedResult, path: Path) -> None:
-    """A line for each count of references, engine, precision and threads: seconds against megapixels, with its slope."""
+    """A line for each kind of case: seconds against megapixels, with its slope."""
     figure, (axes,) = _figure(1, 1)
     series: dict[tuple[int, str, str, int], list[tuple[float, float]]] = {}
     for m in result.measurements:

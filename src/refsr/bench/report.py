@@ -11,8 +11,8 @@ from refsr.bench.plots import plot_gain_by_score, plot_robustness, plot_time_by_
 from refsr.bench.results import Result, load_result
 from refsr.bench.robust import UNCHANGED, RobustResult, is_robust, load_robust
 from refsr.bench.statistics import Summary
-from refsr.errors import OutputError, UsageError
-from refsr.files import write_atomically
+from refsr.errors import UsageError
+from refsr.files import make_folder, write_atomically
 from refsr.image import as_photo, read_photo, write_photo
 
 _STRIPS_A_SHEET: Final = 12
@@ -44,10 +44,7 @@ def write_report(files: Sequence[Path], folder: Path) -> Path:
         else:
             result = load_result(file)
             results[result.dataset, result.protocol["name"]].append((file, result))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}): choose another folder") from error
+    make_folder(folder)
     parts = ["# Benchmark"]
     for (dataset, protocol), loaded in results.items():
         parts += _dataset_part(folder, dataset, protocol, loaded)

@@ -25,7 +25,7 @@ from refsr.bench.metrics import psnr_db, ssim
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
 from refsr.bench.results import ImageResult, Result, Skipped, image_from_json, software_versions, source_commit
 from refsr.errors import ImageError, RefSRError, UsageError
-from refsr.files import check_writable
+from refsr.files import check_writable, make_folder
 from refsr.image import Photo, read_photo
 from refsr.journal import Journal
 from refsr.models import RefSRModel
@@ -124,7 +124,7 @@ def run_benchmark(
     settings["crops"] = None if crops is None else str(crops)
     journal = open_journal(out, settings, samples)
     if crops is not None:
-        crops.mkdir(parents=True, exist_ok=True)
+        make_folder(crops)
     _warm_up(model)
     parts = measure_each(
         samples,

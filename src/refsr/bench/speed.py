@@ -295,7 +295,13 @@ def plain_table(result: SpeedResult) -> list[tuple[str, ...]]:
 
 
 def _row(m: SpeedMeasurement) -> tuple[str, ...]:
-    case = (f"{m.size_px[1]}x{m.size_px[0]}", str(m.case.references), m.case.engine, m.case.precision, str(m.case.threads))
+    case = (
+        f"{m.size_px[1]}x{m.size_px[0]}",
+        str(m.case.references),
+        m.case.engine,
+        m.case.precision,
+        str(m.case.threads),
+    )
     if m.refused is not None:
         return (*case, "refused", "", "", "", "")
     return (

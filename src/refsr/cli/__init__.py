@@ -20,6 +20,7 @@ from refsr.cli.values import parse_bytes
 from refsr.convert import convert as run_convert
 from refsr.demo import run_demo
 from refsr.errors import OutputError, RefSRError, UsageError
+from refsr.export import export_onnx
 from refsr.files import check_writable
 from refsr.image import as_photo, check_output
 from refsr.models import MODELS, load_model, packaged_model, packaged_weights
@@ -163,6 +164,22 @@ def convert(
         output: The .safetensors file to write: for --model in the first case, for --vgg19 in the second.
     """
     print(run_convert(files, output))
+
+
+@app.command
+def export(
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    model: str = "default",
+) -> None:
+    """Write the default model as ONNX for other runtimes: one file for the network, one for the descriptors.
+
+    Args:
+        output: Folder; made if missing.
+        model: A weights file of the default model's kind, if not the shipped one.
+    """
+    for path in export_onnx(load_model(model, device="cpu"), output):
+        print(path)
 
 
 @app.command

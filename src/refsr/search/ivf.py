@@ -1,4 +1,4 @@
-"""Many references at once: patches are sorted into cells of their space, and only the nearest of these are looked through.
+"""Many references at once: patches are sorted into regions of their space, and only the nearest are looked through.
 
     keys ──> k-means on a sample ──> inverted lists of short codes ──┐
     query patches ──> their nearest lists ──> a few candidates each ─┴──> compared exactly ──> the best

@@ -30,7 +30,7 @@ from refsr.data.real import PairSource
 from refsr.data.training import TrainingPairs, open_sources
 from refsr.errors import RefSRError, TrainingError, WeightsError
 from refsr.features import load_vgg19
-from refsr.files import claim, clear_unfinished
+from refsr.files import claim, clear_unfinished, make_folder
 from refsr.losses import Critic
 from refsr.models import MODELS, RefSRModel, build_model, network_config
 from refsr.training.average import RunningAverage
@@ -76,7 +76,7 @@ def train(config: TrainConfig, options: RunOptions, report: Report = print, prog
         strategy=DDPStrategy(find_unused_parameters=True) if _is_distributed(options) else "auto",
     )
     fabric.launch()
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     leading = fabric.is_global_zero
     with claim(options.out / ".lock") if leading else nullcontext():
         if leading:

@@ -1,0 +1,110 @@
+"""The default model for other runtimes: two ONNX files, with any sizes of pictures.
+
+    descriptors.onnx   image (1, 3, h, w) ──> descriptor (1, C, h, w), one unit vector a pixel
+    network.onnx       lr (1, 3, h, w), ref (1, 3, 4H, 4W), position_cells (1, 2, h, w), score (1, 1, h, w)
+                       ──> sr (1, 3, 4h, 4w)
+The search between them is a product of matrices: for each descriptor of the LR image, the cell (y, x) of the reference,
+shrunk four times by `refsr.resize.downscale_bicubic`, whose descriptor has the highest cosine, and that cosine.
+Pictures are RGB, 0..1.
+"""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refsr.errors import UsageError
+from refsr.extras import import_extra
+from refsr.files import check_writable, make_folder, write_atomically
+from refsr.models import RefSRModel
+from refsr.models.default import DefaultModel
+from refsr.search import Match
+
+_OPSET: Final = 20
+_LR_PX: Final = (24, 32)
+_REF_PX: Final = (112, 80)
+"""Sizes that it is traced with; others serve as well."""
+
+
+def export_onnx(model: RefSRModel, folder: Path) -> tuple[Path, Path]:
+    """Write `network.onnx` and `descriptors.onnx`.
+
+    Args:
+        model: The default one, of any size.
+        folder: Made if missing.
+
+    Returns:
+        Both files.
+
+    Raises:
+        UsageError: A model of another kind.
+        MissingExtraError: ONNX is not installed.
+        OutputError: The folder cannot be written.
+    """
+    if type(model) is not DefaultModel:
+        raise UsageError(f"{model.name} cannot be exported: only the default model and its like can")
+    import_extra("onnxscript", "exporting to ONNX")
+    network, descriptors = folder / "network.onnx", folder / "descriptors.onnx"
+    make_folder(folder)
+    for path in (network, descriptors):
+        check_writable(path)
+    cells = (1, 2, *_LR_PX)
+    images = {"lr": torch.rand(1, 3, *_LR_PX), "ref": torch.rand(1, 3, *_REF_PX)}
+    match = {"position_cells": torch.rand(cells) * 16, "score": torch.rand(1, 1, *_LR_PX)}
+    write_atomically(network, _onnx(_Network(model), images | match, "sr"))
+    write_atomically(descriptors, _onnx(_Descriptors(model), {"image": images["lr"]}, "descriptor"))
+    return network, descriptors
+
+
+class _Network(nn.Module):
+    """Everything behind the search, for one reference."""
+
+    def __init__(self, model: DefaultModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, lr: Tensor, ref: Tensor, position_cells: Tensor, score: Tensor) -> Float[Tensor, "1 3 h w"]:
+        match = Match(
+            position_cells=position_cells, reference=torch.zeros_like(score[:, 0], dtype=torch.long), score=score
+        )
+        return self.model.transfer(lr, [self.model.encode_reference(ref)], [match]).clamp(0, 1)
+
+
+class _Descriptors(nn.Module):
+    """What the search compares."""
+
+    def __init__(self, model: DefaultModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Float[Tensor, "1 c h w"]:
+        return self.model.encode_query(image)
+
+
+def _onnx(module: nn.Module, inputs: Mapping[str, Tensor], output: str) -> bytes:
+    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    noise = logging.getLogger("torch.onnx")
+    level = noise.level
+    noise.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                input_names=list(inputs),
+                output_names=[output],
+                dynamic_shapes=[sides] * len(inputs),
+                dynamo=True,
+                opset_version=_OPSET,
+                verbose=False,
+            )
+    finally:
+        noise.setLevel(level)
+    assert program is not None
+    return bytes(program.model_proto.SerializeToString())
