@@ -9,9 +9,11 @@ from refsr.errors import MissingExtraError
 EXTRA_OF: Final = {
     "cv2": "geometry",
     "faiss": "faiss",
+    "gradio": "web",
     "imagecodecs": "deep",
     "matplotlib": "bench",
     "onnxscript": "onnx",
+    "ray": "ray",
     "scipy": "convert",
     "lightning_fabric": "train",
     "tensorboard": "train",

@@ -6,6 +6,7 @@ reference is given in it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from jaxtyping import Float
@@ -31,6 +32,21 @@ _BETTER: Final = 0.08
 _SMALLEST_CELLS: Final = 8
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    """How a reference is turned and scaled.
+
+    Attributes:
+        scale: Factor of size.
+        degrees: Counter-clockwise.
+        fit: How well it matches then, 0..1: near 0.05 for what shows other things, beyond 0.4 for the same view.
+    """
+
+    scale: float
+    degrees: float
+    fit: float
+
+
 def find_pose(model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor, "1 3 h2 w2"], index: int) -> Variant:
     """Turn and scale a reference as it fits the photo best; in doubt, leave it as it is.
 
@@ -40,11 +56,11 @@ def find_pose(model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor
         ref: The reference.
         index: Its place among all references.
     """
-    scale, degrees = _Poses(model, lr, ref).best()
-    return transform(ref, index, scale, degrees)
+    pose = Poses(model, lr, ref).best()
+    return transform(ref, index, pose.scale, pose.degrees)
 
 
-class _Poses:
+class Poses:
     """Small copies of a photo and a reference, and how well they match in each pose."""
 
     def __init__(self, model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor, "1 3 h2 w2"]) -> None:
@@ -58,8 +74,8 @@ class _Poses:
         self.held = min(1.0, self.shrink * max(_SCALES))
         self.ref = _shrunk(ref, self.held).to(lr)
 
-    def best(self) -> tuple[float, float]:
-        """Scale and degrees."""
+    def best(self) -> Pose:
+        """The one that matches best; in doubt, as the reference is."""
         pose, score = (1.0, 0.0), self.score(1.0, 0.0)
         if score < _CLEAR:
             needed = score + _BETTER
@@ -82,7 +98,7 @@ class _Poses:
             found = self.best_of(around)
             if found[0] > score + _BETTER / 4:
                 score, pose = found
-        return pose
+        return Pose(scale=pose[0], degrees=pose[1], fit=score)
 
     def best_of(self, poses: Sequence[tuple[float, float]]) -> tuple[float, tuple[float, float]]:
         """The highest score, and whose it is."""

@@ -31,7 +31,6 @@ from refsr.bench.run import (
     open_journal,
     prepare_sample,
     spread,
-    weights_digest,
 )
 from refsr.bench.statistics import Summary, summarise
 from refsr.errors import RefSRError, UsageError
@@ -238,7 +237,7 @@ def run_robust(
         OutputError: The file cannot be written, or a journal of another run is in its place.
     """
     samples = spread(dataset.samples, limit)
-    versions = software_versions() | {"weights": weights_digest(model)}
+    versions = software_versions() | {"weights": model.digest()}
     asked = {change.name: list(change.strengths) for change in changes}
     settings = {"model": name, "weights": versions["weights"], "dataset": dataset.name, "changes": asked}
     journal = open_journal(out, settings, samples)

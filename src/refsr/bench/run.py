@@ -5,7 +5,6 @@ lr, refs ── upscale ──> with ──┐
 lr       ── upscale ──> without┴── PSNR, SSIM, LPIPS against truth ──> ImageResult ──> journal ──> Result
 """
 
-import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -114,7 +113,7 @@ def run_benchmark(
         "lr": "given" if any(sample.lr for sample in samples) else "bicubic (Keys, a = -0.5, antialiased), 8 bits",
         "lpips": None if lpips is None else lpips.name,
     }
-    versions = software_versions() | {"weights": weights_digest(model), "threads": str(torch.get_num_threads())}
+    versions = software_versions() | {"weights": model.digest(), "threads": str(torch.get_num_threads())}
     settings: dict[str, Any] = {
         "model": name,
         "weights": versions["weights"],
@@ -191,15 +190,6 @@ def measure_each(
         if progress is not None:
             progress(count, len(samples))
     return parts
-
-
-def weights_digest(model: RefSRModel) -> str:
-    """The first digits of the SHA-256 of the model's own weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.own_state().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def choose_references(sample: Sample, dataset: Dataset, mode: str) -> tuple[LevelledReference, ...]:

@@ -1,4 +1,5 @@
-"""The command line: one function a verb. Exit codes: 0, 2 for bad usage or bad input, 1 for our own failure."""
+"""The command line: one function a verb. Exit codes: 0, 2 for bad usage or bad input, 1 for our own failure; 3 for a
+batch of which some jobs failed."""
 
 import os
 import sys
@@ -13,8 +14,10 @@ from rich.table import Table
 
 from refsr.album.build import build_pairs
 from refsr.album.folder import PairsConfig
+from refsr.cli.batch import batch
 from refsr.cli.bench import bench
-from refsr.cli.console import complain, stage_bar
+from refsr.cli.console import complain, count_bar, stage_bar
+from refsr.cli.serve import serve
 from refsr.cli.train import train
 from refsr.cli.values import parse_bytes
 from refsr.convert import convert as run_convert
@@ -22,8 +25,10 @@ from refsr.demo import run_demo
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.export import export_onnx
 from refsr.files import check_writable
-from refsr.image import as_photo, check_output
-from refsr.models import MODELS, load_model, packaged_model, packaged_weights
+from refsr.image import Photo, as_photo, check_output
+from refsr.library.choose import find_references
+from refsr.library.index import open_library
+from refsr.models import MODELS, RefSRModel, load_model, packaged_model, packaged_weights
 from refsr.precision import Precision
 from refsr.provenance import check_map_path
 from refsr.search import Engine
@@ -35,7 +40,9 @@ app = App(
     help="Reference-based image super-resolution: real detail from another sharp photo.",
     suppress_keyboard_interrupt=False,
 )
+app.command(batch)
 app.command(bench)
+app.command(serve)
 app.command(train)
 _Many = Parameter(negative=())
 
@@ -43,7 +50,7 @@ _Many = Parameter(negative=())
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every failure is one line on standard error."""
     try:
-        app(
+        code = app(
             sys.argv[1:] if arguments is None else list(arguments),
             exit_on_error=False,
             print_error=False,
@@ -63,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         complain(f"a defect of refsr, please report it: {type(error).__name__}: {error}")
         return 1
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 @app.command
@@ -72,6 +79,7 @@ def upscale(
     /,
     *,
     ref: Annotated[list[Path] | None, _Many] = None,
+    album: Path | None = None,
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     model: str = "default",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -88,6 +96,7 @@ def upscale(
     Args:
         image: The blurry picture: PNG, JPEG, WebP or TIFF.
         ref: A sharp picture of something similar; give the option again for more. Without any, detail is guessed.
+        album: Folder of photos in which the best references are found; none is taken where none fits.
         output: Where to write; the suffix names the format.
         model: A name that `refsr models` lists, or a weights file.
         device: auto, cpu, cuda or mps.
@@ -116,6 +125,8 @@ def upscale(
     photo = as_photo(image)
     loaded = load_model(model, device=device, vgg19=vgg19)
     check_output(output, photo, loaded.scale)
+    if album is not None:
+        refs = [*refs, *_found_references(photo, image, album, loaded)]
 
     begun = time.monotonic()
     with stage_bar() as progress:
@@ -136,6 +147,25 @@ def upscale(
     if sys.stdout.isatty():
         height, width = result.photo.size_px
         print(f"{output}: {width}x{height} in {time.monotonic() - begun:.1f} s")
+
+
+def _found_references(photo: Photo, image: Path, album: Path, model: RefSRModel) -> list[Path]:
+    """The album's photos that fit, which are told on standard error."""
+    if not model.uses_references:
+        raise UsageError(f"--album {album}: the model {model.name} takes no references")
+    with count_bar("reading the album") as progress:
+        library = open_library(album, model, progress=progress)
+    for path, problem in library.problems.items():
+        complain(f"left out {path}: {problem}")
+    with stage_bar() as stages:
+        found = find_references(
+            photo, library, model, apart_from=image, progress=lambda share: stages("finding", share)
+        )
+    for reference in found:
+        complain(f"took {reference.why()}")
+    if not found:
+        complain(f"none of the {len(library.paths)} photos in {album} fits: all detail is guessed")
+    return [reference.path for reference in found]
 
 
 @app.command

@@ -1,5 +1,6 @@
 """The contract that every model keeps, so that one upscaler, trainer and benchmark serves them all."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,6 +109,14 @@ class RefSRModel(nn.Module, ABC):
     def own_state(self) -> dict[str, Tensor]:
         """The state dict without what is `external`: what a weights file holds."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(self.external)}
+
+    def digest(self) -> str:
+        """The first digits of the SHA-256 of its own weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.own_state().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     def parameter_count(self) -> int:
         """How many numbers were trained, without what is `external`."""

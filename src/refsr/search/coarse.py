@@ -35,7 +35,11 @@ _REACH: Final = 4
 """A window reaches so many of its level's places beyond what its parent's candidate covers."""
 
 _AROUND: Final = ((-1, 0), (1, 0), (0, -1), (0, 1))
+_NUMBERS_AT_ONCE: Final = 2**23
+"""What is looked at together: 32 MiB, beyond which it is not faster."""
+
 _NOWHERE: Final = -(2**30)
+_SHORTEST: Final = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +49,28 @@ class _Level:
     Attributes:
         query: Unit vectors of the query's blocks, or of its cells.
         query_size: Rows and columns of them.
-        key: Unit vectors of the reference's places.
-        key_size: Rows and columns of them.
+        cells: What the reference's places are made of: its patches at the level of cells, else means of quarters.
+        cells_wide: How many of them are in a row.
+        key_size: Rows and columns of places.
+        lengths: Of the places' vectors before they are unit vectors, where they are made of 2x2 quarters.
         places: How many of the key's places a block is wide: two, or one at the level of cells.
     """
 
     query: Float[Tensor, "n d"]
     query_size: tuple[int, int]
-    key: Float[Tensor, "m d"]
+    cells: Float[Tensor, "m e"]
+    cells_wide: int
     key_size: tuple[int, int]
+    lengths: Float[Tensor, " p"] | None
     places: int
+
+    def key(self, number: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """Unit vectors of places by their number in reading order; put together when asked, since they overlap."""
+        if self.lengths is None:
+            return self.cells[number]
+        corner = number // self.key_size[1] * self.cells_wide + number % self.key_size[1]
+        quarters = (corner, corner + 1, corner + self.cells_wide, corner + self.cells_wide + 1)
+        return torch.cat([self.cells[quarter] for quarter in quarters], 1).div_(self.lengths[number, None])
 
 
 def find_coarse(
@@ -135,18 +151,25 @@ def _level(query: Float[Tensor, "c h w"], key: Float[Tensor, "c h2 w2"], depth: 
         return _Level(
             query=unit_rows(query, patch),
             query_size=patch_grid_size(query, patch),
-            key=unit_rows(key, patch),
+            cells=unit_rows(key, patch),
+            cells_wide=patch_grid_size(key, patch)[1],
             key_size=patch_grid_size(key, patch),
+            lengths=None,
             places=1,
         )
     quarter = _STEP**depth // 2
     quarters, key_quarters = _means(query, quarter), _means(key, quarter)
-    blocks = rearrange(quarters, "c (h i) (w j) -> (h w) (c i j)", i=2, j=2)
+    blocks = rearrange(quarters, "c (h i) (w j) -> (h w) (i j c)", i=2, j=2)
+    squares = key_quarters.square().sum(0)
+    of_rows = squares[1:] + squares[:-1]
+    lengths = (of_rows[:, 1:] + of_rows[:, :-1]).sqrt().clamp_min(_SHORTEST)
     return _Level(
         query=F.normalize(blocks, dim=1),
         query_size=(quarters.shape[-2] // 2, quarters.shape[-1] // 2),
-        key=unit_rows(key_quarters, 2),
+        cells=rearrange(key_quarters, "c h w -> (h w) c"),
+        cells_wide=key_quarters.shape[-1],
         key_size=patch_grid_size(key_quarters, 2),
+        lengths=lengths.flatten(),
         places=2,
     )
 
@@ -161,10 +184,11 @@ def _means(grid: Float[Tensor, "c h w"], side: int) -> Float[Tensor, "c h2 w2"]:
 def _all_with_all(level: _Level, kept: int) -> tuple[Int[Tensor, "n k 2"], Float[Tensor, "n k"]]:
     """The best places that are not beside better ones."""
     height, width = level.key_size
-    rows = max(1, 2**22 // len(level.key))
+    key = level.key(torch.arange(height * width, device=level.query.device))
+    rows = max(1, 2**22 // len(key))
     places, scores = [], []
     for part in torch.split(level.query, rows):
-        products = (part @ level.key.T).view(-1, height, width)
+        products = (part @ key.T).view(-1, height, width)
         if kept > 1:
             products = products.masked_fill(products < _highest_around(products), -1.0)
         top = products.flatten(1).topk(min(kept, height * width), dim=1)
@@ -224,8 +248,8 @@ def _in_windows(
         progress: Told of each finished part.
     """
     side = 3 * level.places + 2 * _REACH + 1
-    numbers = 2 * (side**2 + _STEP**2) * level.key.shape[1] + side**2 * _STEP**2
-    together = min(memory_bytes // (4 * numbers), 512)
+    numbers = 2 * (side**2 + _STEP**2) * level.query.shape[1] + side**2 * _STEP**2
+    together = min(memory_bytes // 4, _NUMBERS_AT_ONCE) // numbers
     if together < 1:
         raise MemoryBudgetError(
             f"a search budget of {memory_bytes} bytes is too small: allow at least {4 * numbers} bytes"
@@ -244,7 +268,7 @@ def _in_windows(
             base = candidates[parent, k].long() * 2 * level.places - _REACH
             rows = (base[:, :1] + window).clamp(0, last_row)
             columns = (base[:, 1:] + window).clamp(0, last_column)
-            seen = level.key[(rows[:, :, None] * level.key_size[1] + columns[:, None, :]).flatten()]
+            seen = level.key((rows[:, :, None] * level.key_size[1] + columns[:, None, :]).flatten())
             y = (parent // parents[1] * _STEP)[:, None] + within[0]
             x = (parent % parents[1] * _STEP)[:, None] + within[1]
             number = y.clamp_max(level.query_size[0] - 1) * level.query_size[1] + x.clamp_max(level.query_size[1] - 1)

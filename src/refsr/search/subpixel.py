@@ -1,12 +1,15 @@
 """Matches between cells."""
 
 from dataclasses import replace
+from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from refsr.search.match import Match
+
+_CELLS_AT_ONCE: Final = 2**17
 
 
 def refine_subpixel(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], match: Match) -> Match:
@@ -20,6 +23,16 @@ def refine_subpixel(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 
         key: L2-normalised descriptors of the reference that was searched.
         match: What `search` found, whole cells.
     """
+    height, width = match.score.shape[-2:]
+    rows = max(1, _CELLS_AT_ONCE // width)
+    shift = torch.cat(
+        [_shift(query[..., top : top + rows, :], key, match.crop(slice(top, top + rows), slice(None)))
+         for top in range(0, height, rows)], 2,
+    )  # fmt: skip
+    return replace(match, position_cells=match.position_cells + shift)
+
+
+def _shift(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], match: Match) -> Float[Tensor, "b 2 h w"]:
     centre = match.score[:, 0]
     position = match.position_cells.round().long()
     batch = torch.arange(query.shape[0], device=query.device)[:, None, None]
@@ -37,4 +50,4 @@ def refine_subpixel(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 
         vertex = ((side[1] - side[0]) / (2 * curvature)).clamp(-0.5, 0.5)
         inside = (position[:, axis] > 0) & (position[:, axis] < last)
         shift[:, axis] = torch.where(inside, vertex, torch.zeros_like(vertex))
-    return replace(match, position_cells=match.position_cells + shift)
+    return shift

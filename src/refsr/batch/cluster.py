@@ -1,0 +1,58 @@
+"""The same pieces of work on a Ray cluster, whose machines see the same files."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
+
+from refsr.errors import UsageError
+from refsr.extras import import_extra
+
+_TRIES: Final = 2
+
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
+
+
+def spread_on_cluster(
+    task: Callable[[_Item], _Found],
+    items: Sequence[_Item],
+    killed: Callable[[_Item, int], _Found],
+    *,
+    address: str | None,
+    threads: int,
+) -> Iterator[_Found]:
+    """The results of a task for all items, in any order; an item whose process or machine died is given to another.
+
+    Args:
+        task: Can be pickled, and raises nothing.
+        items: What it is called with.
+        killed: Makes the result of an item whose processes died again and again.
+        address: Of the cluster; without it, one is started on this machine, or the one that runs here is used.
+        threads: Cores that an item takes.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        UsageError: There is no cluster at the address.
+    """
+    ray = import_extra("ray", "a cluster")
+    begun = not ray.is_initialized()
+    if begun:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"no cluster at {address} ({' '.join(str(error).split())}): start one: ray start"
+            ) from error
+    try:
+        remote = ray.remote(task).options(num_cpus=threads, max_retries=_TRIES - 1)
+        pending = {remote.remote(item): item for item in items}
+        while pending:
+            done, _ = ray.wait(list(pending), num_returns=1)
+            for reference in done:
+                item = pending.pop(reference)
+                try:
+                    yield ray.get(reference)
+                except ray.exceptions.RayError:
+                    yield killed(item, -9)
+    finally:
+        if begun:
+            ray.shutdown()

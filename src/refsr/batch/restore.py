@@ -1,0 +1,100 @@
+"""One job, in the process that does it."""
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from refsr.batch.jobs import Job
+from refsr.errors import RefSRError
+from refsr.files import make_folder
+from refsr.image import as_photo, check_output
+from refsr.library.choose import find_references
+from refsr.library.index import Library, open_library
+from refsr.models import Device, RefSRModel, load_model
+from refsr.upscale import upscale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What all jobs share.
+
+    Attributes:
+        model: Name or weights file.
+        device: For `load_model`.
+        vgg19: File of VGG19 weights, for models that need them.
+        threads: Of each process.
+    """
+
+    model: str = "default"
+    device: Device = "auto"
+    vgg19: Path | None = None
+    threads: int = 1
+
+    def load(self) -> RefSRModel:
+        """The model, loaded once a process."""
+        return _loaded(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        job: Which.
+        reason: Why it failed; none if it did not.
+        seconds: That it took.
+    """
+
+    job: Job
+    reason: str | None = None
+    seconds: float = 0.0
+
+
+def restore(job: Job, out: Path, setup: Setup) -> Outcome:
+    """Enlarge one photo and put the result in its place, the map first: a result that is there is complete.
+
+    Args:
+        job: Which.
+        out: Folder of the results.
+        setup: With what.
+    """
+    begun = time.monotonic()
+    try:
+        torch.set_num_threads(setup.threads)
+        model, options = setup.load(), job.options
+        photo = as_photo(job.image)
+        target = out / job.output
+        make_folder(target.parent)
+        check_output(target, photo, model.scale)
+        references = list(options.references)
+        if options.album is not None:
+            found = find_references(photo, _library(options.album, setup), model, apart_from=job.image)
+            references += [reference.path for reference in found]
+        result = upscale(
+            photo,
+            references,
+            model=model,
+            memory_bytes=options.memory_bytes,
+            engine=options.search,
+            precision=options.precision,
+            provenance=options.provenance,
+        )
+        if options.provenance:
+            result.save_provenance(target.with_suffix(".map.png"))
+        result.save(target)
+    except (RefSRError, OSError, MemoryError) as error:
+        return Outcome(job=job, reason=" ".join(str(error).split()) or type(error).__name__)
+    return Outcome(job=job, seconds=time.monotonic() - begun)
+
+
+@lru_cache(maxsize=1)
+def _loaded(setup: Setup) -> RefSRModel:
+    return load_model(setup.model, device=setup.device, vgg19=setup.vgg19)
+
+
+@lru_cache(maxsize=4)
+def _library(folder: Path, setup: Setup) -> Library:
+    return open_library(folder, setup.load())

@@ -1,0 +1,153 @@
+"""The vectors of all photos of a folder, kept on disk: what did not change is not read again.
+
+One SQLite file a folder, in the user's cache, so that nothing is written among the photos:
+    photos (path, changed_ns, bytes, vector, problem)    a photo that cannot be read has a problem in place of a vector
+    made_by (weights)                                    vectors of other weights are forgotten
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from refsr.errors import OutputError, RefSRError, UsageError
+from refsr.files import make_folder
+from refsr.image import READABLE_SUFFIXES, as_photo, read_preview
+from refsr.library.describe import CELLS, Vector, describe_sharp
+from refsr.models import RefSRModel
+
+Progress = Callable[[int, int], None]
+"""Called with the count of photos read and of all that must be read."""
+
+_COMMITTED: Final = 64
+"""So many photos are read between two writings: a killed run loses no more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """A folder's photos.
+
+    Attributes:
+        paths: Of those that can be read, in order.
+        vectors: Of these, unit length, one a row.
+        problems: Why others cannot, by path.
+        read: How many had to be read this time.
+    """
+
+    paths: tuple[Path, ...]
+    vectors: Float[NDArray[np.float32], "n d"]
+    problems: dict[Path, str]
+    read: int
+
+
+def open_library(
+    folder: Path, model: RefSRModel, *, cache: Path | None = None, progress: Progress | None = None
+) -> Library:
+    """Bring a folder's index up to date, and load it.
+
+    Args:
+        folder: Searched through, with all folders in it but hidden ones.
+        model: Whose descriptors are kept.
+        cache: Folder for the index; the user's cache without it.
+        progress: Told of each photo that is read.
+
+    Raises:
+        UsageError: No such folder, or no photo in it.
+        OutputError: The index cannot be written.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder: name a folder of photos")
+    root = folder.resolve()
+    here = {path: (stat.st_mtime_ns, stat.st_size) for path, stat in ((p, p.stat()) for p in _photos(root))}
+    if not here:
+        raise UsageError(f"{folder}: holds no photo ({', '.join(READABLE_SUFFIXES)}): name another folder")
+    file = (
+        cache or user_cache_path("refsr") / "libraries"
+    ) / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.sqlite"
+    make_folder(file.parent)
+    try:
+        with closing(sqlite3.connect(file, timeout=60)) as database:
+            read = _update(database, here, model, progress)
+            rows = database.execute("SELECT path, vector, problem FROM photos ORDER BY path").fetchall()
+    except sqlite3.Error as error:
+        raise OutputError(f"{file}: the index cannot be used ({error}): delete the file, or free some room") from error
+    good = [(Path(path), np.frombuffer(vector, np.float16)) for path, vector, problem in rows if problem is None]
+    return Library(
+        paths=tuple(path for path, _ in good),
+        vectors=np.stack([vector for _, vector in good]).astype(np.float32) if good else np.zeros((0, 1), np.float32),
+        problems={Path(path): problem for path, _, problem in rows if problem is not None},
+        read=read,
+    )
+
+
+def nearest(library: Library, vector: Vector, count: int) -> list[Path]:
+    """The photos whose vectors are most alike, best first, after what all of the folder have in common is taken away.
+
+    Args:
+        library: From `open_library`.
+        vector: Of the blurry photo.
+        count: How many at the most.
+    """
+    mean = library.vectors.mean(0) if len(library.paths) > 1 else np.zeros_like(vector)
+    beyond = library.vectors - mean
+    likeness = beyond @ (vector - mean) / np.maximum(np.linalg.norm(beyond, axis=1), 1e-12)
+    return [library.paths[index] for index in np.argsort(-likeness, kind="stable")[:count]]
+
+
+def _photos(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if path.suffix.lower() in READABLE_SUFFIXES and not hidden and path.is_file():
+            yield path
+
+
+def _update(
+    database: sqlite3.Connection,
+    here: dict[Path, tuple[int, int]],
+    model: RefSRModel,
+    progress: Progress | None,
+) -> int:
+    """Forget what is gone, read what is new or changed; how many that were."""
+    database.execute(
+        "CREATE TABLE IF NOT EXISTS photos"
+        " (path TEXT PRIMARY KEY, changed_ns INTEGER, bytes INTEGER, vector BLOB, problem TEXT)"
+    )
+    database.execute("CREATE TABLE IF NOT EXISTS made_by (weights TEXT)")
+    weights = model.digest()
+    if database.execute("SELECT weights FROM made_by").fetchall() != [(weights,)]:
+        database.execute("DELETE FROM photos")
+        database.execute("DELETE FROM made_by")
+        database.execute("INSERT INTO made_by VALUES (?)", (weights,))
+    known = {Path(row[0]): row[1:] for row in database.execute("SELECT path, changed_ns, bytes FROM photos")}
+    database.executemany("DELETE FROM photos WHERE path = ?", [(str(path),) for path in known.keys() - here.keys()])
+    database.commit()
+    new = [path for path, state in here.items() if known.get(path) != state]
+    for done, path in enumerate(new, 1):
+        vector, problem = _read(path, model)
+        blob = None if vector is None else vector.astype(np.float16).tobytes()
+        database.execute(
+            "INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?)", (str(path), *here[path], blob, problem)
+        )
+        if done % _COMMITTED == 0:
+            database.commit()
+        if progress is not None:
+            progress(done, len(new))
+    database.commit()
+    return len(new)
+
+
+def _read(path: Path, model: RefSRModel) -> tuple[Vector | None, str | None]:
+    """A photo's vector, or why there is none."""
+    try:
+        small = read_preview(path, round(2 * CELLS**0.5 * model.cell_px)).image
+        return describe_sharp(model, as_photo(small, str(path)).pixels), None
+    except (RefSRError, OSError) as error:
+        return None, " ".join(str(error).split())

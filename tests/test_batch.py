@@ -1,0 +1,212 @@
+"""Many photos: lists read, each job done once, whatever is killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path, PurePath
+
+import pytest
+import torch
+from conftest import fails
+from PIL import Image
+
+from refsr.batch.jobs import Job, JobOptions, read_jobs
+from refsr.batch.restore import Setup
+from refsr.batch.run import STATE, run_batch
+from refsr.batch.workers import spread
+from refsr.cli import main
+from refsr.errors import OutputError, UsageError
+from refsr.files import claim
+
+PLAIN = JobOptions()
+BICUBIC = Setup(model="bicubic", device="cpu")
+
+
+def picture(path: Path, seed: int, side: int = 16) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = (torch.rand(side, side + seed % 5, 3, generator=torch.Generator().manual_seed(seed)) * 255).byte()
+    Image.fromarray(pixels.numpy()).save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for number in range(4):
+        picture(tmp_path / "in" / ("sub" if number > 2 else "") / f"{number} ü.png", number)
+    (tmp_path / "in" / ".hidden.png").write_bytes(b"")
+    (tmp_path / "in" / "notes.txt").write_text("")
+    return tmp_path / "in"
+
+
+def test_a_folder_is_one_job_a_photo(photos: Path) -> None:
+    jobs = read_jobs(photos, PLAIN, photos / "out")
+    assert [str(job.output) for job in jobs] == ["0 ü.png", "1 ü.png", "2 ü.png", "sub/3 ü.png"]
+    assert all(job.image == photos / job.output for job in jobs)
+    picture(photos / "out" / "0 ü.png", 0)
+    assert len(read_jobs(photos, PLAIN, photos / "out", ".jpg")) == 4
+    picture(photos / "0 ü.jpg", 0)
+    with pytest.raises(UsageError, match=r"would both be written to 0 ü.png"):
+        read_jobs(photos, PLAIN, photos / "out", ".png")
+
+
+def test_lists(tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_text(
+        "\ufeffinput,references,output,search,provenance\na.png,r 1.jpg; r2.jpg,x/a.png,exact,yes\nb.png,,,,\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "jobs.jsonl").write_text(
+        '{"input": "a.png", "references": ["r 1.jpg", "r2.jpg"], "output": "x/a.png", "search": "exact",'
+        ' "provenance": true}'
+        '\n\n{"input": "b.png"}\n'
+    )
+    default = JobOptions(references=(Path("d.jpg"),))
+    expected = [
+        Job(
+            image=tmp_path / "a.png",
+            output=PurePath("x/a.png"),
+            options=JobOptions(references=(tmp_path / "r 1.jpg", tmp_path / "r2.jpg"), search="exact", provenance=True),
+        ),
+        Job(image=tmp_path / "b.png", output=PurePath("b.png"), options=default),
+    ]
+    for name in ("jobs.csv", "jobs.jsonl"):
+        assert read_jobs(tmp_path / name, default, tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("j.csv", "input,colour\na.png,red\n", r"line 2 is wrong: 'colour' is none of input, references"),
+        ("j.csv", "input,output\na.png\n", "line 2 has not as many fields as the head"),
+        ("j.csv", "input\n", "holds no job"),
+        ("j.csv", b"\xff\xfe\xfa", "cannot be read as UTF-8"),
+        ("j.jsonl", "{", "line 1 is no JSON"),
+        ("j.jsonl", "[1]", "line 1 is no object"),
+        ("j.jsonl", "{}", "line 1 is wrong: it has no input"),
+        ("j.jsonl", '{"input": "a.png", "output": "../a.png"}', "leads out of the folder"),
+        ("j.jsonl", '{"input": "a.png", "search": "best"}', "search 'best' is none of auto, exact"),
+        ("j.jsonl", '{"input": "a.png", "provenance": "maybe"}', "neither true nor false"),
+        ("j.jsonl", '{"input": "a.png"}\n{"input": "sub/a.png"}', "would both be written to a.png"),
+        ("j.txt", "", "give a folder, a .csv file or a .jsonl file"),
+        (None, "", "no such folder or list"),
+    ],
+)
+def test_bad_lists(tmp_path: Path, name: str | None, content: str | bytes, message: str) -> None:
+    source = tmp_path / (name or "nowhere")
+    if name:
+        source.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UsageError, match=message):
+        read_jobs(source, PLAIN, tmp_path / "out")
+
+
+def test_each_job_is_done_once_and_failures_are_told(photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").write_bytes(b"\x89PNG nothing")
+    out = tmp_path / "out"
+    told: list[tuple[int, int]] = []
+    jobs = read_jobs(photos, PLAIN, out)
+    result = run_batch(jobs, out, BICUBIC, processes=2, progress=lambda *done: told.append(done))
+    assert (result.done, result.before) == (4, 0)
+    (failed,) = result.failed
+    assert failed.job.image == photos / "broken.png"
+    assert "broken.png" in str(failed.reason)
+    assert told[-1] == (5, 5)
+    for job in jobs:
+        if job != failed.job:
+            assert Image.open(out / job.output).width == 4 * Image.open(job.image).width
+    written = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+
+    picture(photos / "broken.png", 9)
+    again = run_batch(jobs, out, BICUBIC, processes=1)
+    assert (again.done, again.before, again.failed) == (1, 4, ())
+    assert all(path.stat().st_mtime_ns == then for path, then in written.items())
+
+
+def test_foreign_and_other_results_are_refused(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    picture(out / "0 ü.png", 1)
+    jobs = read_jobs(photos, PLAIN, out)
+    with pytest.raises(OutputError, match=r"0 ü.png: is there already, and not of this command"):
+        run_batch(jobs, out, BICUBIC, processes=1)
+    assert not (out / STATE).exists()
+    (out / "0 ü.png").unlink()
+    run_batch(jobs, out, BICUBIC, processes=1)
+    with pytest.raises(OutputError, match=r"was made from other inputs or options: delete it"):
+        run_batch(read_jobs(photos, JobOptions(search="exact"), out), out, BICUBIC, processes=1)
+    with claim(out / ".lock"), pytest.raises(OutputError, match="another process is at work in it"):
+        run_batch(jobs, out, BICUBIC, processes=1)
+    (out / STATE).write_text("{")
+    with pytest.raises(OutputError, match="cannot be read"):
+        run_batch(jobs, out, BICUBIC, processes=1)
+
+
+def _dies(folder: str) -> str:
+    """Dies at once the first time; always where it is told to."""
+    marker = Path(folder) / "tried"
+    if not marker.exists() or (Path(folder) / "always").exists():
+        marker.write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return folder
+
+
+def test_a_killed_process_costs_no_job(tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    (folders[1] / "always").write_text("")
+    (folders[0] / "tried").write_text("")
+    found = set(spread(_dies, [str(folder) for folder in folders], 2, lambda item, code: f"{item} {code}"))
+    assert found == {str(folders[0]), f"{folders[1]} -9", str(folders[2]), str(folders[3])}
+
+
+def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "broken.png").write_bytes(b"")
+    out = tmp_path / "out"
+    reference = picture(tmp_path / "ref.png", 7, 64)
+    arguments = ["batch", str(photos), "-o", str(out), "--ref", str(reference), "--format", "jpg", "--provenance"]
+    assert main([*arguments, "--processes", "2", "--device", "cpu"]) == 3
+    shown = capsys.readouterr()
+    assert shown.out == f"4 of 5 photos done, 1 failed: {out}\n"
+    assert "broken.png" in shown.err
+    assert sorted(path.name for path in (out / "sub").iterdir()) == ["3 ü.jpg", "3 ü.map.png"]
+    (photos / "broken.png").unlink()
+    assert main([*arguments, "--processes", "1", "--device", "cpu"]) == 0
+    assert "4 were before" in capsys.readouterr().out
+    fails(capsys, 2, "give a count", "batch", photos, "-o", out, "--processes", "-1")
+    fails(capsys, 2, "no such folder or list", "batch", tmp_path / "nowhere", "-o", out)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_goes_on(tmp_path: Path) -> None:
+    """Nothing is done twice, nothing is lost, nothing is half-written."""
+    for number in range(40):
+        picture(tmp_path / "in" / f"{number}.png", number, 64)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "refsr", "batch", str(tmp_path / "in"), "-o", str(out)]
+    command += ["--processes", "2", "--device", "cpu"]
+    dice = random.Random(0)
+    seen: dict[Path, tuple[int, int]] = {}
+    for _ in range(4):
+        process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until, count = time.monotonic() + 60, len(seen)
+        while process.poll() is None and time.monotonic() < until and len(list(out.glob("*.png"))) <= count:
+            time.sleep(0.01)
+        time.sleep(dice.uniform(0, 0.3))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for path in out.glob("*.png"):
+            stat = path.stat()
+            assert seen.setdefault(path, (stat.st_mtime_ns, stat.st_ino)) == (stat.st_mtime_ns, stat.st_ino)
+            Image.open(path).load()
+    assert 0 < len(seen) < 40
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert f"{40 - len(seen)} of 40 photos done, {len(seen)} were before, 0 failed" in done.stdout
+    assert len(list(out.glob("*.png"))) == 40
+    for path, was in seen.items():
+        assert (path.stat().st_mtime_ns, path.stat().st_ino) == was
+    assert not [path for path in out.rglob(".*") if path.suffix == ".part"]
+    assert len(json.loads((out / STATE).read_text())) == 40
