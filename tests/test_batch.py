@@ -33,6 +33,13 @@ def picture(path: Path, seed: int, side: int = 16) -> Path:
     return path
 
 
+def width(path: Path) -> int:
+    """Of a picture that can be read whole."""
+    with Image.open(path) as image:
+        image.load()
+        return image.width
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     for number in range(4):
@@ -115,7 +122,7 @@ def test_each_job_is_done_once_and_failures_are_told(photos: Path, tmp_path: Pat
     assert told[-1] == (5, 5)
     for job in jobs:
         if job != failed.job:
-            assert Image.open(out / job.output).width == 4 * Image.open(job.image).width
+            assert width(out / job.output) == 4 * width(job.image)
     written = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
 
     picture(photos / "broken.png", 9)
@@ -201,7 +208,7 @@ def test_a_run_killed_at_random_moments_goes_on(tmp_path: Path) -> None:
         for path in out.glob("*.png"):
             stat = path.stat()
             assert seen.setdefault(path, (stat.st_mtime_ns, stat.st_ino)) == (stat.st_mtime_ns, stat.st_ino)
-            Image.open(path).load()
+            width(path)
     assert 0 < len(seen) < 40
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert f"{40 - len(seen)} of 40 photos done, {len(seen)} were before, 0 failed" in done.stdout

@@ -16,12 +16,12 @@ def serve(
     model: str = "default",
     device: Device = "auto",
     memory: str = "2GiB",
-    max_file_mib: float = 50,
-    max_megapixels: float = 64,
+    max_file_mib: float = 50.0,
+    max_megapixels: float = 64.0,
     max_references: int = 8,
     max_waiting: int = 8,
-    max_seconds: float = 600,
-    keep_seconds: float = 900,
+    max_seconds: float = 600.0,
+    keep_seconds: float = 900.0,
     vgg19: Path | None = None,
 ) -> None:
     """Serve a page on which photos are dropped, compared and downloaded; it needs no network.

@@ -6,7 +6,8 @@ Its one function is an API as well, `upscale`, which gradio's clients can call.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from refsr.extras import import_extra
 from refsr.image import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
 from refsr.resize import downscale_bicubic
-from refsr.web.work import Format, Limits, Status, do_job
+from refsr.web.work import Format, Limits, Status, StoppedError, do_job
 
 _TITLE: Final = "refsr: real detail from another sharp photo"
 _ABOUT: Final = """# Real detail from another sharp photo
@@ -26,7 +27,11 @@ _LEGEND: Final = (
     "In the map, detail is **real** where there is colour, one colour for each reference, and **guessed** where it is"
     " grey. Do not rely on guessed detail, least of all in faces and text."
 )
-_CSS: Final = ".gradio-container {max-width: 1200px !important; margin: auto} #status {min-height: 2em}"
+_CSS: Final = """
+.gradio-container {max-width: min(1200px, 100vw) !important; margin: auto}
+#status {min-height: 2em}
+[data-testid=status-tracker] {display: none !important}
+"""
 _SWEEP_S: Final = 10
 
 
@@ -53,7 +58,7 @@ def serve(model: RefSRModel, limits: Limits, *, host: str, port: int) -> None:
         page.launch(
             server_name=host,
             server_port=port,
-            max_file_size=f"{limits.file_mib:g}mb",
+            max_file_size=round(limits.file_mib * 2**20),
             footer_links=["api"],
             css=_CSS,
             quiet=True,
@@ -72,69 +77,83 @@ def serve(model: RefSRModel, limits: Limits, *, host: str, port: int) -> None:
 
 def _build(gr: Any, model: RefSRModel, limits: Limits, folder: Path) -> Any:
     """The page, and its function."""
+    running: dict[str | None, threading.Event] = {}
 
-    class PhotoFile(gr.Image):  # type: ignore[misc]
-        """A picture that reaches us as it was uploaded, with its EXIF; gradio does not decode it."""
-
-        def preprocess(self, payload: Any) -> str | None:
-            return None if payload is None else payload.path
-
-        def get_block_name(self) -> str:
-            return "image"
-
-    def upscale(photo: str | None, references: list[str] | None, kind: Format) -> Iterator[tuple[Any, ...]]:
+    def upscale(
+        photo: str | None, references: list[str] | None, kind: Format, visitor: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
         if photo is None:
-            raise gr.Error("Give a blurry photo first.", title="No photo")
+            raise gr.Error("Give a blurry photo first.", title="No photo", duration=None)
         job = Path(tempfile.mkdtemp(prefix="job-", dir=folder))
+        stop = running[visitor.session_hash] = threading.Event()
         try:
-            for told in do_job(Path(photo), [Path(name) for name in references or ()], kind, job, model, limits):
+            for told in do_job(Path(photo), [Path(name) for name in references or ()], kind, job, model, limits, stop):
                 if isinstance(told, Status):
                     yield (_said(told), *(gr.skip(),) * 4)
                 else:
                     sliders = ((str(told.before), str(told.after)), (str(told.without), str(told.after)))
                     yield (told.summary, *sliders, str(told.overlay), str(told.download))
+        except StoppedError:
+            yield ("Cancelled.", *(gr.skip(),) * 4)
         except (RefSRError, OSError) as error:
-            raise gr.Error(" ".join(str(error).split()), title="This did not work") from error
+            raise gr.Error(" ".join(str(error).split()), title="This did not work", duration=None) from error
         finally:
+            running.pop(visitor.session_hash, None)
             shutil.rmtree(job, ignore_errors=True)
+
+    def cancel_job(visitor: gr.Request) -> None:
+        if visitor.session_hash in running:
+            running[visitor.session_hash].set()
 
     with gr.Blocks(title=_TITLE, delete_cache=(_SWEEP_S, int(limits.kept_seconds))) as page:
         gr.Markdown(_ABOUT)
         with gr.Row():
             with gr.Column(min_width=300):
-                photo = PhotoFile(
+                photo = gr.Image(
                     label="Blurry photo", sources=["upload", "clipboard"], type="filepath", height=260, elem_id="photo"
                 )
+                photo.preprocess = _untouched
                 references = gr.File(
                     label="Sharp references", file_count="multiple", file_types=["image"], elem_id="references"
                 )
                 kind = gr.Radio(["PNG", "JPEG"], value="PNG", label="Download as")
                 with gr.Row():
-                    start = gr.Button("Enlarge 4 times", variant="primary", elem_id="start")
+                    start = gr.Button(f"Enlarge {model.scale} times", variant="primary", elem_id="start")
                     cancel = gr.Button("Cancel", elem_id="cancel")
-                gr.Examples(
-                    [_example(folder, model.scale)], [photo, references], label="Try this one", elem_id="example"
-                )
+                example = gr.Button("Take the example", variant="secondary", elem_id="example")
                 gr.Markdown(_limits_said(limits, model.scale))
             with gr.Column(min_width=300, scale=2):
-                status = gr.Markdown(elem_id="status")
-                with gr.Tab("Before and after"):
-                    before_after = gr.ImageSlider(label="bicubic | refsr", elem_id="before-after", interactive=False)
-                with gr.Tab("Which detail is real"):
-                    overlay = gr.Image(label="map", elem_id="overlay", interactive=False)
-                    gr.Markdown(_LEGEND)
-                with gr.Tab("Without and with references"):
-                    without_with = gr.ImageSlider(label="without | with", elem_id="without-with", interactive=False)
-                download = gr.File(label="Download", elem_id="download", interactive=False)
-        run = start.click(
+                outputs = _outputs(gr)
+        start.click(
             upscale,
             [photo, references, kind],
-            [status, before_after, without_with, overlay, download],
+            outputs,
             api_name="upscale",
             show_progress="hidden",
         )
-        cancel.click(lambda: "Cancelled.", None, status, cancels=[run], api_visibility="private")
+        pictures = _example(folder, model.scale)
+        example.click(lambda: pictures, None, [photo, references], api_visibility="private", queue=False)
+        cancel.click(cancel_job, None, None, api_visibility="private", queue=False)
     return page
+
+
+def _outputs(gr: Any) -> list[Any]:
+    """What `upscale` fills, in its order."""
+    status = gr.Markdown(elem_id="status")
+    with gr.Tab("Before, after"):
+        before_after = gr.ImageSlider(label="bicubic | refsr", elem_id="before-after", interactive=False)
+    with gr.Tab("What is real"):
+        overlay = gr.Image(label="map", elem_id="overlay", interactive=False, buttons=["download", "fullscreen"])
+        gr.Markdown(_LEGEND)
+    with gr.Tab("Without, with"):
+        without_with = gr.ImageSlider(label="without | with", elem_id="without-with", interactive=False)
+    download = gr.File(label="Download", elem_id="download", interactive=False)
+    return [status, before_after, without_with, overlay, download]
+
+
+def _untouched(payload: Any) -> str | None:
+    """The picture as it was uploaded, with its EXIF: gradio shall not decode it."""
+    return None if payload is None else payload.path
 
 
 def _said(status: Status) -> str:
@@ -151,10 +170,10 @@ def _limits_said(limits: Limits, scale: int) -> str:
     )
 
 
-def _example(folder: Path, scale: int) -> Sequence[Any]:
+def _example(folder: Path, scale: int) -> tuple[str, list[str]]:
     """The bundled pictures, as a visitor would have them."""
     truth = as_photo(sample_path("truth"))
     blurry, sharp = folder / "blurry.png", folder / "sharp.png"
     write_photo(blurry, Photo(pixels=downscale_bicubic(truth.pixels, scale)))
     write_photo(sharp, as_photo(sample_path("reference")))
-    return [str(blurry), [str(sharp)]]
+    return str(blurry), [str(sharp)]

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from PIL import Image
 
-from refsr.errors import ImageError, UsageError
+from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.image import Photo, as_photo
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
@@ -43,12 +43,12 @@ class Limits:
         memory_bytes: Budget of a job.
     """
 
-    file_mib: float = 50
-    megapixels: float = 64
+    file_mib: float = 50.0
+    megapixels: float = 64.0
     references: int = 8
     waiting: int = 8
-    seconds: float = 600
-    kept_seconds: float = 900
+    seconds: float = 600.0
+    kept_seconds: float = 900.0
     memory_bytes: int = 2 * 2**30
 
     def __post_init__(self) -> None:
@@ -93,12 +93,22 @@ class Shown:
     summary: str
 
 
-class _Stopped(Exception):  # noqa: N818
-    """Raised in the work itself, where it tells how far it is."""
+_BUSY: Final = threading.Lock()
+"""Held by the job that computes: one that was stopped may take a moment to hear it."""
+
+
+class StoppedError(RefSRError):
+    """The job was stopped: raised in the work itself, where it tells how far it is."""
 
 
 def do_job(
-    photo: Path, references: Sequence[Path], kind: Format, folder: Path, model: RefSRModel, limits: Limits
+    photo: Path,
+    references: Sequence[Path],
+    kind: Format,
+    folder: Path,
+    model: RefSRModel,
+    limits: Limits,
+    stop: threading.Event,
 ) -> Iterator[Status | Shown]:
     """Yield how far it is, and at last what can be shown; closing the iterator stops the work.
 
@@ -109,18 +119,19 @@ def do_job(
         folder: For the files; made by the caller.
         model: The network.
         limits: To be kept.
+        stop: Set it to stop the work.
 
     Raises:
+        StoppedError: It was stopped.
         RefSRError: A picture cannot be used, or a limit is passed.
     """
     check_files(photo, references, model.scale, limits)
     told: queue.Queue[tuple[str, float] | Shown | BaseException] = queue.Queue()
-    stop = threading.Event()
     begun = time.monotonic()
 
     def report(text: str, share: float) -> None:
         if stop.is_set():
-            raise _Stopped
+            raise StoppedError("stopped")
         if time.monotonic() - begun > limits.seconds:
             raise UsageError(
                 f"the job took more than {limits.seconds:g} seconds, which is the limit here: use smaller pictures"
@@ -129,7 +140,8 @@ def do_job(
 
     def work() -> None:
         try:
-            told.put(_work(photo, references, kind, folder, model, limits, report))
+            with _BUSY:
+                told.put(_work(photo, references, kind, folder, model, limits, report))
         except BaseException as error:  # handed to the thread that waits
             told.put(error)
 
@@ -148,8 +160,7 @@ def do_job(
             left = spent * (1 - share) / share if share > 0.05 else None
             yield Status(text=text, share=share, seconds_left=left)
     finally:
-        stop.set()
-        thread.join()
+        stop.set()  # heard at the next report; the page need not wait for that
 
 
 def check_files(photo: Path, references: Sequence[Path], scale: int, limits: Limits) -> None:
@@ -179,7 +190,7 @@ def check_files(photo: Path, references: Sequence[Path], scale: int, limits: Lim
         if megapixels > limits.megapixels:
             what = "its result would have" if factor > 1 else "it has"
             raise UsageError(
-                f"{path.name}: {what} {megapixels:.0f} megapixels, {limits.megapixels:g} are allowed here: shrink it"
+                f"{path.name}: {what} {megapixels:.3g} megapixels, {limits.megapixels:g} are allowed here: shrink it"
             )
 
 

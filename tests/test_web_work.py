@@ -1,0 +1,97 @@
+"""One job of the page: what it makes, its limits, and that it can be stopped."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from refsr.errors import ImageError, UsageError
+from refsr.image import Photo, as_photo, write_photo
+from refsr.models import RefSRModel
+from refsr.web.work import Limits, Shown, Status, StoppedError, do_job
+
+LIMITS = Limits()
+
+
+@pytest.fixture
+def files(sample: dict[str, Tensor], tmp_path: Path) -> tuple[Path, Path]:
+    blurry, sharp = tmp_path / "blurry ü.jpg", tmp_path / "sharp.png"
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    Photo(pixels=sample["lr"]).to_pil().save(blurry, exif=exif)
+    write_photo(sharp, Photo(pixels=sample["ref"]))
+    return blurry, sharp
+
+
+def test_a_job(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    *told, shown = do_job(files[0], [files[1]], "JPEG", tmp_path / "job", shipped, LIMITS, threading.Event())
+    assert isinstance(shown, Shown)
+    shares = [status.share for status in told if isinstance(status, Status)]
+    assert len(shares) == len(told) > 3
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)
+    assert shown.download.name == "blurry ü_x4.jpg"
+    height, width = as_photo(files[0]).size_px
+    with Image.open(shown.download) as result:
+        assert (result.format, result.size) == ("JPEG", (4 * width, 4 * height))
+        assert result.getexif()[0x010F] == "a camera"
+    for path in (shown.before, shown.without, shown.after):
+        with Image.open(path) as picture:
+            assert picture.size == (4 * width, 4 * height)
+    assert "comes from the references" in shown.summary
+    *_, alone = do_job(files[0], [], "PNG", tmp_path / "job", shipped, LIMITS, threading.Event())
+    assert isinstance(alone, Shown)
+    assert "all detail is guessed" in alone.summary
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (Limits(file_mib=0.001), r"blurry ü.jpg: is larger than 0.001 MiB"),
+        (Limits(megapixels=0.1), r"sharp.png: it has 0.389 megapixels, 0.1 are allowed"),
+        (Limits(megapixels=0.05), r"blurry ü.jpg: its result would have 0.0819 megapixels"),
+        (Limits(references=1), "2 references: no more than 1 are allowed here"),
+        (Limits(seconds=0.01), "took more than 0.01 seconds, which is the limit"),
+    ],
+)
+def test_limits(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path, limits: Limits, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        list(do_job(files[0], [files[1]] * 2, "PNG", tmp_path, shipped, limits, threading.Event()))
+    with pytest.raises(UsageError, match="the limit waiting is 0: give more than 0"):
+        Limits(waiting=0)
+
+
+def test_broken_files(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(files[1].read_bytes()[:2000])
+    (tmp_path / "text.png").write_text("no picture")
+    for photo, reference in (("broken.png", "sharp.png"), ("blurry ü.jpg", "text.png")):
+        with pytest.raises(ImageError, match=r"broken|text"):
+            list(do_job(tmp_path / photo, [tmp_path / reference], "PNG", tmp_path, shipped, LIMITS, threading.Event()))
+
+
+@pytest.mark.parametrize("how", ["closed", "told"])
+def test_it_can_be_stopped(shipped: RefSRModel, tmp_path: Path, how: str) -> None:
+    """A picture that takes many seconds is let go within one part of it."""
+    write_photo(tmp_path / "large.png", Photo(pixels=torch.rand(1, 3, 900, 900)))
+    stop = threading.Event()
+    running: Iterator[Status | Shown] = do_job(tmp_path / "large.png", [], "PNG", tmp_path, shipped, LIMITS, stop)
+    next(running)
+    next(running)
+    threads = threading.active_count()
+    if how == "closed":
+        running.close()  # type: ignore[attr-defined]
+    else:
+        stop.set()
+        with pytest.raises(StoppedError):
+            list(running)
+    until = time.monotonic() + 20
+    while threading.active_count() >= threads:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert not list(tmp_path.glob("*_x4.png"))
