@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check results format clean
+.PHONY: demo test check audit docs fuzz results format clean
 
 demo: .venv/core  ## the main job on the bundled sample; pictures in out/demo
 	$(BIN)/refsr demo --out out/demo
@@ -16,7 +16,18 @@ check: .venv/dev  ## what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) audit docs
 	$(BIN)/pytest
+
+audit: .venv/dev  ## secrets in the repository; known holes in the dependencies, where the network allows
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files "^docs/results/"
+	$(BIN)/python scripts/audit.py
+
+docs: .venv/dev  ## the site, in out/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir out/site
+
+fuzz: .venv/dev  ## ten thousand damaged and odd files
+	REFSR_FUZZ=10000 $(BIN)/pytest tests/test_fuzz.py
 
 results: .venv/dev  ## docs/results.md; with DATA=folder, what is missing is measured first
 	$(BIN)/python scripts/results.py $(if $(DATA),--data $(DATA))

@@ -7,6 +7,7 @@ from typing import Any, Final
 from refsr.errors import MissingExtraError
 
 EXTRA_OF: Final = {
+    "av": "video",
     "cv2": "geometry",
     "faiss": "faiss",
     "gradio": "web",

@@ -71,7 +71,7 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
         check_output(target, photo, model.scale)
         references = list(options.references)
         if options.album is not None:
-            found = find_references(photo, _library(options.album, setup), model, apart_from=job.image)
+            found = find_references(photo, _library(options.album, setup), model, apart_from=[job.image])
             references += [reference.path for reference in found]
         result = upscale(
             photo,

@@ -108,7 +108,11 @@ def _from_folder(folder: Path) -> list[Sample]:
 def _from_manifest(path: Path) -> list[Sample]:
     samples = []
     names = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as UTF-8 text ({error}): a manifest has an object a line") from error
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -23,10 +23,13 @@ from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.metrics import psnr_db, ssim
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
 from refsr.bench.results import ImageResult, Result, Skipped, image_from_json, software_versions, source_commit
+from refsr.data.leaks import find_leaks
 from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.files import check_writable, make_folder
 from refsr.image import Photo, read_photo
 from refsr.journal import Journal
+from refsr.library.choose import find_references
+from refsr.library.index import read_library
 from refsr.models import RefSRModel
 from refsr.precision import Precision
 from refsr.resize import upscale_bicubic
@@ -43,8 +46,8 @@ class BenchConfig:
 
     Attributes:
         references: "1" the most similar one, "all", "level:K", "self" (the LR image itself), "none", "wrong" (the best
-            reference of another sample), or "auto": "1" where the data set has references, else "none". Models that use
-            no references are always measured with "none".
+            reference of another sample), "album" (found among the references of all samples), or "auto": "1" where the
+            data set has references, else "none". Models that use no references are always measured with "none".
         protocol: Whose way to prepare and compare.
         limit: Measure this many samples only, spread evenly; 0 for all.
         memory_bytes: Budget of each picture.
@@ -60,9 +63,9 @@ class BenchConfig:
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|1|all|level:[1-9]|self|none|wrong", self.references):
+        if not re.fullmatch(r"auto|1|all|level:[1-9]|self|none|wrong|album", self.references):
             raise UsageError(
-                f"--refs {self.references!r} is unknown: use 1, all, level:1 to level:5, self, none or wrong"
+                f"--refs {self.references!r} is unknown: use 1, all, level:1 to level:5, self, none, wrong or album"
             )
         if self.limit < 0:
             raise UsageError(f"--limit {self.limit}: give a count of pictures, or 0 for all")
@@ -125,9 +128,12 @@ def run_benchmark(
     if crops is not None:
         make_folder(crops)
     _warm_up(model)
+    album = None
+    if mode == "album":
+        album = _Album(dataset, model)
     parts = measure_each(
         samples,
-        lambda sample: _measure(sample, dataset, model, mode, config, crops, out, lpips),
+        lambda sample: _measure(sample, dataset, model, mode, config, crops, out, lpips, album),
         journal,
         progress,
     )
@@ -193,12 +199,12 @@ def measure_each(
 
 
 def choose_references(sample: Sample, dataset: Dataset, mode: str) -> tuple[LevelledReference, ...]:
-    """The references that a mode wants, but for "self".
+    """The references that a mode wants, but for "self" and "album".
 
     Raises:
         ImageError: The sample has none of that kind.
     """
-    if mode in ("none", "self"):
+    if mode in ("none", "self", "album"):
         return ()
     if mode == "wrong":
         others = [other for other in dataset.samples if other.references or not dataset.has_references]
@@ -219,6 +225,26 @@ def choose_references(sample: Sample, dataset: Dataset, mode: str) -> tuple[Leve
     if not chosen:
         raise ImageError(f"has no reference of level {level}")
     return chosen[:1]
+
+
+class _Album:
+    """The references of all samples, mixed."""
+
+    def __init__(self, dataset: Dataset, model: RefSRModel) -> None:
+        self.model = model
+        files = list(dict.fromkeys(ref.path for sample in dataset.samples for ref in sample.references))
+        self.library = read_library(files, model)
+        # One sample's reference may be another's truth.
+        leaks = find_leaks(files, [sample.truth for sample in dataset.samples])
+        self.shows_truth = {files[number]: truth for number, truth in leaks.items()}
+
+    def found(self, sample: Sample, protocol: ProtocolName) -> tuple[LevelledReference, ...]:
+        """What is found for the sample's LR image; of level 0 where it is another sample's."""
+        lr = Photo(pixels=prepare_sample(sample, (), "none", protocol, self.model.scale).lr)
+        levels = {reference.path: reference.level for reference in sample.references}
+        told = [path for path, truth in self.shows_truth.items() if truth == sample.truth]
+        found = find_references(lr, self.library, self.model, apart_from=told)
+        return tuple(LevelledReference(path=one.path, level=levels.get(one.path, 0)) for one in found)
 
 
 def prepare_sample(
@@ -247,10 +273,13 @@ def _measure(
     crops: Path | None,
     out: Path | None,
     lpips: LPIPS | None,
+    album: "_Album | None",
 ) -> dict[str, Any]:
     """An `ImageResult`, or a `Skipped`, as a dict."""
     try:
         references = choose_references(sample, dataset, mode)
+        if album is not None:
+            references = album.found(sample, config.protocol)
         prepared = prepare_sample(sample, references, mode, config.protocol, model.scale)
         reset_peak()
         begun = time.perf_counter()

@@ -159,7 +159,7 @@ def _found_references(photo: Photo, image: Path, album: Path, model: RefSRModel)
         complain(f"left out {path}: {problem}")
     with stage_bar() as stages:
         found = find_references(
-            photo, library, model, apart_from=image, progress=lambda share: stages("finding", share)
+            photo, library, model, apart_from=[image], progress=lambda share: stages("finding", share)
         )
     for reference in found:
         complain(f"took {reference.why()}")

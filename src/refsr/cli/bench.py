@@ -57,7 +57,8 @@ def measure(
     Args:
         dataset: Folder of groups (NNN_0 the truth, NNN_1 to NNN_5 its references), folder of truths, or manifest.jsonl.
         model: A name that `refsr models` lists, or a weights file.
-        refs: 1 (the most similar), all, level:1 to level:5, self (the LR image), none, or wrong (another sample's).
+        refs: 1 (the most similar), all, level:1 to level:5, self (the LR image), none, wrong (another
+            sample's), or album (found among the references of all samples).
             Without it: 1 where there are references, else none.
         protocol: Whose way to prepare and compare: refsr, ttsr, masa or c2.
         json: File for all figures; a killed run goes on where it stopped.

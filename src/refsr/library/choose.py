@@ -1,6 +1,6 @@
 """Which photos of a folder serve as references for a blurry one?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,7 +49,7 @@ def find_references(
     model: RefSRModel,
     *,
     most: int = 2,
-    apart_from: Path | None = None,
+    apart_from: Collection[Path] = (),
     progress: Callable[[float], None] | None = None,
 ) -> list[FoundReference]:
     """The photos that fit, best first; none if none does.
@@ -61,13 +61,13 @@ def find_references(
         library: From `refsr.library.index.open_library`, with the same model.
         model: Whose descriptors match.
         most: How many are wanted.
-        apart_from: The blurry photo's own file, which may lie in the same folder.
+        apart_from: What is not to be taken, such as the blurry photo itself, which may lie in the same folder.
         progress: Told of the share that is done.
     """
     lr = photo.pixels.to(model.device)
-    own = None if apart_from is None else apart_from.resolve()
-    shortlist = [path for path in nearest(library, describe_blurry(model, lr), _SHORTLIST + 1) if path != own]
-    shortlist = shortlist[:_SHORTLIST]
+    left_out = {path.resolve() for path in apart_from}
+    near = nearest(library, describe_blurry(model, lr), _SHORTLIST + len(left_out))
+    shortlist = [path for path in near if path.resolve() not in left_out][:_SHORTLIST]
     total = len(shortlist) + min(len(shortlist), max(most, _LOOKED_AT_CLOSELY))
     done = 0
 

@@ -7,7 +7,7 @@ One SQLite file a folder, in the user's cache, so that nothing is written among 
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +85,23 @@ def open_library(
         vectors=np.stack([vector for _, vector in good]).astype(np.float32) if good else np.zeros((0, 1), np.float32),
         problems={Path(path): problem for path, _, problem in rows if problem is not None},
         read=read,
+    )
+
+
+def read_library(paths: Iterable[Path], model: RefSRModel) -> Library:
+    """An index of these photos that is not kept.
+
+    Args:
+        paths: Of photos.
+        model: Whose descriptors are pooled.
+    """
+    found = {path: _read(path, model) for path in paths}
+    good = {path: vector for path, (vector, _) in found.items() if vector is not None}
+    return Library(
+        paths=tuple(good),
+        vectors=np.stack(list(good.values())) if good else np.zeros((0, 1), np.float32),
+        problems={path: problem for path, (_, problem) in found.items() if problem is not None},
+        read=len(found),
     )
 
 
