@@ -20,7 +20,7 @@ from refsr.bench.metrics import psnr_db
 from refsr.image import as_photo
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
-from refsr.upscale import _tile_cells, _transfer_tiled
+from refsr.tiles import tile_cells, transfer_tiled
 
 SMALL = small_models()
 
@@ -55,7 +55,7 @@ def test_tiled_equals_whole(name: str, refs: int) -> None:
     lr = texture(50, 70)
     references = [model.encode_reference(texture(80, 72, seed=s)) for s in range(refs)]
     matches = model.search(model.encode_query(lr), references) if refs else ()
-    parts = [_transfer_tiled(model, lr, references, matches, tile, True, lambda _: None) for tile in (32, 100)]
+    parts = [transfer_tiled(model, lr, references, matches, tile, True, lambda _: None) for tile in (32, 100)]
     (tiled, tiled_used), (whole, whole_used) = parts
     assert (tiled - whole).abs().max() < 1 / 255
     assert tiled_used is not None
@@ -69,17 +69,17 @@ def test_tiles_of_the_shipped_model_leave_no_seams(shipped: RefSRModel) -> None:
     references = [shipped.encode_reference(ref)]
     matches = shipped.search(shipped.encode_query(lr), references)
     tiled, whole = (
-        _transfer_tiled(shipped, lr, references, matches, tile, False, lambda _: None)[0] for tile in (24, 100)
+        transfer_tiled(shipped, lr, references, matches, tile, False, lambda _: None)[0] for tile in (24, 100)
     )
     assert (tiled - whole).abs().max() < 1 / 255
 
 
 def test_a_small_budget_makes_tiles_and_a_tiny_one_is_refused(shipped: RefSRModel) -> None:
     size, refs = (300, 400), [(1200, 1600)]
-    large, small = _tile_cells(shipped, size, refs, 2**31), _tile_cells(shipped, size, refs, 450 * 2**20)
+    large, small = tile_cells(shipped, size, refs, 2**31), tile_cells(shipped, size, refs, 450 * 2**20)
     assert 32 <= small < large
     with pytest.raises(MemoryBudgetError, match=r"400x300 pixels with 1 reference need .* allow more \(--memory\)"):
-        _tile_cells(shipped, size, refs, 10 * 2**20)
+        tile_cells(shipped, size, refs, 10 * 2**20)
     with pytest.raises(MemoryBudgetError):
         upscale(texture(30, 40), model=shipped, memory_bytes=1000)
 

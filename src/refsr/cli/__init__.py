@@ -20,6 +20,7 @@ from refsr.cli.console import complain, count_bar, stage_bar
 from refsr.cli.serve import serve
 from refsr.cli.train import train
 from refsr.cli.values import parse_bytes
+from refsr.cli.video import video
 from refsr.convert import convert as run_convert
 from refsr.demo import run_demo
 from refsr.errors import OutputError, RefSRError, UsageError
@@ -44,6 +45,7 @@ app.command(batch)
 app.command(bench)
 app.command(serve)
 app.command(train)
+app.command(video)
 _Many = Parameter(negative=())
 
 

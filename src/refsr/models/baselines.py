@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
-from refsr.extras import import_extra
+from refsr.flow import dense_flow
 from refsr.models.base import Reference, RefSRModel
 from refsr.models.default import DefaultModel
 from refsr.resize import resize, upscale_bicubic
@@ -122,8 +120,8 @@ class Flow(DefaultModel):
         """The flow from the query to one reference, as a match."""
         height, width = query.shape[-2:]
         size_px = (height * self.cell_px, width * self.cell_px)
-        first, second = (_to_grey(resize(x[:, -1:], size_px)) for x in (query, key))
-        flow_px = torch.stack([_dis_flow(a, b) for a, b in zip(first, second, strict=True)]).to(query)
+        first, second = (resize(x[:, -1:], size_px) for x in (query, key))
+        flow_px = dense_flow(first, second, "the model 'flow'")
         flow_cells = F.avg_pool2d(flow_px, self.cell_px) / self.cell_px
         stretch = query.new_tensor((key.shape[-2] / height, key.shape[-1] / width)).view(1, 2, 1, 1)
         position = (cell_grid((height, width), query) + flow_cells + 0.5) * stretch - 0.5
@@ -136,15 +134,3 @@ class Flow(DefaultModel):
         there = warp([key[:, :-1]], match, scale=1, between="nearest")
         score = (query[:, :-1] * F.normalize(there, dim=1)).sum(1, keepdim=True)
         return Match(position_cells=match.position_cells, reference=match.reference, score=score)
-
-
-def _to_grey(image: Float[Tensor, "b 1 h w"]) -> list[NDArray[np.uint8]]:
-    return list((image[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy())
-
-
-def _dis_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Float[Tensor, "2 h w"]:
-    """(y, x) in pixels from each pixel of the first grey picture to its place in the second."""
-    cv2 = import_extra("cv2", "the model 'flow'")
-    engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow = engine.calc(first, second, None)
-    return torch.from_numpy(flow).permute(2, 0, 1).flip(0)

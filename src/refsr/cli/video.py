@@ -1,0 +1,53 @@
+"""refsr video: a video and sharp stills."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from refsr.cli.console import count_bar
+from refsr.cli.values import parse_bytes
+from refsr.errors import OutputError
+from refsr.models import Device, load_model
+from refsr.precision import Precision
+from refsr.video.run import VideoConfig, upscale_video
+
+
+def video(
+    source: Path,
+    /,
+    *,
+    keyframes: Path,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    most: int = 1,
+    each_frame_anew: Annotated[bool, Parameter(negative=())] = False,
+    crf: int = 16,
+    model: str = "default",
+    device: Device = "auto",
+    memory: str = "2GiB",
+    precision: Precision = "auto",
+) -> None:
+    """Enlarge a video four times, with real detail from sharp stills of the same things; the sound is kept.
+
+    Args:
+        source: The video.
+        keyframes: Folder of stills; for each shot, those that fit are chosen.
+        output: Video to write, .mp4 or .mkv.
+        most: Stills for each frame, at the most.
+        each_frame_anew: Match each frame by itself: slower, and it flickers more.
+        crf: Quality of H.264, from 0, which loses nothing, to 51.
+        model: The default model, or a weights file of its kind.
+        device: auto, cpu, cuda or mps.
+        memory: Working memory allowed, such as 800MiB or 2GiB.
+        precision: auto, fp32 or bf16, as for `refsr upscale`.
+    """
+    config = VideoConfig(
+        most=most, carried=not each_frame_anew, crf=crf, memory_bytes=parse_bytes(memory), precision=precision
+    )
+    if output.resolve() == source.resolve():
+        raise OutputError(f"{output}: is the video given: choose another name for the result")
+    with count_bar(source.name) as progress:
+        result = upscale_video(source, keyframes, output, load_model(model, device=device), config, progress=progress)
+    stills = ", ".join(f"{path.name} for {count}" for path, count in result.used.items()) or "none fits"
+    print(f"{output}: {result.frames} frames, matched anew {result.searched} times; stills: {stills}")
+    print(f"flicker: {result.flicker_levels:.2f} grey levels from frame to frame")

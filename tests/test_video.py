@@ -1,0 +1,153 @@
+"""Videos: frames and sound in and out, stills chosen, matches carried."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from conftest import fails, texture
+from test_search_coarse import agreement, moved_view, smooth_field
+from torch import Tensor
+
+from refsr.bench.metrics import psnr_db
+from refsr.cli import main
+from refsr.errors import UsageError
+from refsr.image import Photo, write_photo
+from refsr.models import RefSRModel, load_model
+from refsr.resize import downscale_bicubic
+from refsr.search import search
+from refsr.search.carry import carry
+from refsr.video.frames import VideoFile
+from refsr.video.run import VideoConfig, upscale_video
+
+FRAMES = 10
+
+
+def truth(sample: dict[str, Tensor], number: int) -> Tensor:
+    """A frame of a camera that moves by two pixels of the result each time."""
+    return sample["truth"][..., :192, 2 * number : 2 * number + 256]
+
+
+@pytest.fixture
+def files(sample: dict[str, Tensor], tmp_path: Path) -> dict[str, Path]:
+    video = tmp_path / "in.mp4"
+    with av.open(str(video), "w") as container:
+        pictures = container.add_stream("libx264", rate=10, options={"crf": "1"})
+        pictures.height, pictures.width, pictures.pix_fmt = 48, 64, "yuv444p"
+        sound = container.add_stream("aac", rate=16000)
+        for number in range(FRAMES):
+            lr = downscale_bicubic(truth(sample, number), 4).clamp(0, 1)
+            pixels = (lr[0].permute(1, 2, 0) * 255).round().byte().contiguous().numpy()
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            container.mux(pictures.encode(frame))
+        tone = np.sin(np.arange(16000) / 5).astype(np.float32)[None] / 2
+        heard = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+        heard.sample_rate = 16000
+        container.mux(sound.encode(heard))
+        container.mux(sound.encode())
+        container.mux(pictures.encode())
+    stills = tmp_path / "stills"
+    stills.mkdir()
+    write_photo(stills / "same.png", Photo(pixels=sample["ref"]))
+    write_photo(stills / "other.png", Photo(pixels=texture(200, 260, 3)))
+    return {"video": video, "stills": stills, "out": tmp_path / "out.mp4"}
+
+
+def frames_of(path: Path) -> list[Tensor]:
+    video = VideoFile(path)
+    found = [frame for frame, _ in video.read()]
+    video.close()
+    return found
+
+
+def sound_of(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        packets: Any = container.demux(container.streams.audio[0])
+        return [bytes(packet) for packet in packets if packet.size]
+
+
+def test_frames_and_sound(
+    files: dict[str, Path], shipped: RefSRModel, sample: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(files["out"].parent / "cache"))
+    told: list[tuple[int, int]] = []
+    result = upscale_video(
+        files["video"], files["stills"], files["out"], shipped, VideoConfig(), progress=lambda *done: told.append(done)
+    )
+    assert result.frames == FRAMES
+    assert told[-1] == (FRAMES, FRAMES)
+    assert result.used == {files["stills"] / "same.png": FRAMES}
+    assert result.searched < FRAMES
+    helped = frames_of(files["out"])
+    assert [tuple(frame.shape) for frame in helped] == [(1, 3, 192, 256)] * FRAMES
+    assert sound_of(files["out"]) == sound_of(files["video"])
+    assert not list(files["out"].parent.glob(".*part*"))
+
+    anew = upscale_video(files["video"], files["stills"], files["out"], shipped, VideoConfig(carried=False))
+    assert anew.searched == FRAMES
+    assert result.flicker_levels < anew.flicker_levels
+    frame_by_frame = frames_of(files["out"])
+    (files["stills"] / "same.png").unlink()
+    alone = upscale_video(files["video"], files["stills"], files["out"], shipped, VideoConfig())
+    assert (alone.used, alone.searched) == ({}, 0)
+    without = frames_of(files["out"])
+
+    def quality(frames: list[Tensor]) -> float:
+        return sum(psnr_db(f, truth(sample, n)).item() for n, f in enumerate(frames)) / FRAMES
+
+    assert quality(helped) > quality(without) + 0.3
+    assert quality(helped) > quality(frame_by_frame) - 0.1
+
+
+def test_carried_matches_follow_what_moves() -> None:
+    key = smooth_field(0, 80, 90)
+    match = search(moved_view(key, 40, 50, 10, 12), [key], patch=1, engine="exact")
+    for step in range(1, 6):
+        query = moved_view(key, 40, 50, 10 + step, 12 + 2 * step)
+        match = carry(query, key, match)
+        exact = search(query, [key], patch=1, engine="exact")
+        assert agreement(match, exact) > 0.9
+        assert (match.score <= exact.score + 1e-5).all()
+        row, column = match.position_cells[0, :, 20, 30].long().tolist()
+        assert match.score[0, 0, 20, 30] == pytest.approx((query[0, :, 20, 30] * key[0, :, row, column]).sum().item())
+
+
+def test_the_nearest_in_time_are_looked_at(
+    files: dict[str, Path], shipped: RefSRModel, sample: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(files["out"].parent / "cache"))
+    (files["stills"] / "other.png").unlink()
+    (files["stills"] / "same.png").rename(files["stills"] / "same_100s.png")
+    for second in range(4):
+        write_photo(files["stills"] / f"other_{second}.5s.png", Photo(pixels=texture(200, 260, second)))
+    result = upscale_video(files["video"], files["stills"], files["out"], shipped, VideoConfig())
+    assert result.used == {}
+
+
+def test_the_command_and_bad_input(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shipped: RefSRModel
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(files["out"].parent / "cache"))
+    video, stills, out = files["video"], files["stills"], files["out"]
+    assert main(["video", str(video), "--keyframes", str(stills), "-o", str(out), "--device", "cpu"]) == 0
+    assert f"{FRAMES} frames" in capsys.readouterr().out
+    was = out.read_bytes()
+    broken = video.with_name("broken.mp4")
+    broken.write_bytes(b"no video")
+    for source, target, message in (
+        (broken, out, "broken.mp4: is no video that can be read"),
+        (stills / "same.png", stills / "out.txt", "out.txt: cannot be written .*: write .mp4 or .mkv"),
+        (video, video, "is the video given"),
+        (video, out.parent / "nowhere" / "out.mp4", "does not exist"),
+    ):
+        fails(capsys, 2, message, "video", source, "--keyframes", stills, "-o", target, "--device", "cpu")
+    assert out.read_bytes() == was
+    with pytest.raises(UsageError, match="give 0 to 51"):
+        VideoConfig(crf=52)
+    with pytest.raises(UsageError, match="give 1 or more"):
+        VideoConfig(most=0)
+    with pytest.raises(UsageError, match="bicubic has no matches"):
+        upscale_video(video, stills, out, load_model("bicubic", device="cpu"), VideoConfig())
