@@ -14,12 +14,13 @@ import torch
 from conftest import fails
 from PIL import Image
 
+from refsr.batch.cluster import spread_on_cluster
 from refsr.batch.jobs import Job, JobOptions, read_jobs
 from refsr.batch.restore import Setup
 from refsr.batch.run import STATE, run_batch
 from refsr.batch.workers import spread
 from refsr.cli import main
-from refsr.errors import OutputError, UsageError
+from refsr.errors import MissingExtraError, OutputError, UsageError
 from refsr.files import claim
 
 PLAIN = JobOptions()
@@ -217,3 +218,30 @@ def test_a_run_killed_at_random_moments_goes_on(tmp_path: Path) -> None:
         assert (path.stat().st_mtime_ns, path.stat().st_ino) == was
     assert not [path for path in out.rglob(".*") if path.suffix == ".part"]
     assert len(json.loads((out / STATE).read_text())) == 40
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_processes_of_which_one_is_killed(photos: Path, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'refsr[ray]'")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    folders = [tmp_path / str(number) for number in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    (folders[1] / "always").write_text("")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+    try:
+        items = [str(folder) for folder in folders]
+        found = spread_on_cluster(_dies, items, lambda item, code: f"{item} {code}", address=None, threads=1)
+        assert set(found) == {str(folders[0]), f"{folders[1]} -9", str(folders[2]), str(folders[3])}
+        jobs = read_jobs(photos, PLAIN, tmp_path / "out")
+        result = run_batch(jobs, tmp_path / "out", BICUBIC, processes=0, where="ray")
+        assert (result.done, result.failed) == (4, ())
+        assert run_batch(jobs, tmp_path / "out", BICUBIC, processes=0, where="ray").before == 4
+    finally:
+        ray.shutdown()
+
+
+def test_ray_is_an_extra(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'refsr\[ray\]'"):
+        run_batch(read_jobs(photos, PLAIN, tmp_path / "out"), tmp_path / "out", BICUBIC, processes=0, where="ray")

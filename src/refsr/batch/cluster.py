@@ -43,8 +43,8 @@ def spread_on_cluster(
                 f"no cluster at {address} ({' '.join(str(error).split())}): start one: ray start"
             ) from error
     try:
-        remote = ray.remote(task).options(num_cpus=threads, max_retries=_TRIES - 1)
-        pending = {remote.remote(item): item for item in items}
+        remote = ray.remote(_call).options(num_cpus=threads, max_retries=_TRIES - 1)
+        pending = {remote.remote(task, item): item for item in items}
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1)
             for reference in done:
@@ -56,3 +56,7 @@ def spread_on_cluster(
     finally:
         if begun:
             ray.shutdown()
+
+
+def _call(task: Callable[[_Item], _Found], item: _Item) -> _Found:
+    return task(item)

@@ -83,7 +83,7 @@ def _build(gr: Any, model: RefSRModel, limits: Limits, folder: Path) -> Any:
         photo: str | None, references: list[str] | None, kind: Format, visitor: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         if photo is None:
-            raise gr.Error("Give a blurry photo first.", title="No photo", duration=None)
+            raise gr.Error("Give a blurry photo first.", title="No photo", duration=None, print_exception=False)
         job = Path(tempfile.mkdtemp(prefix="job-", dir=folder))
         stop = running[visitor.session_hash] = threading.Event()
         try:
@@ -96,7 +96,9 @@ def _build(gr: Any, model: RefSRModel, limits: Limits, folder: Path) -> Any:
         except StoppedError:
             yield ("Cancelled.", *(gr.skip(),) * 4)
         except (RefSRError, OSError) as error:
-            raise gr.Error(" ".join(str(error).split()), title="This did not work", duration=None) from error
+            raise gr.Error(
+                " ".join(str(error).split()), title="This did not work", duration=None, print_exception=False
+            ) from error
         finally:
             running.pop(visitor.session_hash, None)
             shutil.rmtree(job, ignore_errors=True)
