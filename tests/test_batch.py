@@ -19,9 +19,11 @@ from refsr.batch.jobs import Job, JobOptions, read_jobs
 from refsr.batch.restore import Setup
 from refsr.batch.run import STATE, run_batch
 from refsr.batch.workers import spread
+from refsr.bench.metrics import psnr_db
 from refsr.cli import main
 from refsr.errors import MissingExtraError, OutputError, UsageError
 from refsr.files import claim
+from refsr.image import Photo, as_photo, write_photo
 
 PLAIN = JobOptions()
 BICUBIC = Setup(model="bicubic", device="cpu")
@@ -184,6 +186,24 @@ def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "4 were before" in capsys.readouterr().out
     fails(capsys, 2, "give a count", "batch", photos, "-o", out, "--processes", "-1")
     fails(capsys, 2, "no such folder or list", "batch", tmp_path / "nowhere", "-o", out)
+
+
+def test_references_of_an_album(
+    photos: Path, tmp_path: Path, sample: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_photo(photos / "0 ü.png", Photo(pixels=sample["lr"]))
+    (tmp_path / "album").mkdir()
+    write_photo(tmp_path / "album" / "same.png", Photo(pixels=sample["ref"]))
+    jobs = read_jobs(photos, JobOptions(album=tmp_path / "album"), tmp_path / "out")
+    setup = Setup(device="cpu")
+    assert run_batch(jobs, tmp_path / "out", setup, processes=1).failed == ()
+    alone = run_batch(read_jobs(photos, PLAIN, tmp_path / "alone"), tmp_path / "alone", setup, processes=1)
+    assert alone.failed == ()
+    helped, guessed = (as_photo(tmp_path / name / "0 ü.png").pixels for name in ("out", "alone"))
+    assert psnr_db(helped, sample["truth"]) > psnr_db(guessed, sample["truth"]) + 0.3
+    missing = read_jobs(photos, JobOptions(album=tmp_path / "nowhere"), tmp_path / "none")
+    assert "no such folder" in str(run_batch(missing, tmp_path / "none", setup, processes=1).failed[0].reason)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,9 @@ from refsr.batch.cluster import spread_on_cluster
 from refsr.batch.jobs import Job
 from refsr.batch.restore import Outcome, Setup, restore
 from refsr.batch.workers import spread
-from refsr.errors import OutputError
+from refsr.errors import OutputError, RefSRError
 from refsr.files import claim, clear_unfinished, make_folder, write_atomically
+from refsr.library.index import open_library
 
 Progress = Callable[[int, int], None]
 """Called with the count of jobs that are done, in this run and before, and of all."""
@@ -65,6 +67,9 @@ def run_batch(
         clear_unfinished(out)
         waiting = _begin(jobs, out, setup.load().digest())
         before = len(jobs) - len(waiting)
+        for album in {job.options.album for job in waiting if job.options.album is not None}:
+            with suppress(RefSRError):  # told by each job
+                open_library(album, setup.load())  # here, so that the processes need not all read the same photos
         task = partial(_restore, out.resolve(), setup)
         if where == "ray":
             outcomes: Iterable[Outcome] = spread_on_cluster(
