@@ -152,7 +152,7 @@ def test_the_json_file(groups: Path, tmp_path: Path) -> None:
     assert content["protocol"]["name"] == "refsr"
     loaded = load_result(out)
     assert loaded.model == "bicubic"
-    assert json.loads(loaded.to_json())["mean"] == pytest.approx(content["mean"], abs=1e-4)
+    assert json.loads(loaded.to_json())["mean"] == pytest.approx(content["mean"], abs=3e-4)
     commit = source_commit()
     assert commit is None or len(commit.rstrip("+")) == 40
 
