@@ -10,4 +10,6 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     if "{{ command line }}" not in markdown:
         return markdown
     described = app.generate_docs(output_format="markdown")
-    return markdown.replace("{{ command line }}", described.partition("\n")[2])
+    without_title = described.partition("\n")[2]
+    head, _, commands = without_title.partition("## Table of Contents")
+    return markdown.replace("{{ command line }}", head + "**Commands**" + commands.partition("**Commands**")[2])
