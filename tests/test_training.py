@@ -29,7 +29,8 @@ from refsr.training.average import RunningAverage
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
 from refsr.training.contrast import contrast_loss
 from refsr.training.loop import train
-from refsr.training.options import RunOptions, choose_precision, parse_duration
+from refsr.training.options import RunOptions, parse_duration
+from refsr.training.precision import ExactInputs, choose_precision
 from refsr.training.schedule import rate_at
 from refsr.training.step import NetworkStep, Perception
 from refsr.weights import read_weights, save_weights
@@ -381,7 +382,7 @@ def test_bf16_rounds_the_network_alone(options: RunOptions, tmp_path: Path, mode
         assert rounded["total"] != exact["total"]
         assert rounded["l1"] == pytest.approx(exact["l1"], rel=0.02)
     truth = torch.rand(2, 3)
-    assert refsr.training.loop._ExactInputs("bf16-mixed", "cpu").convert_input(truth) is truth
+    assert ExactInputs("bf16-mixed", "cpu").convert_input(truth) is truth
 
 
 def test_two_runs_at_once_in_one_folder_are_refused(options: RunOptions) -> None:

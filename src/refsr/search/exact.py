@@ -1,7 +1,7 @@
 """Exact search: the product of all patches with all patches, streamed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -36,26 +36,28 @@ def find_exact(
 
     Source: Zhang et al., "Image Super-Resolution by Neural Texture Transfer", CVPR 2019, equations 1 and 2.
     """
-    chunk = _chunk_size(query.shape[0] * patch**2, memory_bytes)
+    numbers_per_patch = query.shape[0] * patch**2
     height, width = patch_grid_size(query, patch)
     count = height * width
+    key_bytes = 4 * numbers_per_patch * sum(math.prod(patch_grid_size(key, patch)) for key in keys)
+    # Where they fit, the references' patches are cut out once, not again for each part of the query.
+    held = count > _LARGEST_CHUNK and key_bytes <= memory_bytes // 2
+    chunk = _chunk_size(numbers_per_patch, memory_bytes - key_bytes * held)
+    cut = list(_cut(keys, patch, chunk)) if held else None
     best = query.new_full((count,), -math.inf)
     best_index = torch.zeros(count, dtype=torch.long, device=query.device)
     best_reference = torch.zeros_like(best_index)
     for q0 in range(0, count, chunk):
         q1 = min(q0 + chunk, count)
         rows = unit_columns(query, patch, torch.arange(q0, q1, device=query.device)).T
-        for reference, key in enumerate(keys):
-            key_count = math.prod(patch_grid_size(key, patch))
-            for k0 in range(0, key_count, chunk):
-                numbers = torch.arange(k0, min(k0 + chunk, key_count), device=key.device)
-                scores = rows @ unit_columns(key, patch, numbers)
-                # The maximum is cheap, the arg max is not: ask for it only where this tile beats all before.
-                top = scores.amax(1)
-                better = (top > best[q0:q1]).nonzero()[:, 0]
-                best[q0 + better] = top[better]
-                best_index[q0 + better] = scores[better].argmax(1) + k0
-                best_reference[q0 + better] = reference
+        for reference, k0, columns in cut or _cut(keys, patch, chunk):
+            scores = rows @ columns
+            # The maximum is cheap, the arg max is not: ask for it only where this tile beats all before.
+            top = scores.amax(1)
+            better = (top > best[q0:q1]).nonzero()[:, 0]
+            best[q0 + better] = top[better]
+            best_index[q0 + better] = scores[better].argmax(1) + k0
+            best_reference[q0 + better] = reference
         if progress is not None:
             progress(q1 / count)
     widths = torch.tensor([patch_grid_size(key, patch)[1] for key in keys], device=query.device)[best_reference]
@@ -65,6 +67,17 @@ def find_exact(
         reference=best_reference.view(height, width),
         score=best.view(height, width),
     )
+
+
+def _cut(
+    keys: Sequence[Float[Tensor, "c _ _"]], patch: int, chunk: int
+) -> Iterator[tuple[int, int, Float[Tensor, "d n"]]]:
+    """The references' patches, so many at once: which reference, the number of the first, and they."""
+    for reference, key in enumerate(keys):
+        count = math.prod(patch_grid_size(key, patch))
+        for start in range(0, count, chunk):
+            numbers = torch.arange(start, min(start + chunk, count), device=key.device)
+            yield reference, start, unit_columns(key, patch, numbers)
 
 
 def _chunk_size(numbers_per_patch: int, memory_bytes: int) -> int:

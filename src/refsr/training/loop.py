@@ -18,7 +18,6 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.precision.amp import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -37,7 +36,8 @@ from refsr.training.average import RunningAverage
 from refsr.training.checkpoint import load_checkpoint, save_checkpoint
 from refsr.training.config import StageConfig, TrainConfig
 from refsr.training.log import RunLog
-from refsr.training.options import RunOptions, choose_precision
+from refsr.training.options import RunOptions
+from refsr.training.precision import choose_precision, fabric_precision
 from refsr.training.schedule import rate_at
 from refsr.training.step import CriticStep, NetworkStep, Perception
 from refsr.weights import read_weights, save_weights
@@ -72,7 +72,7 @@ def train(config: TrainConfig, options: RunOptions, report: Report = print, prog
         accelerator=options.accelerator,
         devices=options.devices if options.devices == "auto" else int(options.devices),
         num_nodes=options.nodes,
-        **_precision(config, options),
+        **fabric_precision(config.precision, options.accelerator),
         strategy=DDPStrategy(find_unused_parameters=True) if _is_distributed(options) else "auto",
     )
     fabric.launch()
@@ -362,22 +362,6 @@ class _Stage:
             save_checkpoint(run.checkpoint_path, run.config, state)
             run.save_weights(run.weights_path)
         run.fabric.barrier()
-
-
-class _ExactInputs(MixedPrecision):
-    """Mixed precision that leaves photographs as they are; fabric's own rounds them to bf16 before the first layer."""
-
-    def convert_input(self, data: Any) -> Any:
-        return data
-
-
-def _precision(config: TrainConfig, options: RunOptions) -> dict[str, Any]:
-    """How fabric is told of the precision."""
-    chosen = choose_precision(config.precision)
-    if chosen == "32-true":
-        return {"precision": chosen}
-    device = "cuda" if options.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    return {"plugins": _ExactInputs(chosen, device)}  # type: ignore[arg-type]
 
 
 def _held_out(options: RunOptions) -> tuple[Path, ...]:

@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from refsr.errors import UsageError
-from refsr.precision import computes_bf16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +35,6 @@ class RunOptions:
     accelerator: str = "auto"
     devices: str = "auto"
     nodes: int = 1
-
-
-def choose_precision(wanted: str) -> str:
-    """Resolve "auto": bf16 where the device that is trained on has instructions for it, else fp32."""
-    if wanted != "auto":
-        return wanted
-    kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    device = next((kind for kind, here in kinds.items() if here), "cpu")
-    return "bf16-mixed" if computes_bf16(torch.device(device)) else "32-true"
 
 
 def parse_duration(text: str) -> float:
