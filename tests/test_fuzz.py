@@ -1,6 +1,6 @@
 """Damaged and odd pictures: an error of ours or a picture, soon, and never an output half-written.
 
-`make fuzz` looks at ten thousand; the tests at a few hundred.
+`make fuzz` looks at tens of thousands, also guided by coverage; the tests at a few hundred.
 """
 
 import io
