@@ -248,6 +248,8 @@ def test_a_cluster_of_two_processes_of_which_one_is_killed(photos: Path, tmp_pat
     for folder in folders:
         folder.mkdir()
     (folders[1] / "always").write_text("")
+    for folder in folders[2:]:
+        (folder / "tried").write_text("")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", configure_logging=False)
     try:
         items = [str(folder) for folder in folders]
