@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="interpreter whose environment the checkout needs")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--models", nargs="*", default=["default"], help="of refsr")
+    parser.add_argument("--search", choices=["auto", "exact", "coarse"], default="auto", help="of refsr")
     parser.add_argument("--vgg19", type=Path, help="weights of VGG19, for the model srntt")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -43,7 +44,7 @@ def main() -> None:
         parser.error(f"{arguments.checkout}: no such folder: give a checkout of {arguments.peer}")
     figures = {arguments.peer: _in_checkout(parser, arguments)}
     for model in arguments.models:
-        figures[model] = _ours(model, arguments.vgg19, height, width, arguments.threads)
+        figures[model] = _ours(model, arguments.vgg19, arguments.search, height, width, arguments.threads)
     first = figures[arguments.peer]["seconds"]
     for name, found in figures.items():
         print(f"{name:10} {found['seconds']:8.2f} s {found['peak_mib']:8.0f} MiB  {first / found['seconds']:6.1f} x")
@@ -75,13 +76,13 @@ def _in_checkout(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
     return found
 
 
-def _ours(model: str, vgg19: Path | None, height: int, width: int, threads: int) -> dict[str, float]:
+def _ours(model: str, vgg19: Path | None, search: str, height: int, width: int, threads: int) -> dict[str, float]:
     """By `refsr bench speed`'s way of measuring, in a process of its own."""
     import multiprocessing
 
     from refsr.bench.speed import SpeedCase, measure_case
 
-    case = SpeedCase(megapixels=height * width / 1e6, references=1, engine="auto", precision="auto", threads=threads)
+    case = SpeedCase(megapixels=height * width / 1e6, references=1, engine=search, precision="auto", threads=threads)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         found = pool.apply(measure_case, (model, vgg19, case, 2**31))
     return {"seconds": found.seconds, "peak_mib": found.peak_mib}

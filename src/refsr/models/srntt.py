@@ -81,6 +81,7 @@ class SRNTT(RefSRModel):
     """
 
     name: ClassVar[str] = "srntt"
+    matches_tell_the_pose: ClassVar[bool] = False  # the paper searches references as they are, or copies that are named
     halo_cells: ClassVar[int] = 24
     transfer_bytes_per_cell: ClassVar[int] = 44_000
     encode_bytes_per_cell: ClassVar[int] = 16_000
