@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any, Final, get_args
 
 from refsr.errors import UsageError
-from refsr.image import READABLE_SUFFIXES
+from refsr.library.index import photos_in
 from refsr.precision import Precision
 from refsr.search import Engine
 from refsr.upscale import DEFAULT_MEMORY_BYTES
@@ -104,13 +104,7 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
 
 def _of_folder(source: Path, options: JobOptions, out: Path) -> list[Job]:
     root = out.resolve()
-    found = (
-        path
-        for path in sorted(source.rglob("*"))
-        if path.suffix.lower() in READABLE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(source).parts)
-        and not path.resolve().is_relative_to(root)
-    )
+    found = (path for path in photos_in(source) if not path.resolve().is_relative_to(root))
     return [Job(image=path, output=path.relative_to(source), options=options) for path in found]
 
 

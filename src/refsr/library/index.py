@@ -66,7 +66,7 @@ def open_library(
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder: name a folder of photos")
     root = folder.resolve()
-    here = {path: (stat.st_mtime_ns, stat.st_size) for path, stat in ((p, p.stat()) for p in _photos(root))}
+    here = {path: (stat.st_mtime_ns, stat.st_size) for path, stat in ((p, p.stat()) for p in photos_in(root))}
     if not here:
         raise UsageError(f"{folder}: holds no photo ({', '.join(READABLE_SUFFIXES)}): name another folder")
     file = (
@@ -119,7 +119,12 @@ def nearest(library: Library, vector: Vector, count: int) -> list[Path]:
     return [library.paths[index] for index in np.argsort(-likeness, kind="stable")[:count]]
 
 
-def _photos(root: Path) -> Iterator[Path]:
+def photos_in(root: Path) -> Iterator[Path]:
+    """All photos of a folder, and of folders in it, in order; what is hidden is left out.
+
+    Args:
+        root: The folder.
+    """
     for path in sorted(root.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
         if path.suffix.lower() in READABLE_SUFFIXES and not hidden and path.is_file():
