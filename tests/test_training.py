@@ -263,6 +263,23 @@ def test_a_part_that_given_weights_lack_is_trained_from_the_beginning(options: R
     assert log_of(run.out)[-1]["alignment"] > 0
 
 
+def test_a_network_grows_by_blocks_that_change_nothing(options: RunOptions, tmp_path: Path) -> None:
+    """Given weights with fewer blocks, the run begins with what they make."""
+    small = train(config(), options, silent)
+    taller = dataclasses.replace(TINY, blocks_after=TINY.blocks_after + 2)
+    still = config(default=taller, rec=dataclasses.replace(STAGE, steps=1, learning_rate=0.0))
+    run = dataclasses.replace(options, out=tmp_path / "taller", init=small)
+    said: list[str] = []
+    grown = train(still, run, said.append)
+    added = [f"after.{TINY.blocks_after}", f"after.{TINY.blocks_after + 1}"]
+    assert f"{small} has no {', '.join(added)}: trained from the beginning" in said
+    lr = texture(12, 16, 3)
+    without, with_blocks = (load_model(file, device="cpu").transfer(lr, [], []) for file in (small, grown))
+    torch.testing.assert_close(with_blocks, without)
+    with pytest.raises(WeightsError, match="is of another model or size than this run"):
+        train(config(), dataclasses.replace(options, out=tmp_path / "shorter", init=grown), silent)
+
+
 def test_a_model_without_an_alignment_cannot_train_it() -> None:
     model = SRNTT(SRNTTConfig(width=4, trunk_blocks=1, transfer_blocks=(1, 1, 1)))
     with pytest.raises(UsageError, match="srntt has no alignment to be trained"):

@@ -48,13 +48,17 @@ class DefaultConfig:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside an identity, as in EDSR (Lim et al., 2017): no normalisation."""
+    """Two convolutions beside an identity, as in EDSR (Lim et al., 2017): no normalisation.
+
+    Untrained, it changes nothing, so that a trained network can grow (`refsr train --init`).
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
-        )
+        last = nn.Conv2d(width, width, 3, padding=1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        self.layers = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), last)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         changed: Tensor = self.layers(x)

@@ -10,7 +10,7 @@ RUN/best.safetensors     those with the best validation
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from refsr.errors import RefSRError, TrainingError, WeightsError
 from refsr.features import load_vgg19
 from refsr.files import claim, clear_unfinished, make_folder
 from refsr.losses import Critic
-from refsr.models import MODELS, RefSRModel, build_model, network_config
+from refsr.models import MODELS, RefSRModel, build_model
 from refsr.training.average import RunningAverage
 from refsr.training.checkpoint import load_checkpoint, save_checkpoint
 from refsr.training.config import StageConfig, TrainConfig
@@ -393,14 +393,26 @@ def _perception(config: TrainConfig, vgg19: Path | None, report: Report) -> Perc
 
 
 def _begin_with(init: Path, model: RefSRModel, report: Report) -> None:
-    """Take over weights; parts that they lack begin as they were made."""
-    name, values, state = read_weights(init)
-    if name != model.name or network_config(name, values, init) != model.config:
+    """Take over weights; parts and blocks that they lack begin as they were made.
+
+    Source of growing a trained network by blocks that change nothing: Chen et al., "Net2Net", ICLR 2016, section 2.3.
+    """
+    name, _, state = read_weights(init)
+    expected = model.own_state()
+    fits = all(key in expected and expected[key].shape == value.shape for key, value in state.items())
+    if name != model.name or not fits:
         raise WeightsError(f"{init}: is of another model or size than this run: give other weights or another recipe")
-    lacking = sorted({key.partition(".")[0] for key in model.own_state().keys() - state.keys()})
+    lacking = sorted({_part(key, state) for key in expected.keys() - state.keys()})
     if lacking:
         report(f"{init} has no {', '.join(lacking)}: trained from the beginning")
     model.load_state_dict(state, strict=False)
+
+
+def _part(key: str, state: Mapping[str, Tensor]) -> str:
+    """The part that a missing tensor belongs to: a whole one ("align"), or a block of one ("after.12")."""
+    part, _, rest = key.partition(".")
+    there = any(other.startswith(f"{part}.") for other in state)
+    return f"{part}.{rest.partition('.')[0]}" if there else part
 
 
 def _is_distributed(options: RunOptions) -> bool:
