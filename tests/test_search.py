@@ -127,7 +127,7 @@ def test_subpixel_finds_a_known_shift() -> None:
         return torch.nn.functional.normalize(torch.cat((phase.sin(), phase.cos()))[None], dim=1)
 
     query, key = described(0.3, -0.4), described(0, 0)
-    match = refine_subpixel(query, key, search(query, [key], patch=1))
+    match = refine_subpixel(query, [key], search(query, [key], patch=1))
     shift = (match.position_cells[0] - torch.stack((y, x)))[:, 3:-3, 3:-3]
     assert shift[0].mean() == pytest.approx(0.3, abs=0.05)
     assert shift[1].mean() == pytest.approx(-0.4, abs=0.05)
@@ -136,7 +136,7 @@ def test_subpixel_finds_a_known_shift() -> None:
 def test_subpixel_stays_at_borders(rng: torch.Generator) -> None:
     query, key = (torch.nn.functional.normalize(torch.randn(1, 4, *s, generator=rng), dim=1) for s in ((6, 7), (8, 6)))
     coarse = search(query, [key], patch=1)
-    moved = (refine_subpixel(query, key, coarse).position_cells - coarse.position_cells).abs()
+    moved = (refine_subpixel(query, [key], coarse).position_cells - coarse.position_cells).abs()
     assert 0 < moved.max() <= 0.5
     for axis in (0, 1):
         place = coarse.position_cells[:, axis]

@@ -28,11 +28,11 @@ _MOST: Final = 0.6
 def smooth(match: Match) -> Match:
     """Replace each position by that of an affine map through its neighbours.
 
-    Neighbours are the 7x7 cells around, as far as their offsets lie within one and a half cells of the median of the
-    3x3 cells around. Where fewer than six agree, it is the median itself.
+    Neighbours are the 7x7 cells around, as far as they are matched in the same reference and their offsets lie within
+    one and a half cells of the median of the 3x3 cells around. Where fewer than six agree, it is the median itself.
 
     Args:
-        match: Of one reference.
+        match: Between cells, or of whole ones.
 
     Returns:
         The match with other positions, which may lie a little outside the reference.
@@ -42,7 +42,7 @@ def smooth(match: Match) -> Match:
     height, width = offset.shape[-2:]
     # Moments of (1, y, x) and of what they shall explain, the offset (y, x) beyond the centre's, over the neighbours.
     moments = offset.new_zeros(*offset.shape[:1], 3, 5, height, width)
-    for dy, dx, _, agrees, beyond in _neighbours(offset, centre):
+    for dy, dx, _, agrees, beyond in _neighbours(match, centre):
         row = torch.cat((agrees, agrees * dy, agrees * dx, agrees * beyond), 1)
         moments += torch.stack((row, row * dy, row * dx), 1)
     moved = _at_the_centre(moments[:, :, :3], moments[:, :, 3:])
@@ -57,9 +57,8 @@ def coherence(match: Match) -> float:
     Args:
         match: Of one reference.
     """
-    offset = match.offset_cells
     count, agreeing = torch.zeros_like(match.score), torch.zeros_like(match.score)
-    for _, _, inside, agrees, _ in _neighbours(offset, _median_3x3(offset)):
+    for _, _, inside, agrees, _ in _neighbours(match, _median_3x3(match.offset_cells)):
         count += inside
         agreeing += agrees
     return (agreeing > _MOST * count).float().mean().item()
@@ -77,16 +76,19 @@ def _at_the_centre(
 
 
 def _neighbours(
-    offset: Float[Tensor, "b 2 h w"], centre: Float[Tensor, "b 2 h w"]
+    match: Match, centre: Float[Tensor, "b 2 h w"]
 ) -> Iterator[tuple[int, int, Float[Tensor, "1 1 h w"], Float[Tensor, "b 1 h w"], Float[Tensor, "b 2 h w"]]]:
     """Each place (dy, dx) in the 7x7 cells around: is it inside, does its offset agree, and how far is it beyond?"""
-    height, width = offset.shape[-2:]
-    inside = F.pad(offset.new_ones(1, 1, height, width), (REACH_CELLS,) * 4)
-    around = F.pad(offset, (REACH_CELLS,) * 4)
+    height, width = centre.shape[-2:]
+    inside = F.pad(centre.new_ones(1, 1, height, width), (REACH_CELLS,) * 4)
+    around = F.pad(match.offset_cells, (REACH_CELLS,) * 4)
+    reference = match.reference[:, None]
+    others = F.pad(reference, (REACH_CELLS,) * 4)
     for top, left in product(range(2 * REACH_CELLS + 1), repeat=2):
         there = (..., slice(top, top + height), slice(left, left + width))
         beyond = around[there] - centre
-        agrees = inside[there] * (beyond.square().sum(1, keepdim=True) < _AGREE_CELLS**2)
+        near = beyond.square().sum(1, keepdim=True) < _AGREE_CELLS**2
+        agrees = inside[there] * (near & (others[there] == reference))
         yield top - REACH_CELLS, left - REACH_CELLS, inside[there], agrees, beyond
 
 

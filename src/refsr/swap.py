@@ -11,7 +11,6 @@ a cell spans in each direction: 4 at the output's size, 1 at the size of the LR 
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -81,18 +80,33 @@ def warp(
         offset_cells = F.interpolate(offset_cells, scale_factor=scale, mode=between, align_corners=align)
         reference = F.interpolate(reference, scale_factor=scale, mode="nearest")
     position_px = cell_grid(offset_cells.shape[-2:], offset_cells) + offset_cells * scale
-    warped = values[0].new_zeros(())
+    alone = 0 if len(values) == 1 else _only_reference(match)
+    if alone is not None:
+        return _sample(values[alone], position_px, scale)
+    warped = values[0].new_empty(len(position_px), values[0].shape[1], *position_px.shape[-2:])
     for index, value in enumerate(values):
-        here = reference == index
-        if len(values) > 1 and not here.any():
-            continue
-        height, width = value.shape[-2:]
-        size = position_px.new_tensor((width, height))
-        grid = (2 * rearrange(position_px.flip(1), "b xy h w -> b h w xy") + 1) / size - 1
-        mode = "bicubic" if scale > 1 else "bilinear"
-        sampled = F.grid_sample(value, grid, mode=mode, padding_mode="border", align_corners=False)
-        warped = sampled if len(values) == 1 else torch.where(here, sampled, warped)
+        for batch, here in enumerate(reference[:, 0] == index):
+            if here.any():
+                sampled = _sample(value[batch, None], position_px[batch, None, :, None, here], scale)
+                warped[batch, :, here] = sampled[0, :, 0]
     return warped
+
+
+def _only_reference(match: Match) -> int | None:
+    """The one that all cells are matched in, if it is one."""
+    first = int(match.reference.flatten()[0])
+    return first if bool((match.reference == first).all()) else None
+
+
+def _sample(
+    value: Float[Tensor, "b c _ _"], position_px: Float[Tensor, "b 2 h w"], scale: int
+) -> Float[Tensor, "b c h w"]:
+    """One reference at (y, x), bicubically, or bilinearly at a scale of 1; beyond its border, the nearest inside."""
+    height, width = value.shape[-2:]
+    size = position_px.new_tensor((width, height))
+    grid = (2 * rearrange(position_px.flip(1), "b xy h w -> b h w xy") + 1) / size - 1
+    mode = "bicubic" if scale > 1 else "bilinear"
+    return F.grid_sample(value, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
 def _gather(

@@ -5,7 +5,7 @@ sampled from the reference's pixels, not from VGG maps; and a gate that says how
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -19,7 +19,7 @@ from refsr.models.base import Reference, RefSRModel
 from refsr.models.descriptor import Descriptor
 from refsr.models.stripes import by_stripes, cells_at_once
 from refsr.resize import downscale_bicubic, upscale_bicubic
-from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, choose_engine, part_of, refine_subpixel, search
+from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, search_candidates
 from refsr.smoothing import smooth
 from refsr.swap import warp
 
@@ -119,20 +119,9 @@ class DefaultModel(RefSRModel):
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
         progress: Progress | None = None,
     ) -> Sequence[Match]:
-        """One candidate for each reference; one of all together where they are very many."""
+        """One candidate for each reference; two of more than two, one of all together where they are very many."""
         keys = [reference.key for reference in references]
-        if engine == "auto":
-            engine = choose_engine(query, keys, patch=1)
-        if engine == "faiss":
-            return [search(query, keys, patch=1, engine=engine, memory_bytes=memory_bytes, progress=progress)]
-        found = []
-        for index, reference in enumerate(references):
-            told = part_of(progress, index, len(references))
-            match = search(query, [reference.key], patch=1, engine=engine, memory_bytes=memory_bytes, progress=told)
-            with torch.no_grad():
-                match = refine_subpixel(query, reference.key, match)
-            found.append(replace(match, reference=torch.full_like(match.reference, index)))
-        return found
+        return search_candidates(query, keys, engine=engine, memory_bytes=memory_bytes, progress=progress)
 
     def transfer(
         self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], matches: Sequence[Match]

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from refsr.errors import ImageError, UsageError
 from refsr.extras import is_installed
-from refsr.search.coarse import find_coarse
 from refsr.search.exact import find_exact
 from refsr.search.ivf import find_ivf
 from refsr.search.match import Found, Match, Progress, cell_grid, part_of, strongest
 from refsr.search.patches import patch_grid_size
+from refsr.search.several import find_candidates, find_coarse
 from refsr.search.subpixel import refine_subpixel
 
 MIB = 2**20
@@ -76,6 +76,56 @@ def search(
     """
     if patch < 1 or patch % 2 == 0:
         raise UsageError(f"patch is {patch}: it must be odd")
+    _require_searchable(query, keys, patch)
+    find = _ENGINES[choose_engine(query, keys, patch=patch) if engine == "auto" else engine]
+    with torch.no_grad():
+        found = [find(query[b], [key[b] for key in keys], patch, memory_bytes, progress) for b in range(len(query))]
+    return _match(found, patch // 2)
+
+
+def search_candidates(
+    query: Float[Tensor, "b c h w"],
+    keys: Sequence[Float[Tensor, "b c _ _"]],
+    *,
+    engine: Engine = "auto",
+    memory_bytes: int = DEFAULT_SEARCH_BYTES,
+    progress: Progress | None = None,
+) -> list[Match]:
+    """Find each cell's best match in one reference or two: of more, in those that fit best around it.
+
+    Args:
+        query: Descriptors of the LR image.
+        keys: Descriptors of the references; sizes may differ.
+        engine: "exact", "coarse", "faiss", or "auto"; FAISS searches all references as one pool.
+        memory_bytes: Bound on the search's own working memory.
+        progress: Told of each finished part.
+
+    Returns:
+        The candidates, on the query's whole grid, between cells, without gradient.
+
+    Raises:
+        UsageError: An empty pool.
+        MemoryBudgetError: The budget is too small for the least part of the work.
+        MissingExtraError: FAISS is asked for and not installed.
+    """
+    _require_searchable(query, keys, 1)
+    if engine == "auto":
+        engine = choose_engine(query, keys, patch=1)
+    with torch.no_grad():
+        if engine == "faiss":
+            found = [
+                [find_ivf(query[b], [key[b] for key in keys], 1, memory_bytes, progress)] for b in range(len(query))
+            ]
+        else:
+            coarse = engine == "coarse"
+            found = [
+                find_candidates(query[b], [key[b] for key in keys], coarse, memory_bytes, progress)
+                for b in range(len(query))
+            ]
+        return [refine_subpixel(query, keys, _match(candidate, 0)) for candidate in zip(*found, strict=True)]
+
+
+def _require_searchable(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], patch: int) -> None:
     if not keys:
         raise UsageError("search needs at least one reference")
     for name, grid in (("the image", query), *((f"reference {i + 1}", key) for i, key in enumerate(keys))):
@@ -85,16 +135,15 @@ def search(
                 f"{name} is too small: {width}x{height} cells, the search compares patches of {patch}x{patch}"
             )
 
-    find = _ENGINES[choose_engine(query, keys, patch=patch) if engine == "auto" else engine]
-    with torch.no_grad():
-        found = [find(query[b], [key[b] for key in keys], patch, memory_bytes, progress) for b in range(query.shape[0])]
-    reach = patch // 2
+
+def _match(found: Sequence[Found], reach: int) -> Match:
+    """Of a batch; border cells, which centre no whole patch, take their neighbour's match, moved along."""
     corner, reference, score = (
         torch.stack([getattr(part, name) for part in found]) for name in ("corner", "reference", "score")
     )
     return Match(
-        position_cells=_extend_positions(corner.to(query.dtype), reach),
-        reference=_extend(reference[:, None].to(query.dtype), reach)[:, 0].long(),
+        position_cells=_extend_positions(corner.to(score.dtype), reach),
+        reference=_extend(reference[:, None].to(score.dtype), reach)[:, 0].long(),
         score=_extend(score[:, None], reach),
     )
 

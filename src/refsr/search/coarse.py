@@ -8,18 +8,17 @@ as make the comparison of all with all cheap. Every level costs the same for eac
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
-from refsr.search.match import Found, Progress, cell_grid, part_of
+from refsr.search.match import Progress, cell_grid
 from refsr.search.patches import patch_grid_size, unit_rows
 
 _STEP: Final = 4
@@ -73,65 +72,64 @@ class _Level:
         return torch.cat([self.cells[quarter] for quarter in quarters], 1).div_(self.lengths[number, None])
 
 
-def find_coarse(
-    query: Float[Tensor, "c h w"],
-    keys: Sequence[Float[Tensor, "c _ _"]],
-    patch: int,
-    memory_bytes: int,
-    progress: Progress | None = None,
-) -> Found:
-    """The best patches that are found in windows round the best blocks.
-
-    Args:
-        query: Feature map of the upsampled LR image.
-        keys: Feature maps of the blurred references, one pool.
-        patch: Side of a patch in cells.
-        memory_bytes: Bound on the working memory beside the patches themselves.
-        progress: Told of each finished part.
-
-    Raises:
-        MemoryBudgetError: Not even one window fits the budget.
+class CoarseSearch:
+    """The search of one reference: the levels of blocks at once, the cells of as many blocks as are asked for.
 
     Source: after Barnes et al., "The Generalized PatchMatch Correspondence Algorithm", ECCV 2010, section 3: several
         candidates each, spread among neighbours.
     """
-    best: Found | None = None
-    for reference, key in enumerate(keys):
-        corner, score = _find_one(query, key, patch, memory_bytes, part_of(progress, reference, len(keys)))
-        found = Found(corner=corner, reference=torch.full_like(corner[0], reference), score=score)
-        if best is None:
-            best = found
-        else:
-            better = score > best.score
-            best = Found(
-                corner=torch.where(better, found.corner, best.corner),
-                reference=torch.where(better, found.reference, best.reference),
-                score=torch.where(better, score, best.score),
-            )
-    assert best is not None
-    return best
 
+    def __init__(
+        self, query: Float[Tensor, "c h w"], key: Float[Tensor, "c h2 w2"], patch: int, memory_bytes: int
+    ) -> None:
+        """Compare the blocks.
 
-def _find_one(
-    query: Float[Tensor, "c h w"],
-    key: Float[Tensor, "c h2 w2"],
-    patch: int,
-    memory_bytes: int,
-    progress: Progress | None,
-) -> tuple[Int[Tensor, "2 h3 w3"], Float[Tensor, "h3 w3"]]:
-    """Corner and score of each patch of the query in one reference."""
-    depth = _depth(query, key)
-    level = _level(query, key, depth, patch)
-    places, scores = _all_with_all(level, _KEPT if depth else 1)
-    for finer in range(depth - 1, -1, -1):
-        parents = level.query_size
-        level = _level(query, key, finer, patch)
-        candidates = _distinct(_spread(places, parents))
-        told = progress if finer == 0 else None
-        places, scores = _in_windows(level, parents, candidates, _KEPT if finer else 1, memory_bytes, told)
-    height, width = level.query_size
-    corner = rearrange(places[:, 0], "(h w) yx -> yx h w", h=height, w=width)
-    return corner.long(), scores[:, 0].view(height, width)
+        Args:
+            query: Feature map of the upsampled LR image.
+            key: Feature map of the blurred reference.
+            patch: Side of a patch in cells.
+            memory_bytes: Bound on the working memory beside the patches themselves.
+
+        Raises:
+            MemoryBudgetError: Not even one window fits the budget.
+        """
+        depth = _depth(query, key)
+        level = _level(query, key, depth, patch)
+        places, scores = _all_with_all(level, _KEPT if depth else 1)
+        self._size = level.query_size
+        self._windows: _Windows | None = None
+        for finer in range(depth - 1, -1, -1):
+            parents = level.query_size
+            level = _level(query, key, finer, patch)
+            candidates = _distinct(_spread(places, parents))
+            windows = _Windows(level, parents, candidates, _KEPT if finer else 1, memory_bytes)
+            if finer:
+                windows.look()
+                places, scores = windows.best()
+            else:
+                self._windows, self._size = windows, level.query_size
+        self._found = places, scores
+
+    def look(self, wanted: Bool[Tensor, "h3 w3"] | None = None, progress: Progress | None = None) -> None:
+        """Find the matches of all cells, or of those that are wanted and their blocks.
+
+        Args:
+            wanted: Of the patches; those that were looked at before are looked at again.
+            progress: Told of each finished part.
+        """
+        if self._windows is not None:
+            self._windows.look(None if wanted is None else self._blocks(wanted), progress)
+        if progress is not None:
+            progress(1.0)
+
+    def found(self) -> tuple[Int[Tensor, "2 h3 w3"], Float[Tensor, "h3 w3"]]:
+        """Corner and score of each patch's match; the score is minus infinity where none was looked for."""
+        places, scores = self._found if self._windows is None else self._windows.best()
+        height, width = self._size
+        return rearrange(places[:, 0].long(), "(h w) yx -> yx h w", h=height, w=width), scores[:, 0].view(height, width)
+
+    def _blocks(self, wanted: Bool[Tensor, "h3 w3"]) -> Bool[Tensor, " n"]:
+        return F.max_pool2d(wanted[None].float(), _STEP, ceil_mode=True)[0].flatten() > 0
 
 
 def _depth(query: Float[Tensor, "c h w"], key: Float[Tensor, "c h2 w2"]) -> int:
@@ -229,83 +227,98 @@ def _distinct(candidates: Int[Tensor, "n k 2"]) -> Int[Tensor, "n k 2"]:
     return kept
 
 
-def _in_windows(
-    level: _Level,
-    parents: tuple[int, int],
-    candidates: Int[Tensor, "n k 2"],
-    kept: int,
-    memory_bytes: int,
-    progress: Progress | None,
-) -> tuple[Int[Tensor, "m k2 2"], Float[Tensor, "m k2"]]:
-    """The best places of each of the parents' children, in the windows round the parents' candidates.
+class _Windows:
+    """The best places of each of the parents' children, in the windows round the parents' candidates."""
 
-    Args:
-        level: Of the children.
-        parents: Rows and columns of parents.
-        candidates: Of each parent, in the parents' places.
-        kept: How many for each child.
-        memory_bytes: Bound on the windows that are looked at together.
-        progress: Told of each finished part.
-    """
-    side = 3 * level.places + 2 * _REACH + 1
-    numbers = 2 * (side**2 + _STEP**2) * level.query.shape[1] + side**2 * _STEP**2
-    together = min(memory_bytes // 4, _NUMBERS_AT_ONCE) // numbers
-    if together < 1:
-        raise MemoryBudgetError(
-            f"a search budget of {memory_bytes} bytes is too small: allow at least {4 * numbers} bytes"
-        )
-    device = level.query.device
-    children = _STEP**2
-    scores = level.query.new_full((len(candidates), children, kept), -math.inf)
-    places = torch.full((len(candidates), children, kept, 2), _NOWHERE, dtype=torch.int32, device=device)
-    within = cell_grid((_STEP, _STEP), places).flatten(1)
-    window = torch.arange(side, device=device)
-    last_row, last_column = (n - 1 for n in level.key_size)
-    asked = [(k, (candidates[:, k, 0] > _NOWHERE // 2).nonzero()[:, 0]) for k in range(candidates.shape[1])]
-    total, done = sum(len(parent) for _, parent in asked), 0
-    for k, all_parents in asked:
-        for parent in torch.split(all_parents, together):
-            base = candidates[parent, k].long() * 2 * level.places - _REACH
-            rows = (base[:, :1] + window).clamp(0, last_row)
-            columns = (base[:, 1:] + window).clamp(0, last_column)
-            seen = level.key((rows[:, :, None] * level.key_size[1] + columns[:, None, :]).flatten())
-            y = (parent // parents[1] * _STEP)[:, None] + within[0]
-            x = (parent % parents[1] * _STEP)[:, None] + within[1]
-            number = y.clamp_max(level.query_size[0] - 1) * level.query_size[1] + x.clamp_max(level.query_size[1] - 1)
-            asking = level.query[number.flatten()].view(len(parent), children, -1)
-            products = asking @ seen.view(len(parent), side**2, -1).transpose(1, 2)
-            score, index = products.max(2)
-            place = torch.stack((rows.gather(1, index // side), columns.gather(1, index % side)), -1).int()
-            _keep(scores, places, parent, score, place)
-            done += len(parent)
-            if progress is not None:
-                progress(done / total)
-    return _in_reading_order(places, parents, level.query_size), _in_reading_order(scores, parents, level.query_size)
+    def __init__(
+        self,
+        level: _Level,
+        parents: tuple[int, int],
+        candidates: Int[Tensor, "n k 2"],
+        kept: int,
+        memory_bytes: int,
+    ) -> None:
+        """Nothing is looked at yet.
 
+        Args:
+            level: Of the children.
+            parents: Rows and columns of parents.
+            candidates: Of each parent, in the parents' places.
+            kept: How many for each child.
+            memory_bytes: Bound on the windows that are looked at together.
 
-def _keep(
-    scores: Float[Tensor, "n c k"],
-    places: Int[Tensor, "n c k 2"],
-    parent: Int[Tensor, " m"],
-    score: Float[Tensor, "m c"],
-    place: Int[Tensor, "m c 2"],
-) -> None:
-    """Put new places among the best ones of their parents' children, in place, unless one is beside them already."""
-    best, where = scores[parent], places[parent]
-    if scores.shape[2] == 1:
-        better = score > best[..., 0]
-        scores[parent, :, 0] = torch.where(better, score, best[..., 0])
-        places[parent, :, 0] = torch.where(better[..., None], place, where[..., 0, :])
-        return
-    beside = (where - place[:, :, None]).abs().amax(3) <= 1
-    known = (beside & (best >= score[..., None])).any(2)
-    # A worse neighbour makes room.
-    best = best.masked_fill(beside & ~known[..., None], -math.inf)
-    score = score.masked_fill(known, -math.inf)
-    order = torch.cat((best, score[..., None]), 2).topk(best.shape[2], dim=2)
-    scores[parent] = order.values
-    picked = order.indices[..., None].expand(-1, -1, -1, 2)
-    places[parent] = torch.cat((where, place[:, :, None]), 2).gather(2, picked)
+        Raises:
+            MemoryBudgetError: Not even one window fits.
+        """
+        self.level, self.parents, self.candidates = level, parents, candidates
+        self.side = 3 * level.places + 2 * _REACH + 1
+        numbers = 2 * (self.side**2 + _STEP**2) * level.query.shape[1] + self.side**2 * _STEP**2
+        self.together = min(memory_bytes // 4, _NUMBERS_AT_ONCE) // numbers
+        if self.together < 1:
+            raise MemoryBudgetError(
+                f"a search budget of {memory_bytes} bytes is too small: allow at least {4 * numbers} bytes"
+            )
+        shape = (len(candidates), _STEP**2, kept)
+        self.scores = level.query.new_full(shape, -math.inf)
+        self.places = torch.full((*shape, 2), _NOWHERE, dtype=torch.int32, device=level.query.device)
+
+    def look(self, wanted: Bool[Tensor, " n"] | None = None, progress: Progress | None = None) -> None:
+        """Look through the windows of all parents, or of those that are wanted."""
+        there = self.candidates[..., 0] > _NOWHERE // 2
+        if wanted is not None:
+            there &= wanted[:, None]
+        total, done = max(1, int(there.sum())), 0
+        for k in range(self.candidates.shape[1]):
+            parents = there[:, k].nonzero()[:, 0]
+            for start in range(0, len(parents), self.together):
+                parent = parents[start : start + self.together]
+                self._look_at(parent, self.candidates[parent, k].long())
+                done += len(parent)
+                if progress is not None:
+                    progress(done / total)
+
+    def best(self) -> tuple[Int[Tensor, "m k2 2"], Float[Tensor, "m k2"]]:
+        """Places and scores of all children in reading order."""
+        size = self.level.query_size
+        return _in_reading_order(self.places, self.parents, size), _in_reading_order(self.scores, self.parents, size)
+
+    def _look_at(self, parent: Int[Tensor, " m"], candidate: Int[Tensor, "m 2"]) -> None:
+        """In one window of each of some parents."""
+        level, side, device = self.level, self.side, parent.device
+        window = torch.arange(side, device=device)
+        within = cell_grid((_STEP, _STEP), parent).flatten(1)
+        last_row, last_column = (n - 1 for n in level.key_size)
+        base = candidate * 2 * level.places - _REACH
+        rows = (base[:, :1] + window).clamp(0, last_row)
+        columns = (base[:, 1:] + window).clamp(0, last_column)
+        seen = level.key((rows[:, :, None] * level.key_size[1] + columns[:, None, :]).flatten())
+        y = (parent // self.parents[1] * _STEP)[:, None] + within[0]
+        x = (parent % self.parents[1] * _STEP)[:, None] + within[1]
+        number = y.clamp_max(level.query_size[0] - 1) * level.query_size[1] + x.clamp_max(level.query_size[1] - 1)
+        asking = level.query[number.flatten()].view(len(parent), _STEP**2, -1)
+        products = asking @ seen.view(len(parent), side**2, -1).transpose(1, 2)
+        score, index = products.max(2)
+        place = torch.stack((rows.gather(1, index // side), columns.gather(1, index % side)), -1).int()
+        self._keep(parent, score, place)
+
+    def _keep(self, parent: Int[Tensor, " m"], score: Float[Tensor, "m c"], place: Int[Tensor, "m c 2"]) -> None:
+        """Put new places among the best ones of their parents' children, unless one is beside them already."""
+        scores, places = self.scores, self.places
+        best, where = scores[parent], places[parent]
+        if scores.shape[2] == 1:
+            better = score > best[..., 0]
+            scores[parent, :, 0] = torch.where(better, score, best[..., 0])
+            places[parent, :, 0] = torch.where(better[..., None], place, where[..., 0, :])
+            return
+        beside = (where - place[:, :, None]).abs().amax(3) <= 1
+        known = (beside & (best >= score[..., None])).any(2)
+        # A worse neighbour makes room.
+        best = best.masked_fill(beside & ~known[..., None], -math.inf)
+        score = score.masked_fill(known, -math.inf)
+        order = torch.cat((best, score[..., None]), 2).topk(best.shape[2], dim=2)
+        scores[parent] = order.values
+        picked = order.indices[..., None].expand(-1, -1, -1, 2)
+        places[parent] = torch.cat((where, place[:, :, None]), 2).gather(2, picked)
 
 
 def _in_reading_order(values: Tensor, parents: tuple[int, int], size: tuple[int, int]) -> Tensor:

@@ -1,10 +1,11 @@
 """Matches between cells."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from refsr.search.match import Match
@@ -12,7 +13,7 @@ from refsr.search.match import Match
 _CELLS_AT_ONCE: Final = 2**17
 
 
-def refine_subpixel(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], match: Match) -> Match:
+def refine_subpixel(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], match: Match) -> Match:
     """Move each match by up to half a cell to the top of the score around it.
 
     In y and in x a parabola goes through the scores of the matched cell and its two neighbours; its vertex is the
@@ -20,32 +21,37 @@ def refine_subpixel(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 
 
     Args:
         query: L2-normalised descriptors.
-        key: L2-normalised descriptors of the reference that was searched.
+        keys: L2-normalised descriptors of the references that were searched.
         match: What `search` found, whole cells.
     """
-    height, width = match.score.shape[-2:]
-    rows = max(1, _CELLS_AT_ONCE // width)
-    shift = torch.cat(
-        [_shift(query[..., top : top + rows, :], key, match.crop(slice(top, top + rows), slice(None)))
-         for top in range(0, height, rows)], 2,
-    )  # fmt: skip
-    return replace(match, position_cells=match.position_cells + shift)
+    position = match.position_cells.clone()
+    by_cell = query.permute(0, 2, 3, 1)
+    for index, key in enumerate(keys):
+        for cells in torch.split((match.reference == index).nonzero(), _CELLS_AT_ONCE):
+            batch, y, x = cells.unbind(1)
+            there = position[batch, :, y, x]
+            shift = _shift(by_cell[batch, y, x], key, batch, there.round().long(), match.score[batch, 0, y, x])
+            position[batch, :, y, x] = there + shift
+    return replace(match, position_cells=position)
 
 
-def _shift(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], match: Match) -> Float[Tensor, "b 2 h w"]:
-    centre = match.score[:, 0]
-    position = match.position_cells.round().long()
-    batch = torch.arange(query.shape[0], device=query.device)[:, None, None]
+def _shift(
+    asking: Float[Tensor, "n c"],
+    key: Float[Tensor, "b c h w"],
+    batch: Int[Tensor, " n"],
+    position: Int[Tensor, "n 2"],
+    centre: Float[Tensor, " n"],
+) -> Float[Tensor, "n 2"]:
+    """Of cells that are matched in one reference."""
     by_cell = key.permute(0, 2, 3, 1)
-    shift = torch.zeros_like(match.position_cells)
+    shift = torch.zeros_like(position, dtype=centre.dtype)
     for axis in (0, 1):
         last = key.shape[-2:][axis] - 1
         side = []
         for step in (-1, 1):
             moved = position.clone()
             moved[:, axis] = (moved[:, axis] + step).clamp(0, last)
-            there = by_cell[batch, moved[:, 0], moved[:, 1]]
-            side.append((query.permute(0, 2, 3, 1) * there).sum(-1))
+            side.append((asking * by_cell[batch, moved[:, 0], moved[:, 1]]).sum(1))
         curvature = (2 * centre - side[0] - side[1]).clamp_min(1e-4)
         vertex = ((side[1] - side[0]) / (2 * curvature)).clamp(-0.5, 0.5)
         inside = (position[:, axis] > 0) & (position[:, axis] < last)

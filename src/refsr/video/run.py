@@ -156,7 +156,7 @@ class _Shot:
         references = [still.reference for still in self.stills]
         matches = []
         for index, still in enumerate(self.stills):
-            finer = refine_subpixel(query, still.reference.key, still.match)
+            finer = refine_subpixel(query, [still.reference.key], still.match)
             matches.append(replace(finer, reference=torch.full_like(finer.reference, index)))
         sizes = [self._pixels(still.reference) for still in self.stills]
         tile = tile_cells(self.model, (frame.shape[-2], frame.shape[-1]), sizes, self.config.memory_bytes)

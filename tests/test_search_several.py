@@ -1,0 +1,113 @@
+"""Candidates of several references."""
+
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_search_coarse import moved_view, smooth_field
+
+from refsr.errors import UsageError
+from refsr.search import Match, refine_subpixel, search, search_candidates
+from refsr.search.several import choose_references
+from refsr.smoothing import smooth
+from refsr.swap import warp
+
+
+@pytest.mark.parametrize("engine", ["exact", "coarse"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_up_to_two_references_are_a_candidate_each(engine: str, count: int) -> None:
+    keys = [torch.cat((smooth_field(n, 40, 50), smooth_field(n + 5, 40, 50))) for n in range(count)]
+    query = torch.cat([moved_view(keys[0][b : b + 1], 30, 33, 4, 7) for b in range(2)])
+    found = search_candidates(query, keys, engine=engine)  # type: ignore[arg-type]
+    for index, (match, key) in enumerate(zip(found, keys, strict=True)):
+        alone = refine_subpixel(query, [key], search(query, [key], patch=1, engine=engine))  # type: ignore[arg-type]
+        assert torch.equal(match.position_cells, alone.position_cells)
+        assert torch.equal(match.score, alone.score)
+        assert (match.reference == index).all()
+    assert len(found) == count
+
+
+@pytest.mark.parametrize("engine", ["exact", "coarse"])
+def test_of_many_references_each_place_looks_through_those_that_fit(engine: str) -> None:
+    """The left half is seen in the second, the right half in the fourth, all of it faintly in the third."""
+    left, right, other = smooth_field(0, 180, 170), smooth_field(1, 164, 180), smooth_field(2, 160, 160)
+    query = torch.cat((moved_view(left, 128, 96, 9, 8), moved_view(right, 128, 96, 4, 51)), 3)
+    faint = F.normalize(query + 0.5 * smooth_field(3, 128, 192), dim=1)
+    first, second = search_candidates(query, [other, left, faint, right], engine=engine)  # type: ignore[arg-type]
+    for columns, reference, offset in ((slice(0, 32), 1, (9.0, 8.0)), (slice(160, 192), 3, (4.0, -45.0))):
+        assert (first.reference[..., columns] == reference).all()
+        assert (second.reference[..., columns] == 2).all()
+        whole = first.offset_cells[..., columns].round()[0].permute(1, 2, 0)
+        assert (whole == torch.tensor(offset)).all(2).float().mean() > 0.9
+        assert (second.offset_cells[..., columns].round() == 0).all(1).float().mean() > 0.5
+    for match in (first, second):
+        assert match.score.isfinite().all()
+        assert (match.position_cells >= 0).all()
+
+
+def test_choice_against_a_naive_loop() -> None:
+    """Squares of 16x16 cells decide together with two to each side, by what is known of them."""
+    scores = torch.randn(4, 70, 100, generator=torch.Generator().manual_seed(0))
+    scores[:, torch.rand(70, 100, generator=torch.Generator().manual_seed(1)) < 0.7] = -torch.inf
+    chosen = choose_references(scores)
+    for square_y, square_x in product(range(5), range(7)):
+        means = torch.zeros(4)
+        for n in range(4):
+            # The mean of the squares' sums over that of their counts, whole or cut off by the border alike.
+            sums, counts = [], []
+            for v, u in product(range(square_y - 2, square_y + 3), range(square_x - 2, square_x + 3)):
+                if 0 <= v < 5 and 0 <= u < 7:
+                    part = scores[n, v * 16 : v * 16 + 16, u * 16 : u * 16 + 16]
+                    sums.append(part[part.isfinite()].sum() / part.numel())
+                    counts.append(part.isfinite().float().mean())
+            means[n] = torch.stack(sums).sum() / torch.stack(counts).sum()
+        here = chosen[:, square_y * 16 : square_y * 16 + 16, square_x * 16 : square_x * 16 + 16]
+        assert (here == means.argsort(descending=True)[:2, None, None]).all()
+
+
+def mixed(height: int, width: int, references: int) -> Match:
+    generator = torch.Generator().manual_seed(0)
+    return Match(
+        position_cells=torch.rand(2, 2, height, width, generator=generator) * 7,
+        reference=torch.randint(references, (2, height, width), generator=generator),
+        score=torch.rand(2, 1, height, width, generator=generator),
+    )
+
+
+def alone(match: Match, reference: int) -> Match:
+    there = torch.full_like(match.reference, reference)
+    return Match(position_cells=match.position_cells, reference=there, score=match.score)
+
+
+def test_a_match_in_several_references_is_each_ones_own() -> None:
+    """Warped and made finer as if there were no others, cell by cell."""
+    match = mixed(9, 11, 3)
+    keys = [smooth_field(n, 8 + n, 9 + n).expand(2, -1, -1, -1) for n in range(3)]
+    values = [torch.rand(2, 3, 4 * (8 + n), 4 * (9 + n), generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    query = smooth_field(7, 9, 11).expand(2, -1, -1, -1)
+    finer, warped = refine_subpixel(query, keys, match), warp(values, match, scale=4, between="nearest")
+    for n in range(3):
+        here = match.reference == n
+        only = refine_subpixel(query, keys, alone(match, n))
+        assert torch.equal(finer.position_cells.movedim(1, 3)[here], only.position_cells.movedim(1, 3)[here])
+        pixels = here.repeat_interleave(4, 1).repeat_interleave(4, 2)
+        whole = warp(values, alone(match, n), scale=4, between="nearest")
+        assert torch.allclose(warped.movedim(1, 3)[pixels], whole.movedim(1, 3)[pixels], atol=1e-6)
+
+
+def test_neighbours_in_another_reference_do_not_count() -> None:
+    """Two references half a cell apart, left and right: their border stays sharp."""
+    match = mixed(12, 12, 1)
+    right = (torch.arange(12) >= 6).expand(2, 12, 12)
+    grid = torch.stack(torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij"))
+    place = grid + 5 + 0.5 * right[:, None]
+    found = smooth(Match(position_cells=place, reference=right.long(), score=match.score))
+    assert torch.allclose(found.position_cells, place, atol=0.02)
+    blurred = smooth(Match(position_cells=place, reference=match.reference, score=match.score))
+    assert not torch.allclose(blurred.position_cells, place, atol=0.05)
+
+
+def test_an_empty_pool_is_refused() -> None:
+    with pytest.raises(UsageError, match="needs at least one reference"):
+        search_candidates(smooth_field(0, 9, 9), [])
