@@ -9,8 +9,10 @@ a cell spans in each direction: 4 at the output's size, 1 at the size of the LR 
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -37,26 +39,29 @@ def swap(
 
     Source: Zhang et al., CVPR 2019, equation 3; ZZUTK/SRNTT for the average.
     """
-    cells = [rearrange(value, "b c (h i) (w j) -> b (c i j) h w", i=scale, j=scale) for value in values]
     batch, _, height, width = match.score.shape
-    total = cells[0].new_zeros(batch, cells[0].shape[1], height, width)
-    count = total.new_zeros(height, width)
     reach = patch // 2
-    y, x = cell_grid((height, width), match.reference)
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            # The patch centred at (y - dy, x - dx) covers cell (y, x) with the value cell at its match + (dy, dx).
-            centre_y, centre_x = y - dy, x - dx
-            inside = (
-                (centre_y >= reach) & (centre_y < height - reach) & (centre_x >= reach) & (centre_x < width - reach)
-            )
-            row, column = y[inside], x[inside]
-            centre_row, centre_column = centre_y[inside], centre_x[inside]
-            position = match.position_cells[..., centre_row, centre_column].round().long()
-            reference = match.reference[..., centre_row, centre_column]
-            total[..., row, column] += _gather(cells, position[:, 0] + dy, position[:, 1] + dx, reference)
-            count[row, column] += 1
-    return rearrange(total / count, "b (c i j) h w -> b c (h i) (w j)", i=scale, j=scale)
+    # A row for each cell of each reference, and one of nothing; for each query cell, the rows that cover it.
+    counts = [value[:, 0].numel() // scale**2 for value in values]
+    table = values[0].new_zeros(sum(counts) + 1, values[0].shape[1] * scale**2)
+    nothing = len(table) - 1
+    covering = torch.full((batch, height, width, patch**2), nothing, device=table.device)
+    centres = match.crop(slice(reach, height - reach), slice(reach, width - reach))
+    position = centres.position_cells.round().long()
+    for index, (value, rows) in enumerate(zip(values, torch.split(table[:-1], counts), strict=True)):
+        cells = rearrange(value, "b c (h i) (w j) -> b h w c i j", i=scale, j=scale)
+        rows.view(cells.shape).copy_(cells)
+        down, across = cells.shape[1:3]
+        first = sum(counts[:index]) + torch.arange(batch, device=table.device).view(-1, 1, 1) * down * across
+        here = centres.reference == index
+        for number, (dy, dx) in enumerate(product(range(-reach, reach + 1), repeat=2)):
+            row, column = (position[:, 0] + dy).clamp(0, down - 1), (position[:, 1] + dx).clamp(0, across - 1)
+            # The patch centred at a cell covers the cell (dy, dx) beside it with what lies so beside its match.
+            top, left = reach + dy, reach + dx
+            covered = covering[:, top : top + here.shape[1], left : left + here.shape[2], number]
+            covered.copy_(torch.where(here, first + row * across + column, covered))
+    swapped = F.embedding_bag(covering.flatten(0, 2), table, mode="mean", padding_idx=nothing)
+    return rearrange(swapped, "(b h w) (c i j) -> b c (h i) (w j)", b=batch, h=height, w=width, i=scale, j=scale)
 
 
 def warp(
@@ -107,15 +112,3 @@ def _sample(
     grid = (2 * rearrange(position_px.flip(1), "b xy h w -> b h w xy") + 1) / size - 1
     mode = "bicubic" if scale > 1 else "bilinear"
     return F.grid_sample(value, grid, mode=mode, padding_mode="border", align_corners=False)
-
-
-def _gather(
-    cells: Sequence[Float[Tensor, "b c _ _"]], row: Tensor, column: Tensor, reference: Tensor
-) -> Float[Tensor, "b c n"]:
-    """Pick one cell per (batch, n), each from its own reference; beyond its border, the nearest inside."""
-    picked = cells[0].new_empty(row.shape[0], cells[0].shape[1], row.shape[1])
-    for index, cell in enumerate(cells):
-        batch, n = (reference == index).nonzero(as_tuple=True)
-        height, width = cell.shape[-2:]
-        picked[batch, :, n] = cell[batch, :, row[batch, n].clamp(0, height - 1), column[batch, n].clamp(0, width - 1)]
-    return picked
