@@ -11,8 +11,8 @@ from refsr.errors import MemoryBudgetError
 from refsr.search.match import Found, Progress
 from refsr.search.patches import patch_grid_size, unit_columns
 
-_LARGEST_CHUNK = 2048
-"""Patches a side of one score tile: 16 MiB, which stays in the cache that it was computed in."""
+_LARGEST_CHUNK = 512
+"""Patches a side of one score tile: 1 MiB, which stays in the cache of the core that computed it."""
 
 
 def find_exact(
