@@ -10,7 +10,7 @@ RUN/best.safetensors     those with the best validation
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,23 +27,21 @@ from refsr.bench.run import BenchConfig, run_benchmark
 from refsr.data.photos import PhotoSource
 from refsr.data.real import PairSource
 from refsr.data.training import TrainingPairs, open_sources
-from refsr.errors import RefSRError, TrainingError, WeightsError
+from refsr.errors import RefSRError, TrainingError
 from refsr.features import load_vgg19
 from refsr.files import claim, clear_unfinished, make_folder
 from refsr.losses import Critic
 from refsr.models import MODELS, RefSRModel, build_model
 from refsr.training.average import RunningAverage
+from refsr.training.beginning import Report, begin_with, make_optimiser, open_perception
 from refsr.training.checkpoint import load_checkpoint, save_checkpoint
 from refsr.training.config import StageConfig, TrainConfig
 from refsr.training.log import RunLog
 from refsr.training.options import RunOptions
 from refsr.training.precision import choose_precision, fabric_precision
 from refsr.training.schedule import rate_at
-from refsr.training.step import CriticStep, NetworkStep, Perception
-from refsr.weights import read_weights, save_weights
-
-Report = Callable[[str], None]
-"""Told a line now and then."""
+from refsr.training.step import CriticStep, NetworkStep
+from refsr.weights import save_weights
 
 Progress = Callable[[int, int], None]
 """Told after each step how many of how many are done."""
@@ -99,14 +97,14 @@ class _Run:
         for photo, picture in self.sources.leaks:
             report(f"left out {photo}: it shows {picture}, which is held out")
         torch.manual_seed(config.seed)
-        self.perception = _perception(config, options.vgg19, report)
+        self.perception = open_perception(config, options.vgg19, report)
         if self.perception is not None:
             self.perception.vgg.to(fabric.device)
         spec = MODELS[config.model]
         vgg = load_vgg19(options.vgg19) if spec.needs_vgg19 else None
         self.model: RefSRModel = build_model(config.model, config.network, vgg)
         if options.init is not None:
-            _begin_with(options.init, self.model, report)
+            begin_with(options.init, self.model, report)
         self.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = RunningAverage(self.model.own_state(), config.ema_decay)
         self.validation: Dataset | None = open_dataset(options.validate) if options.validate else None
@@ -186,13 +184,15 @@ class _Stage:
         self.logged_at = run.step
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.scaled = choose_precision(config.precision) == "16-mixed"  # its scaler leaves out steps that overflow
-        self.step_of_network, self.optimiser = fabric.setup(network, _optimiser(trained, config))
+        self.step_of_network, self.optimiser = fabric.setup(network, make_optimiser(trained, config))
         self.texture = network.texture
         self.critic: nn.Module | None = None
         if stage.losses.adversarial:
             self.critic = Critic(stage.crop_px, config.critic_width).to(fabric.device)
             step = CriticStep(self.critic)
-            self.step_of_critic, self.critic_optimiser = fabric.setup(step, _optimiser(list(step.parameters()), config))
+            self.step_of_critic, self.critic_optimiser = fabric.setup(
+                step, make_optimiser(list(step.parameters()), config)
+            )
         state = run.resumed
         if state is not None and state["stage"] == name:
             self.optimiser.load_state_dict(state["optimiser"])
@@ -368,51 +368,6 @@ def _held_out(options: RunOptions) -> tuple[Path, ...]:
     """The folders that are named, and that of the validation."""
     validation = (options.validate,) if options.validate is not None and options.validate.is_dir() else ()
     return (*options.held_out, *validation)
-
-
-def _optimiser(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    betas = (config.beta1, 0.999)
-    if config.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, betas=betas, weight_decay=1e-4)
-    return torch.optim.Adam(parameters, betas=betas)
-
-
-def _perception(config: TrainConfig, vgg19: Path | None, report: Report) -> Perception | None:
-    """VGG19 as deep as the weights go and the losses need; what is missing is said."""
-    weights = [stage.losses for _, stage in config.stages]
-    if not any(loss.perceptual or loss.texture for loss in weights):
-        return None
-    deepest = "relu5_1" if any(loss.perceptual for loss in weights) else "relu3_1"
-    try:
-        return Perception(vgg=load_vgg19(vgg19, deepest), layer=deepest)
-    except WeightsError as error:
-        if deepest == "relu3_1" or "ends before" not in str(error):
-            raise
-    report("VGG19's weights end before relu5_1: the perceptual loss takes relu3_1")
-    return Perception(vgg=load_vgg19(vgg19, "relu3_1"), layer="relu3_1")
-
-
-def _begin_with(init: Path, model: RefSRModel, report: Report) -> None:
-    """Take over weights; parts and blocks that they lack begin as they were made.
-
-    Source of growing a trained network by blocks that change nothing: Chen et al., "Net2Net", ICLR 2016, section 2.3.
-    """
-    name, _, state = read_weights(init)
-    expected = model.own_state()
-    fits = all(key in expected and expected[key].shape == value.shape for key, value in state.items())
-    if name != model.name or not fits:
-        raise WeightsError(f"{init}: is of another model or size than this run: give other weights or another recipe")
-    lacking = sorted({_part(key, state) for key in expected.keys() - state.keys()})
-    if lacking:
-        report(f"{init} has no {', '.join(lacking)}: trained from the beginning")
-    model.load_state_dict(state, strict=False)
-
-
-def _part(key: str, state: Mapping[str, Tensor]) -> str:
-    """The part that a missing tensor belongs to: a whole one ("align"), or a block of one ("after.12")."""
-    part, _, rest = key.partition(".")
-    there = any(other.startswith(f"{part}.") for other in state)
-    return f"{part}.{rest.partition('.')[0]}" if there else part
 
 
 def _is_distributed(options: RunOptions) -> bool:

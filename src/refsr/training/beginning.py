@@ -1,0 +1,63 @@
+"""What a run begins with: weights, the features that its losses look at, an optimiser."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from refsr.errors import WeightsError
+from refsr.features import load_vgg19
+from refsr.models import RefSRModel
+from refsr.training.config import TrainConfig
+from refsr.training.step import Perception
+from refsr.weights import read_weights
+
+Report = Callable[[str], None]
+"""Told a line now and then."""
+
+
+def make_optimiser(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """Adam, or AdamW with a weight decay of 1e-4, as the recipe says."""
+    betas = (config.beta1, 0.999)
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, betas=betas, weight_decay=1e-4)
+    return torch.optim.Adam(parameters, betas=betas)
+
+
+def open_perception(config: TrainConfig, vgg19: Path | None, report: Report) -> Perception | None:
+    """VGG19 as deep as the weights go and the losses need; what is missing is said."""
+    weights = [stage.losses for _, stage in config.stages]
+    if not any(loss.perceptual or loss.texture for loss in weights):
+        return None
+    deepest = "relu5_1" if any(loss.perceptual for loss in weights) else "relu3_1"
+    try:
+        return Perception(vgg=load_vgg19(vgg19, deepest), layer=deepest)
+    except WeightsError as error:
+        if deepest == "relu3_1" or "ends before" not in str(error):
+            raise
+    report("VGG19's weights end before relu5_1: the perceptual loss takes relu3_1")
+    return Perception(vgg=load_vgg19(vgg19, "relu3_1"), layer="relu3_1")
+
+
+def begin_with(init: Path, model: RefSRModel, report: Report) -> None:
+    """Take over weights; parts and blocks that they lack begin as they were made.
+
+    Source of growing a trained network by blocks that change nothing: Chen et al., "Net2Net", ICLR 2016, section 2.3.
+    """
+    name, _, state = read_weights(init)
+    expected = model.own_state()
+    fits = all(key in expected and expected[key].shape == value.shape for key, value in state.items())
+    if name != model.name or not fits:
+        raise WeightsError(f"{init}: is of another model or size than this run: give other weights or another recipe")
+    lacking = sorted({_part(key, state) for key in expected.keys() - state.keys()})
+    if lacking:
+        report(f"{init} has no {', '.join(lacking)}: trained from the beginning")
+    model.load_state_dict(state, strict=False)
+
+
+def _part(key: str, state: Mapping[str, Tensor]) -> str:
+    """The part that a missing tensor belongs to: a whole one ("align"), or a block of one ("after.12")."""
+    part, _, rest = key.partition(".")
+    there = any(other.startswith(f"{part}.") for other in state)
+    return f"{part}.{rest.partition('.')[0]}" if there else part
