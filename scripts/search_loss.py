@@ -1,7 +1,7 @@
 """What the coarse search loses on large pictures: `python scripts/search_loss.py GROUPS [--times 2] [--limit 12]`
 
-Groups of a dataset, enlarged bicubically with their best reference, restored from a fourth of that size by the exact and by
-the coarse search: PSNR of both.
+Groups of a dataset, enlarged bicubically with their best reference, restored from a fourth of that size by the exact
+and by the coarse search: PSNR of both.
 """
 
 import argparse

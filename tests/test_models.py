@@ -175,7 +175,7 @@ def test_shipped_srntt_restores_the_sample(name: str, shared: Path, sample: dict
 
 def test_unknown_models_and_devices(tmp_path: Path) -> None:
     with pytest.raises(
-        WeightsError, match=r"neither a model \(default, srntt, srntt-rec, flow, sisr, bicubic\) nor a weights file"
+        WeightsError, match=r"neither a model \(default, default-texture, srntt, srntt-rec, flow, sisr, bicubic\) nor a weights file"
     ):
         load_model("nothing")
     if not torch.cuda.is_available():

@@ -49,6 +49,13 @@ MODELS: Final[dict[str, ModelSpec]] = {
         build=lambda config, _vgg: DefaultModel(config),
         weights="default.safetensors",
     ),
+    "default-texture": ModelSpec(
+        about="default, trained on with all of the paper's losses: crisper, lower PSNR",
+        config=DefaultConfig,
+        build=lambda config, _vgg: DefaultModel(config),
+        weights="default-texture.safetensors",
+        trained_as="default",
+    ),
     "srntt": ModelSpec(
         about="the CVPR 2019 paper, all losses: VGG19 patches swapped at three levels; slow, for comparison",
         config=SRNTTConfig,
