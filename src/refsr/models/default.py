@@ -4,7 +4,7 @@ Differences to SRNTT: learned descriptors of 64 numbers in place of 2304; matche
 sampled from the reference's pixels, not from VGG maps; and a gate that says how far to believe it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -124,17 +124,30 @@ class DefaultModel(RefSRModel):
         return search_candidates(query, keys, engine=engine, memory_bytes=memory_bytes, progress=progress)
 
     def transfer(
-        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], matches: Sequence[Match]
+        self,
+        lr: Float[Tensor, "b 3 h w"],
+        references: Sequence[Reference],
+        matches: Sequence[Match],
+        fields: Iterable[Match] | None = None,
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """Restore from LR image and matched texture.
 
         lr ── head ── before ──┬─────────────────────(+)── after ── tail ── pixel shuffle ──(+)── sr
                  each match ── candidate ── weigh ────┘                          bicubic ────┘
+
+        Args:
+            lr: The picture.
+            references: As encoded.
+            matches: As searched.
+            fields: Those of the matches, by `field`, where they are known already; without gradient, since what is made
+                of the texture does not teach where it lies.
         """
         up = upscale_bicubic(lr, self.scale)
         features = self.before(self.head(lr - 0.5))
         if matches:
-            candidates = (self._candidate(features, lr, up, references, match) for match in matches)
+            fields = fields or (self._still_field(lr, references, match) for match in matches)
+            pairs = zip(matches, fields, strict=True)
+            candidates = (self._candidate(features, lr, up, references, match, field) for match, field in pairs)
             features = features + _believed(candidates)
         residual = self.tail(self.after(features))
         return up + F.pixel_shuffle(residual, self.scale)
@@ -145,6 +158,10 @@ class DefaultModel(RefSRModel):
         aligned: Match = self.align(lr, sharps, match, smooth(match))
         return aligned
 
+    def _still_field(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match) -> Match:
+        with torch.no_grad():
+            return self.field(lr, references, match)
+
     def _candidate(
         self,
         features: Float[Tensor, "b c h w"],
@@ -152,6 +169,7 @@ class DefaultModel(RefSRModel):
         up: Float[Tensor, "b 3 h2 w2"],
         references: Sequence[Reference],
         match: Match,
+        field: Match,
     ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b c h w"]]:
         """How far to believe one match, as a logit, and what it would change; all on the LR grid.
 
@@ -159,8 +177,6 @@ class DefaultModel(RefSRModel):
                 └── field ─── warp, between cells ──┘             └── fuse
         """
         downs, sharps = ([reference.values[level] for reference in references] for level in (0, 1))
-        with torch.no_grad():
-            field = self.field(lr, references, match)
         cues = torch.cat((match.score, _spread(match), lr - warp(downs, field, scale=1, between="nearest")), 1)
         parts = [features, cues]
         pasted = warp(sharps, match, scale=self.scale, between="nearest")

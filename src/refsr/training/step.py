@@ -137,7 +137,7 @@ class NetworkStep(nn.Module):
             references = [self.model.encode_reference(ref) for ref in refs]
         with self._clock("search"), _exactly(lr):
             matches = self.model.search(query, references)
-        restored = self.model.transfer(lr, references, matches).to(lr.dtype)
+        restored = self._transfer(batch, lr, references, matches, losses).to(lr.dtype)
         if self.stage.losses.contrast:
             for reference, truth_cells in zip(references, batch["truth_cells"].unbind(1), strict=False):
                 with _exactly(lr):
@@ -147,20 +147,29 @@ class NetworkStep(nn.Module):
                     )  # fmt: skip
                 losses["contrast"].append(loss / count)
                 losses["hits"].append(hits / count)
-        if self.stage.losses.alignment:
-            for reference, match, truth_cells in zip(references, matches, batch["truth_cells"].unbind(1), strict=False):
-                losses["alignment"].append(self._misalignment(lr, reference, match, truth_cells) / count)
         if self.texture is not None:
             with _exactly(lr):
                 losses["texture"].append(self._texture(restored, refs, strongest(matches)))
         return restored
 
-    def _misalignment(self, lr: Tensor, reference: Reference, match: Match, truth_cells: Tensor) -> Float[Tensor, " b"]:
-        alone = replace(match, reference=torch.zeros_like(match.reference))
-        with torch.no_grad():
-            begun = smooth(match).position_cells
-        field = self.model.field(lr, [reference], alone)  # type: ignore[operator]
-        return alignment_loss(field.position_cells, begun, truth_cells)
+    def _transfer(
+        self,
+        batch: Batch,
+        lr: Tensor,
+        references: Sequence[Reference],
+        matches: Sequence[Match],
+        losses: dict[str, list[Tensor]],
+    ) -> Tensor:
+        """The model's; where its alignment is trained, the fields are made once for both."""
+        if not self.stage.losses.alignment:
+            return self.model.transfer(lr, references, matches)
+        fields = []
+        for match, truth_cells in zip(matches, batch["truth_cells"].unbind(1), strict=False):
+            field = self.model.field(lr, references, match)  # type: ignore[operator]
+            lost = alignment_loss(field.position_cells, smooth(match).position_cells, truth_cells)
+            losses["alignment"].append(lost / len(matches))
+            fields.append(replace(field, position_cells=field.position_cells.detach()))
+        return self.model.transfer(lr, references, matches, fields)  # type: ignore[call-arg]
 
     def _texture(self, restored: Tensor, refs: Sequence[Tensor], match: Match) -> Float[Tensor, " b"]:
         perception = self._perception[0]
