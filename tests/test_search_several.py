@@ -80,20 +80,38 @@ def alone(match: Match, reference: int) -> Match:
     return Match(position_cells=match.position_cells, reference=there, score=match.score)
 
 
-def test_a_match_in_several_references_is_each_ones_own() -> None:
-    """Warped and made finer as if there were no others, cell by cell."""
+def test_between_cells_each_reference_is_its_own() -> None:
+    """Made finer as if there were no others, cell by cell."""
     match = mixed(9, 11, 3)
     keys = [smooth_field(n, 8 + n, 9 + n).expand(2, -1, -1, -1) for n in range(3)]
-    values = [torch.rand(2, 3, 4 * (8 + n), 4 * (9 + n), generator=torch.Generator().manual_seed(n)) for n in range(3)]
     query = smooth_field(7, 9, 11).expand(2, -1, -1, -1)
-    finer, warped = refine_subpixel(query, keys, match), warp(values, match, scale=4, between="nearest")
+    finer = refine_subpixel(query, keys, match)
     for n in range(3):
         here = match.reference == n
         only = refine_subpixel(query, keys, alone(match, n))
         assert torch.equal(finer.position_cells.movedim(1, 3)[here], only.position_cells.movedim(1, 3)[here])
-        pixels = here.repeat_interleave(4, 1).repeat_interleave(4, 2)
-        whole = warp(values, alone(match, n), scale=4, between="nearest")
-        assert torch.allclose(warped.movedim(1, 3)[pixels], whole.movedim(1, 3)[pixels], atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_offsets_are_not_mixed_between_references(scale: int) -> None:
+    """Both shifted, by different offsets, the border between them as sharp as if each were alone."""
+    match = mixed(8, 10, 2)
+    offsets = torch.tensor(((1.25, 2.5), (-0.75, 4.0)))[match.reference].permute(0, 3, 1, 2)
+    grid = torch.stack(torch.meshgrid(torch.arange(8.0), torch.arange(10.0), indexing="ij"))
+    match = Match(position_cells=grid + offsets, reference=match.reference, score=match.score)
+    generator = torch.Generator().manual_seed(3)
+    values = [torch.rand(2, 3, scale * (14 + n), scale * (16 - n), generator=generator) for n in range(2)]
+    warped = warp(values, match, scale=scale)
+    for n in range(2):
+        offset = torch.tensor(((1.25, 2.5), (-0.75, 4.0)))[n].view(1, 2, 1, 1)
+        shifted = Match(
+            position_cells=(grid + offset).expand(2, -1, -1, -1),
+            reference=torch.full_like(match.reference, n),
+            score=match.score,
+        )
+        here = (match.reference == n).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        only = warp(values, shifted, scale=scale)
+        assert torch.allclose(warped.movedim(1, 3)[here], only.movedim(1, 3)[here], atol=1e-4)
 
 
 def test_neighbours_in_another_reference_do_not_count() -> None:

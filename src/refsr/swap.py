@@ -10,7 +10,6 @@ a cell spans in each direction: 4 at the output's size, 1 at the size of the LR 
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -64,36 +63,30 @@ def swap(
     return rearrange(swapped, "(b h w) (c i j) -> b c (h i) (w j)", b=batch, h=height, w=width, i=scale, j=scale)
 
 
-def warp(
-    values: Sequence[Float[Tensor, "b c _ _"]], match: Match, *, scale: int, between: Literal["nearest", "bilinear"]
-) -> Float[Tensor, "b c h2 w2"]:
+def warp(values: Sequence[Float[Tensor, "b c _ _"]], match: Match, *, scale: int) -> Float[Tensor, "b c h2 w2"]:
     """Sample the references at the match, between pixels, bicubically (bilinearly at a scale of 1).
 
-    The cells' offsets are brought to the value's size either by nearest (each cell is a rigid piece: sharp where
-    neighbours disagree) or by bilinear interpolation (follows rotation, scale and perspective where they agree).
+    The cells' offsets are brought to the value's size by bilinear interpolation among the cells that are matched in the
+    same reference: so texture follows rotation, scale and perspective.
 
     Args:
         values: Images or maps of the references, one per reference of the searched pool.
         match: Positions, which may lie between cells.
         scale: Value pixels per cell and direction.
-        between: How offsets are interpolated between cells.
     """
-    offset_cells = match.offset_cells
-    reference = match.reference[:, None].to(offset_cells.dtype)
-    if scale > 1:
-        align = None if between == "nearest" else False
-        offset_cells = F.interpolate(offset_cells, scale_factor=scale, mode=between, align_corners=align)
-        reference = F.interpolate(reference, scale_factor=scale, mode="nearest")
-    position_px = cell_grid(offset_cells.shape[-2:], offset_cells) + offset_cells * scale
     alone = 0 if len(values) == 1 else _only_reference(match)
     if alone is not None:
-        return _sample(values[alone], position_px, scale)
-    warped = values[0].new_empty(len(position_px), values[0].shape[1], *position_px.shape[-2:])
+        return _sample(values[alone], _place_px(_enlarged(match.offset_cells, scale), scale), scale)
+    batch, _, height, width = match.score.shape
+    warped = values[0].new_empty(batch, values[0].shape[1], height * scale, width * scale)
     for index, value in enumerate(values):
-        for batch, here in enumerate(reference[:, 0] == index):
+        cells = (match.reference == index)[:, None].to(match.offset_cells.dtype)
+        # Of its own cells only: their weights add up to less than one at their border.
+        place = _place_px(_enlarged(match.offset_cells * cells, scale) / _enlarged(cells, scale), scale)
+        for number, here in enumerate(F.interpolate(cells, scale_factor=scale)[:, 0] > 0):
             if here.any():
-                sampled = _sample(value[batch, None], position_px[batch, None, :, None, here], scale)
-                warped[batch, :, here] = sampled[0, :, 0]
+                sampled = _sample(value[number, None], place[number, None, :, None, here], scale)
+                warped[number, :, here] = sampled[0, :, 0]
     return warped
 
 
@@ -101,6 +94,18 @@ def _only_reference(match: Match) -> int | None:
     """The one that all cells are matched in, if it is one."""
     first = int(match.reference.flatten()[0])
     return first if bool((match.reference == first).all()) else None
+
+
+def _enlarged(cells: Float[Tensor, "b c h w"], scale: int) -> Float[Tensor, "b c h2 w2"]:
+    """To the size of the value."""
+    if scale == 1:
+        return cells
+    return F.interpolate(cells, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def _place_px(offset_cells: Float[Tensor, "b 2 h w"], scale: int) -> Float[Tensor, "b 2 h w"]:
+    """(y, x) in the reference, of offsets at the value's size."""
+    return cell_grid(offset_cells.shape[-2:], offset_cells) + offset_cells * scale
 
 
 def _sample(

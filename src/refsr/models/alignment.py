@@ -58,7 +58,7 @@ class Alignment(nn.Module):
             match: As searched.
             field: The same, made smooth.
         """
-        warped = warp(sharps, field, scale=self.scale, between="bilinear")
+        warped = warp(sharps, field, scale=self.scale)
         down = downscale_bicubic(warped, self.scale)
         (wanted, _), (there, deviation) = even_out(lr), even_out(down)
         grey = warped.mean(1, keepdim=True)

@@ -131,6 +131,6 @@ class Flow(DefaultModel):
             reference=torch.full_like(query[:, 0], index, dtype=torch.long),
             score=query[:, :1],
         )
-        there = warp([key[:, :-1]], match, scale=1, between="nearest")
+        there = warp([key[:, :-1]], match, scale=1)
         score = (query[:, :-1] * F.normalize(there, dim=1)).sum(1, keepdim=True)
         return Match(position_cells=match.position_cells, reference=match.reference, score=score)

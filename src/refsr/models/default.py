@@ -73,7 +73,7 @@ class DefaultModel(RefSRModel):
 
     name: ClassVar[str] = "default"
     halo_cells: ClassVar[int] = 16
-    transfer_bytes_per_cell: ClassVar[int] = 5900
+    transfer_bytes_per_cell: ClassVar[int] = 4700
     encode_bytes_per_cell: ClassVar[int] = 1600
     reference_bytes_per_cell: ClassVar[int] = 652
 
@@ -82,7 +82,7 @@ class DefaultModel(RefSRModel):
         self.config = config or DefaultConfig()
         self.scale = 4
         width = self.config.width
-        texture = 2 * 6 * self.scale**2
+        texture = 2 * 3 * self.scale**2
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.before = nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks_before)))
         self.after = nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks_after)))
@@ -173,18 +173,14 @@ class DefaultModel(RefSRModel):
     ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b c h w"]]:
         """How far to believe one match, as a logit, and what it would change; all on the LR grid.
 
-        match ──┬──────────── warp, cell by cell ───┬── believe ──┬── gate
-                └── field ─── warp, between cells ──┘             └── fuse
+        match ──┬── score, spread ───────────┬── believe ──┬── gate
+                └── field ── warp ── texture ┘             └── fuse
         """
         downs, sharps = ([reference.values[level] for reference in references] for level in (0, 1))
-        cues = torch.cat((match.score, _spread(match), lr - warp(downs, field, scale=1, between="nearest")), 1)
-        parts = [features, cues]
-        pasted = warp(sharps, match, scale=self.scale, between="nearest")
-        sampled = warp(sharps, field, scale=self.scale, between="bilinear")
-        for texture in (pasted, sampled):
-            colour, detail = texture.chunk(2, 1)
-            parts += [F.pixel_unshuffle(colour - up, self.scale), F.pixel_unshuffle(detail, self.scale)]
-        believed = self.believe(torch.cat(parts, 1))
+        cues = torch.cat((match.score, _spread(match), lr - warp(downs, field, scale=1)), 1)
+        colour, detail = warp(sharps, field, scale=self.scale).chunk(2, 1)
+        texture = (F.pixel_unshuffle(colour - up, self.scale), F.pixel_unshuffle(detail, self.scale))
+        believed = self.believe(torch.cat((features, cues, *texture), 1))
         return self.gate(believed), self.fuse(believed)
 
 

@@ -44,7 +44,7 @@ class Flicker:
                 reference=flow[:, 0].new_zeros(flow[:, 0].shape).long(),
                 score=flow.new_ones(flow[:, :1].shape),
             )
-            moved = warp([beyond_before], match, scale=self.scale, between="bilinear")
+            moved = warp([beyond_before], match, scale=self.scale)
             self._total += (beyond - moved).abs().mean().item() * 255
             self._count += 1
         self._before = grey, beyond
