@@ -79,8 +79,8 @@ def warp(values: Sequence[Float[Tensor, "b c _ _"]], match: Match, *, scale: int
         return _sample(values[alone], _place_px(_enlarged(match.offset_cells, scale), scale), scale)
     batch, _, height, width = match.score.shape
     warped = values[0].new_empty(batch, values[0].shape[1], height * scale, width * scale)
-    for index, value in enumerate(values):
-        cells = (match.reference == index)[:, None].to(match.offset_cells.dtype)
+    for index in torch.unique(match.reference).tolist():
+        value, cells = values[index], (match.reference == index)[:, None].to(match.offset_cells.dtype)
         # Of its own cells only: their weights add up to less than one at their border.
         place = _place_px(_enlarged(match.offset_cells * cells, scale) / _enlarged(cells, scale), scale)
         for number, here in enumerate(F.interpolate(cells, scale_factor=scale)[:, 0] > 0):
