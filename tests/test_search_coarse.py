@@ -1,5 +1,7 @@
 """Coarse to fine against exact search."""
 
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
 from refsr.search import Match, cell_grid, choose_engine, coarse, search
-from refsr.search.coarse import _highest_around
+from refsr.search.coarse import _highest_around, _with_neighbours
 
 
 def smooth_field(seed: int, height: int, width: int, channels: int = 16) -> Tensor:
@@ -127,3 +129,16 @@ def test_the_highest_around_a_place() -> None:
     for size in ((1, 1), (1, 6), (5, 7)):
         values = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
         assert torch.equal(_highest_around(values), F.max_pool2d(values[None], 3, 1, 1)[0])
+
+
+def test_scores_of_neighbours_against_a_naive_loop() -> None:
+    side = 5
+    scores = torch.randn(2, 4, 4, side, side, generator=torch.Generator().manual_seed(0))
+    found = _with_neighbours(scores.view(2, 16, side**2), side).view_as(scores)
+    for n, y, x, v, u in product(range(2), range(4), range(4), range(side), range(side)):
+        there = [
+            scores[n, y + dy, x + dx, v + dy, u + dx]
+            for dy, dx in product((-1, 0, 1), repeat=2)
+            if 0 <= y + dy < 4 and 0 <= x + dx < 4 and 0 <= v + dy < side and 0 <= u + dx < side
+        ]
+        assert found[n, y, x, v, u] == pytest.approx(torch.stack(there).mean().item(), abs=1e-5)

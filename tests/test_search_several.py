@@ -14,18 +14,37 @@ from refsr.smoothing import smooth
 from refsr.swap import warp
 
 
-@pytest.mark.parametrize("engine", ["exact", "coarse"])
 @pytest.mark.parametrize("count", [1, 2])
-def test_up_to_two_references_are_a_candidate_each(engine: str, count: int) -> None:
+def test_up_to_two_references_are_a_candidate_each(count: int) -> None:
+    """As the exact search of 3x3 patches finds them, then made finer."""
     keys = [torch.cat((smooth_field(n, 40, 50), smooth_field(n + 5, 40, 50))) for n in range(count)]
     query = torch.cat([moved_view(keys[0][b : b + 1], 30, 33, 4, 7) for b in range(2)])
-    found = search_candidates(query, keys, engine=engine)  # type: ignore[arg-type]
+    found = search_candidates(query, keys, engine="exact")
     for index, (match, key) in enumerate(zip(found, keys, strict=True)):
-        alone = refine_subpixel(query, [key], search(query, [key], patch=1, engine=engine))  # type: ignore[arg-type]
+        alone = refine_subpixel(query, [key], search(query, [key], patch=3, engine="exact"))
         assert torch.equal(match.position_cells, alone.position_cells)
         assert torch.equal(match.score, alone.score)
         assert (match.reference == index).all()
     assert len(found) == count
+
+
+@pytest.mark.parametrize("faint", [0.0, 0.2])
+def test_cells_are_looked_for_together_with_those_around(faint: float) -> None:
+    """Where single cells are drowned in noise, most are found all the same, exactly and coarse to fine."""
+    key = smooth_field(0, 60, 70)
+    query = moved_view(key, 48, 52, 4, 7)
+    query = F.normalize(query + faint * torch.randn(query.shape, generator=torch.Generator().manual_seed(1)), dim=1)
+    single = search(query, [key], patch=1, engine="exact")
+
+    def right(match: Match) -> float:
+        offset = match.offset_cells.round()
+        return ((offset[:, 0] == 4) & (offset[:, 1] == 7)).float().mean().item()
+
+    for engine in ("exact", "coarse"):
+        (found,) = search_candidates(query, [key], engine=engine)  # type: ignore[arg-type]
+        if faint:
+            assert right(found) > right(single) + 0.1
+        assert right(found) > (0.5 if faint else 0.95)
 
 
 @pytest.mark.parametrize("engine", ["exact", "coarse"])

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.models.base import RefSRModel
-from refsr.resize import pad_to_multiple, resize
+from refsr.resize import downscale_bicubic, pad_to_multiple, resize
+from refsr.search import search
 from refsr.smoothing import coherence
 from refsr.variants import Variant, transform
 
@@ -23,11 +24,17 @@ _REF_CELLS: Final = 12800
 
 _DEGREES: Final = (-150.0, -120.0, -90.0, -60.0, -30.0, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0)
 _SCALES: Final = (0.5, 0.71, 1.41, 2.0)
-_CLEAR: Final = 0.4
+_CLEAR: Final = 0.1
 """With so good a match, no very different pose is looked for."""
 
 _BETTER: Final = 0.08
-"""By so much better must another pose match; a slight change of one by a quarter of that."""
+"""By so much better must a very different pose match."""
+
+_STEPS: Final = (1.0, 0.5, 0.25, 0.125)
+"""By so many times 30 degrees, or half octaves, a pose is changed in the end."""
+
+_SLIGHTLY: Final = 0.01
+"""By so much better must it match then."""
 
 _SMALLEST_CELLS: Final = 8
 
@@ -78,16 +85,10 @@ class Poses:
         """The one that matches best; in doubt, as the reference is."""
         pose, score = (1.0, 0.0), self.score(1.0, 0.0)
         if score < _CLEAR:
-            needed = score + _BETTER
-            turned = self.best_of([(1.0, degrees) for degrees in _DEGREES])
-            scaled = self.best_of([(scale, 0.0) for scale in _SCALES])
-            found = max(turned, scaled)
-            if found[0] < _CLEAR:
-                both = [(scale, turned[1][1]) for scale in _SCALES] + [(scaled[1][0], degrees) for degrees in _DEGREES]
-                found = max(found, self.best_of(both))
-            if found[0] > needed:
+            found = self.best_far_off()
+            if found[0] > score + _BETTER:
                 score, pose = found
-        for step in (0.5, 0.25):
+        for step in _STEPS:
             (scale, degrees), factor, turn = pose, 2 ** (step / 2), 30 * step
             around = (
                 (scale, degrees - turn),
@@ -96,9 +97,16 @@ class Poses:
                 (scale * factor, degrees),
             )
             found = self.best_of(around)
-            if found[0] > score + _BETTER / 4:
+            if found[0] > score + _SLIGHTLY:
                 score, pose = found
         return Pose(scale=pose[0], degrees=pose[1], fit=score)
+
+    def best_far_off(self) -> tuple[float, tuple[float, float]]:
+        """Of all rotations, all scales, and the best of each with the others."""
+        turned = self.best_of([(1.0, degrees) for degrees in _DEGREES])
+        scaled = self.best_of([(scale, 0.0) for scale in _SCALES])
+        both = [(scale, turned[1][1]) for scale in _SCALES] + [(scaled[1][0], degrees) for degrees in _DEGREES]
+        return max(turned, scaled, self.best_of(both))
 
     def best_of(self, poses: Sequence[tuple[float, float]]) -> tuple[float, tuple[float, float]]:
         """The highest score, and whose it is."""
@@ -110,7 +118,8 @@ class Poses:
         if min(self.ref_px) * scale * self.shrink < _SMALLEST_CELLS * cell:
             return 0.0
         image = transform(self.ref, 0, scale * self.shrink / self.held, degrees).image
-        (match,) = self.model.search(self.query, [self.model.encode_reference(pad_to_multiple(image, cell))])
+        key = self.model.encode_query(downscale_bicubic(pad_to_multiple(image, cell), cell))
+        match = search(self.query, [key], patch=1, engine="exact")
         return coherence(match) * match.score.mean().item()
 
 

@@ -25,7 +25,7 @@ from refsr.search.exact import find_exact
 from refsr.search.ivf import find_ivf
 from refsr.search.match import Found, Match, Progress, cell_grid, part_of, strongest
 from refsr.search.patches import patch_grid_size
-from refsr.search.several import find_candidates, find_coarse
+from refsr.search.several import PATCH, find_candidates, find_coarse
 from refsr.search.subpixel import refine_subpixel
 
 MIB = 2**20
@@ -96,33 +96,35 @@ def search_candidates(
     Args:
         query: Descriptors of the LR image.
         keys: Descriptors of the references; sizes may differ.
-        engine: "exact", "coarse", "faiss", or "auto"; FAISS searches all references as one pool.
+        engine: "exact", "coarse", "faiss", or "auto": FAISS, which searches all references as one pool, for very many
+            if it is installed, else coarse, which finds as good places as exact search does.
         memory_bytes: Bound on the search's own working memory.
         progress: Told of each finished part.
 
     Returns:
-        The candidates, on the query's whole grid, between cells, without gradient.
+        The candidates, on the query's whole grid, between cells, without gradient. Cells are looked for together with
+        those around them; the score is that of the cell alone.
 
     Raises:
         UsageError: An empty pool.
+        ImageError: For exact search, the query or a key is smaller than three cells.
         MemoryBudgetError: The budget is too small for the least part of the work.
         MissingExtraError: FAISS is asked for and not installed.
     """
-    _require_searchable(query, keys, 1)
+    patch = PATCH if engine == "exact" else 1
+    _require_searchable(query, keys, patch)
     if engine == "auto":
-        engine = choose_engine(query, keys, patch=1)
-    with torch.no_grad():
+        engine = "faiss" if _are_many(keys) else "coarse"
+
+    def find(query: Float[Tensor, "c h w"], keys: Sequence[Float[Tensor, "c _ _"]]) -> Sequence[Found]:
         if engine == "faiss":
-            found = [
-                [find_ivf(query[b], [key[b] for key in keys], 1, memory_bytes, progress)] for b in range(len(query))
-            ]
-        else:
-            coarse = engine == "coarse"
-            found = [
-                find_candidates(query[b], [key[b] for key in keys], coarse, memory_bytes, progress)
-                for b in range(len(query))
-            ]
-        return [refine_subpixel(query, keys, _match(candidate, 0)) for candidate in zip(*found, strict=True)]
+            return [find_ivf(query, keys, 1, memory_bytes, progress)]
+        return find_candidates(query, keys, engine == "coarse", memory_bytes, progress)
+
+    with torch.no_grad():
+        found = [find(query[b], [key[b] for key in keys]) for b in range(len(query))]
+        candidates = [_match(candidate, patch // 2) for candidate in zip(*found, strict=True)]
+        return [refine_subpixel(query, keys, candidate) for candidate in candidates]
 
 
 def _require_searchable(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], patch: int) -> None:
@@ -160,7 +162,11 @@ def choose_engine(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, 
     key_patches = sum(math.prod(patch_grid_size(key[0], patch)) for key in keys)
     if patches * key_patches * query.shape[1] * patch**2 <= _EXACT_PRODUCTS:
         return "exact"
-    return "faiss" if len(keys) >= _MANY and is_installed("faiss") else "coarse"
+    return "faiss" if _are_many(keys) else "coarse"
+
+
+def _are_many(keys: Sequence[Float[Tensor, "b c _ _"]]) -> bool:
+    return len(keys) >= _MANY and is_installed("faiss")
 
 
 def _extend(grid: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h2 w2"]:

@@ -5,6 +5,9 @@
     level 0   cells                   in their windows  ──> the best
 A block is described by its 2x2 quarters' mean features; the references' blocks lie half a block apart. As many levels
 as make the comparison of all with all cheap. Every level costs the same for each cell, however large the picture.
+
+A cell alone finds its like in many places; with the cells around it, moved alike, hardly by chance. Those of its own
+block are compared with the same window anyway: to count them costs sums, no products.
 """
 
 import math
@@ -80,7 +83,12 @@ class CoarseSearch:
     """
 
     def __init__(
-        self, query: Float[Tensor, "c h w"], key: Float[Tensor, "c h2 w2"], patch: int, memory_bytes: int
+        self,
+        query: Float[Tensor, "c h w"],
+        key: Float[Tensor, "c h2 w2"],
+        patch: int,
+        memory_bytes: int,
+        together: bool = False,
     ) -> None:
         """Compare the blocks.
 
@@ -89,6 +97,7 @@ class CoarseSearch:
             key: Feature map of the blurred reference.
             patch: Side of a patch in cells.
             memory_bytes: Bound on the working memory beside the patches themselves.
+            together: A patch counts with the eight around it, as far as they are in its block.
 
         Raises:
             MemoryBudgetError: Not even one window fits the budget.
@@ -102,7 +111,7 @@ class CoarseSearch:
             parents = level.query_size
             level = _level(query, key, finer, patch)
             candidates = _distinct(_spread(places, parents))
-            windows = _Windows(level, parents, candidates, _KEPT if finer else 1, memory_bytes)
+            windows = _Windows(level, parents, candidates, _KEPT if finer else 1, memory_bytes, together and not finer)
             if finer:
                 windows.look()
                 places, scores = windows.best()
@@ -237,6 +246,7 @@ class _Windows:
         candidates: Int[Tensor, "n k 2"],
         kept: int,
         memory_bytes: int,
+        together: bool,
     ) -> None:
         """Nothing is looked at yet.
 
@@ -245,16 +255,17 @@ class _Windows:
             parents: Rows and columns of parents.
             candidates: Of each parent, in the parents' places.
             kept: How many for each child.
-            memory_bytes: Bound on the windows that are looked at together.
+            memory_bytes: Bound on the windows that are looked at at once.
+            together: A child counts with those around it.
 
         Raises:
             MemoryBudgetError: Not even one window fits.
         """
-        self.level, self.parents, self.candidates = level, parents, candidates
+        self.level, self.parents, self.candidates, self.together = level, parents, candidates, together
         self.side = 3 * level.places + 2 * _REACH + 1
         numbers = 2 * (self.side**2 + _STEP**2) * level.query.shape[1] + self.side**2 * _STEP**2
-        self.together = min(memory_bytes // 4, _NUMBERS_AT_ONCE) // numbers
-        if self.together < 1:
+        self.at_once = min(memory_bytes // 4, _NUMBERS_AT_ONCE) // numbers
+        if self.at_once < 1:
             raise MemoryBudgetError(
                 f"a search budget of {memory_bytes} bytes is too small: allow at least {4 * numbers} bytes"
             )
@@ -270,8 +281,8 @@ class _Windows:
         total, done = max(1, int(there.sum())), 0
         for k in range(self.candidates.shape[1]):
             parents = there[:, k].nonzero()[:, 0]
-            for start in range(0, len(parents), self.together):
-                parent = parents[start : start + self.together]
+            for start in range(0, len(parents), self.at_once):
+                parent = parents[start : start + self.at_once]
                 self._look_at(parent, self.candidates[parent, k].long())
                 done += len(parent)
                 if progress is not None:
@@ -297,6 +308,8 @@ class _Windows:
         number = y.clamp_max(level.query_size[0] - 1) * level.query_size[1] + x.clamp_max(level.query_size[1] - 1)
         asking = level.query[number.flatten()].view(len(parent), _STEP**2, -1)
         products = asking @ seen.view(len(parent), side**2, -1).transpose(1, 2)
+        if self.together:
+            products = _with_neighbours(products, side)
         score, index = products.max(2)
         place = torch.stack((rows.gather(1, index // side), columns.gather(1, index % side)), -1).int()
         self._keep(parent, score, place)
@@ -319,6 +332,33 @@ class _Windows:
         scores[parent] = order.values
         picked = order.indices[..., None].expand(-1, -1, -1, 2)
         places[parent] = torch.cat((where, place[:, :, None]), 2).gather(2, picked)
+
+
+def _with_neighbours(products: Float[Tensor, "m c p"], side: int) -> Float[Tensor, "m c p"]:
+    """The mean score of each child of a block and of the eight around it, each moved by as much.
+
+    Children beyond the block and places beyond the window do not count.
+
+    Source: Scharstein and Szeliski, "A taxonomy and evaluation of dense two-frame stereo correspondence algorithms",
+        IJCV 2002, section 3.2 (aggregation of support).
+    """
+    scores = products.view(-1, _STEP, _STEP, side, side)
+    for axis in (1, 2):
+        near, far = slice(None, -1), slice(1, None)
+        before, after = ((slice(None),) * axis + (s, slice(None), s) for s in (near, far))
+        total = scores.clone()
+        total[before] += scores[after]
+        total[after] += scores[before]
+        scores = total
+    counts = torch.stack([_of_three(_STEP, n, side) for n in range(_STEP)]).to(scores)
+    return (scores / (counts[:, None, :, None] * counts[:, None, :])).view_as(products)
+
+
+def _of_three(children: int, child: int, side: int) -> Int[Tensor, " p"]:
+    """How many of a child and its two neighbours are there, for each place along a window's side."""
+    place = torch.arange(side)
+    there = [(0 <= child + d < children) & (place + d >= 0) & (place + d < side) for d in (-1, 0, 1)]
+    return torch.stack(there).sum(0)
 
 
 def _in_reading_order(values: Tensor, parents: tuple[int, int], size: tuple[int, int]) -> Tensor:

@@ -4,7 +4,8 @@
                                                                   │
                                    the two that fit best there ───┴──> their cells ──> two candidates
 Single cells find something alike in any reference; which one fits shows over a wide neighbourhood. So of many
-references a place looks through two only, and what one more costs is a fraction of the first.
+references a place looks through two only, and what one more costs is a fraction of the first. Within a reference, each
+cell is looked for together with the eight around it.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ from refsr.search.match import Found, Progress, part_of
 
 CANDIDATES: Final = 2
 """So many references are looked through around each place."""
+
+PATCH: Final = 3
+"""Side of the patches that the exact search compares; the coarse one, those of their cells that are in one block."""
 
 _SIDE: Final = 16
 """References are chosen for squares of so many cells."""
@@ -66,12 +70,12 @@ def find_candidates(
     memory_bytes: int,
     progress: Progress | None = None,
 ) -> list[Found]:
-    """The best cells of each reference; of more than two, of the two that fit best around each place.
+    """The best places of each reference; of more than two, of the two that fit best around each place.
 
     Args:
         query: Descriptors of the LR image.
         keys: Descriptors of the references.
-        coarse: Coarse to fine, else all cells with all.
+        coarse: Coarse to fine, for each cell; else all patches with all, for those that lie wholly inside.
         memory_bytes: Bound on the working memory.
         progress: Told of each finished part.
 
@@ -81,7 +85,7 @@ def find_candidates(
     told = [part_of(progress, index, len(keys)) for index in range(len(keys))]
     chosen: Tensor | None = None
     if coarse:
-        searches = [CoarseSearch(query, key, 1, memory_bytes) for key in keys]
+        searches = [CoarseSearch(query, key, 1, memory_bytes, together=True) for key in keys]
         if len(keys) > CANDIDATES:
             sample = _sample(query.shape[-2:], query.device)
             for search in searches:
@@ -91,12 +95,12 @@ def find_candidates(
             search.look(None if chosen is None else (chosen == index).any(0), told[index])
         each = [search.found() for search in searches]
     else:
-        exact = (find_exact(query, [key], 1, memory_bytes, tell) for key, tell in zip(keys, told, strict=True))
+        exact = (find_exact(query, [key], PATCH, memory_bytes, tell) for key, tell in zip(keys, told, strict=True))
         each = [(found.corner, found.score) for found in exact]
         if len(keys) > CANDIDATES:
             chosen = choose_references(torch.stack([score for _, score in each]))
     if chosen is None:
-        chosen = torch.arange(len(keys), device=query.device).view(-1, 1, 1).expand(-1, *query.shape[-2:])
+        chosen = torch.arange(len(keys), device=query.device).view(-1, 1, 1).expand(-1, *each[0][1].shape)
     return [_pick(each, reference) for reference in chosen]
 
 

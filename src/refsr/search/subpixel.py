@@ -17,22 +17,23 @@ def refine_subpixel(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor
     """Move each match by up to half a cell to the top of the score around it.
 
     In y and in x a parabola goes through the scores of the matched cell and its two neighbours; its vertex is the
-    better position. Matches at a reference's border stay in that direction. For patches of one cell.
+    better position. Matches at a reference's border stay in that direction. Scores become those of single cells.
 
     Args:
         query: L2-normalised descriptors.
         keys: L2-normalised descriptors of the references that were searched.
         match: What `search` found, whole cells.
     """
-    position = match.position_cells.clone()
+    position, score = match.position_cells.clone(), match.score.clone()
     by_cell = query.permute(0, 2, 3, 1)
     for index, key in enumerate(keys):
         for cells in torch.split((match.reference == index).nonzero(), _CELLS_AT_ONCE):
             batch, y, x = cells.unbind(1)
             there = position[batch, :, y, x]
-            shift = _shift(by_cell[batch, y, x], key, batch, there.round().long(), match.score[batch, 0, y, x])
+            shift, cosine = _shift(by_cell[batch, y, x], key, batch, there.round().long())
             position[batch, :, y, x] = there + shift
-    return replace(match, position_cells=position)
+            score[batch, 0, y, x] = cosine
+    return replace(match, position_cells=position, score=score)
 
 
 def _shift(
@@ -40,10 +41,10 @@ def _shift(
     key: Float[Tensor, "b c h w"],
     batch: Int[Tensor, " n"],
     position: Int[Tensor, "n 2"],
-    centre: Float[Tensor, " n"],
-) -> Float[Tensor, "n 2"]:
-    """Of cells that are matched in one reference."""
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
+    """Of cells that are matched in one reference; and the scores there."""
     by_cell = key.permute(0, 2, 3, 1)
+    centre = (asking * by_cell[batch, position[:, 0], position[:, 1]]).sum(1)
     shift = torch.zeros_like(position, dtype=centre.dtype)
     for axis in (0, 1):
         last = key.shape[-2:][axis] - 1
@@ -56,4 +57,4 @@ def _shift(
         vertex = ((side[1] - side[0]) / (2 * curvature)).clamp(-0.5, 0.5)
         inside = (position[:, axis] > 0) & (position[:, axis] < last)
         shift[:, axis] = torch.where(inside, vertex, torch.zeros_like(vertex))
-    return shift
+    return shift, centre
