@@ -47,7 +47,7 @@ def test_the_levels_are_as_many_as_make_it_cheap() -> None:
         grid = torch.zeros(1, height, width).expand(64, -1, -1)
         return coarse._depth(grid, grid)
 
-    assert [depth(15, 15), depth(16, 90), depth(120, 160), depth(750, 1000), depth(1500, 1000)] == [0, 1, 1, 2, 2]
+    assert [depth(15, 15), depth(16, 90), depth(120, 160), depth(750, 1000), depth(1500, 1000)] == [0, 1, 2, 3, 3]
 
 
 @settings(max_examples=20, deadline=None)

@@ -27,10 +27,10 @@ from refsr.search.patches import patch_grid_size, unit_rows
 _STEP: Final = 4
 """A block is so many blocks of the next finer level wide."""
 
-_ALL_WITH_ALL: Final = 4e10
+_ALL_WITH_ALL: Final = 1e9
 """Multiplications of the coarsest level at the most, if levels can still be added."""
 
-_KEPT: Final = 4
+_KEPT: Final = 3
 """Candidates of a block that go on to the next level."""
 
 _REACH: Final = 4
