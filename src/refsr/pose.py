@@ -113,9 +113,12 @@ class Poses:
         return max((self.score(*pose), pose) for pose in poses)
 
     def score(self, scale: float, degrees: float) -> float:
-        """Coherence times mean cosine of the match with the reference in a pose; zero where it would be too small."""
+        """Coherence times mean cosine of the match with the reference in a pose; zero where it would be too small.
+
+        Zero as well where it would be enlarged further than the largest scale: it would fit, and show nothing sharp.
+        """
         cell = self.model.cell_px
-        if min(self.ref_px) * scale * self.shrink < _SMALLEST_CELLS * cell:
+        if scale > max(_SCALES) or min(self.ref_px) * scale * self.shrink < _SMALLEST_CELLS * cell:
             return 0.0
         image = transform(self.ref, 0, scale * self.shrink / self.held, degrees).image
         key = self.model.encode_query(downscale_bicubic(pad_to_multiple(image, cell), cell))
