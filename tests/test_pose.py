@@ -14,7 +14,9 @@ from refsr.variants import VariantConfig, transform
 def found_pose(model: RefSRModel, lr: torch.Tensor, ref: torch.Tensor) -> tuple[float, float]:
     """Scale and degrees, read from the way back to the reference's pixels."""
     with torch.inference_mode():
-        linear = find_pose(model, lr, ref, 0).to_reference[:, :2]
+        variant = find_pose(model, lr, ref, 0)
+    assert variant is not None
+    linear = variant.to_reference[:, :2]
     scale = 1 / linear.det().sqrt().item()
     return scale, math.degrees(math.atan2(linear[0, 1].item(), linear[0, 0].item()))
 
@@ -31,12 +33,23 @@ def test_a_changed_reference_is_changed_back(
     assert abs((found_degrees + degrees + 180) % 360 - 180) < 12
 
 
-def test_what_fits_already_or_never_is_left_alone(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+def test_what_shows_other_things_is_not_used(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
     noise = torch.rand(1, 3, 200, 240, generator=torch.Generator().manual_seed(0))
-    tiny = sample["truth"][..., :20, :28]
-    for ref in (sample["truth"], noise, tiny):
+    with torch.inference_mode():
+        assert find_pose(shipped, sample["lr"], noise, 0) is None
+    found = upscale(sample["lr"], [noise], model=shipped)
+    assert torch.equal(found.photo.pixels, upscale(sample["lr"], model=shipped).photo.pixels)
+    assert (found.provenance.reference == -1).all()
+    assert found.provenance.names == ("reference 1",)
+
+
+def test_what_fits_already_or_is_too_small_to_tell_is_left_alone(
+    shipped: RefSRModel, sample: dict[str, torch.Tensor]
+) -> None:
+    for ref in (sample["truth"], sample["truth"][..., :20, :28]):
         with torch.inference_mode():
             variant = find_pose(shipped, sample["lr"], ref, 3)
+        assert variant is not None
         assert torch.equal(variant.image, ref)
         assert torch.equal(variant.to_reference, torch.eye(3)[:2])
         assert variant.reference == 3

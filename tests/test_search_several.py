@@ -41,7 +41,7 @@ def test_cells_are_looked_for_together_with_those_around(faint: float) -> None:
         return ((offset[:, 0] == 4) & (offset[:, 1] == 7)).float().mean().item()
 
     for engine in ("exact", "coarse"):
-        (found,) = search_candidates(query, [key], engine=engine)  # type: ignore[arg-type]
+        (found,) = search_candidates(query, [key], engine=engine)
         if faint:
             assert right(found) > right(single) + 0.1
         assert right(found) > (0.5 if faint else 0.95)

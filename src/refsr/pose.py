@@ -36,6 +36,10 @@ _STEPS: Final = (1.0, 0.5, 0.25, 0.125)
 _SLIGHTLY: Final = 0.01
 """By so much better must it match then."""
 
+_FITS: Final = 0.03
+"""What matches worse shows other things: unrelated photographs have 0.000 to 0.005, rarely 0.02; other views of a place
+0.06 and more."""
+
 _SMALLEST_CELLS: Final = 8
 
 
@@ -46,7 +50,7 @@ class Pose:
     Attributes:
         scale: Factor of size.
         degrees: Counter-clockwise.
-        fit: How well it matches then, 0..1: near 0.05 for what shows other things, beyond 0.4 for the same view.
+        fit: How well it matches then, 0..1: near zero for what shows other things, beyond 0.4 for the same view.
     """
 
     scale: float
@@ -54,7 +58,9 @@ class Pose:
     fit: float
 
 
-def find_pose(model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor, "1 3 h2 w2"], index: int) -> Variant:
+def find_pose(
+    model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor, "1 3 h2 w2"], index: int
+) -> Variant | None:
     """Turn and scale a reference as it fits the photo best; in doubt, leave it as it is.
 
     Args:
@@ -62,8 +68,14 @@ def find_pose(model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor
         lr: The photo.
         ref: The reference.
         index: Its place among all references.
+
+    Returns:
+        The reference in that pose; None where it shows other things, and can only do harm.
     """
-    pose = Poses(model, lr, ref).best()
+    poses = Poses(model, lr, ref)
+    pose = poses.best()
+    if pose.fit < _FITS and poses.is_measured(1.0):
+        return None
     return transform(ref, index, pose.scale, pose.degrees)
 
 
@@ -112,13 +124,18 @@ class Poses:
         """The highest score, and whose it is."""
         return max((self.score(*pose), pose) for pose in poses)
 
+    def is_measured(self, scale: float) -> bool:
+        """Whether the reference is large enough, in that size, to tell."""
+        shorter: float = min(self.ref_px) * scale * self.shrink
+        return shorter >= _SMALLEST_CELLS * self.model.cell_px
+
     def score(self, scale: float, degrees: float) -> float:
         """Coherence times mean cosine of the match with the reference in a pose; zero where it would be too small.
 
         Zero as well where it would be enlarged further than the largest scale: it would fit, and show nothing sharp.
         """
         cell = self.model.cell_px
-        if scale > max(_SCALES) or min(self.ref_px) * scale * self.shrink < _SMALLEST_CELLS * cell:
+        if scale > max(_SCALES) or not self.is_measured(scale):
             return 0.0
         image = transform(self.ref, 0, scale * self.shrink / self.held, degrees).image
         key = self.model.encode_query(downscale_bicubic(pad_to_multiple(image, cell), cell))

@@ -126,7 +126,8 @@ def _pool(
 ) -> list[Variant]:
     """What is searched."""
     if variants is None and model.matches_tell_the_pose:
-        return [find_pose(model, lr, ref, index) for index, ref in enumerate(refs)]
+        posed = (find_pose(model, lr, ref, index) for index, ref in enumerate(refs))
+        return [variant for variant in posed if variant is not None]
     return [
         variant for index, ref in enumerate(refs) for variant in make_variants(ref, index, variants or VariantConfig())
     ]

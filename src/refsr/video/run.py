@@ -195,8 +195,9 @@ class _Shot:
         return replace(self.library, paths=paths, vectors=self.library.vectors[near])
 
     def _encode(self, frame: Float[Tensor, "1 3 h w"], path: Path) -> Reference:
-        posed = find_pose(self.model, frame, as_photo(path).pixels.to(frame), 0).image
-        return self.model.encode_reference(pad_to_multiple(posed, self.model.cell_px))
+        posed = find_pose(self.model, frame, as_photo(path).pixels.to(frame), 0)
+        assert posed is not None  # it was found to fit
+        return self.model.encode_reference(pad_to_multiple(posed.image, self.model.cell_px))
 
     def _pixels(self, reference: Reference) -> tuple[int, int]:
         return reference.key.shape[-2] * self.model.cell_px, reference.key.shape[-1] * self.model.cell_px
