@@ -40,7 +40,7 @@ def test_what_shows_other_things_is_not_used(shipped: RefSRModel, sample: dict[s
     found = upscale(sample["lr"], [noise], model=shipped)
     assert torch.equal(found.photo.pixels, upscale(sample["lr"], model=shipped).photo.pixels)
     assert (found.provenance.reference == -1).all()
-    assert found.provenance.names == ("reference 1",)
+    assert found.unfit == ("reference 1",)
 
 
 def test_what_fits_already_or_is_too_small_to_tell_is_left_alone(

@@ -42,10 +42,12 @@ class Upscaled:
     Attributes:
         photo: The enlarged picture, with the input's alpha, bits, EXIF and ICC profile.
         provenance: Where its detail came from; how much of it was used only if that was asked for.
+        unfit: Names of references that show other things, and were not used.
     """
 
     photo: Photo
     provenance: Provenance
+    unfit: tuple[str, ...] = ()
 
     def to_pil(self) -> Image.Image:
         """The picture as an 8-bit PIL image."""
@@ -105,6 +107,7 @@ def upscale(
         with torch.inference_mode():
             pool = _pool(model, photo.pixels.to(model.device), refs_px if model.uses_references else [], variants)
             del refs_px
+            fitting = {variant.reference for variant in pool}
             sr, used, matches = _restore(model, photo, pool, engine, precision, memory_bytes, provenance, progress)
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
     except (MemoryError, RuntimeError) as error:
@@ -115,7 +118,8 @@ def upscale(
             f"out of memory while enlarging {width}x{height} pixels: close other programs, or use smaller pictures"
         ) from error
     origin = _provenance(model, photo.size_px, used, matches, pool, names)
-    return Upscaled(photo=replace(photo, pixels=sr, alpha=alpha), provenance=origin)
+    unfit = tuple(name for index, name in enumerate(names) if index not in fitting) if model.uses_references else ()
+    return Upscaled(photo=replace(photo, pixels=sr, alpha=alpha), provenance=origin, unfit=unfit)
 
 
 def _pool(

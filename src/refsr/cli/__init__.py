@@ -143,6 +143,8 @@ def upscale(
             provenance=provenance is not None,
             progress=progress,
         )
+    for name in result.unfit:
+        complain(f"{name}: shows other things than {image}, and was not used")
     result.save(output)
     if provenance is not None:
         result.save_provenance(provenance)
