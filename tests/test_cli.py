@@ -57,7 +57,8 @@ def test_as_a_program(pictures: Path) -> None:
     """In a process of its own, as installed; what is wrong is one line without a traceback."""
     command = [sys.executable, "-m", "refsr", "upscale", "in.png", "--ref", "ref.png", "-o"]
     good = subprocess.run([*command, "out.png"], cwd=pictures, capture_output=True, text=True, check=False)
-    assert (good.returncode, good.stdout, good.stderr) == (0, "", "")
+    unused = "refsr: ref.png: shows other things than in.png, and was not used\n"
+    assert (good.returncode, good.stdout, good.stderr) == (0, "", unused)
     bad = subprocess.run([*command, "none/out.png"], cwd=pictures, capture_output=True, text=True, check=False)
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr == "refsr: none/out.png: the folder none does not exist: make it first\n"
