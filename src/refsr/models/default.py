@@ -58,11 +58,11 @@ class ResidualBlock(nn.Module):
         last = nn.Conv2d(width, width, 3, padding=1)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
-        self.layers = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), last)
+        self.layers = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), last)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         changed: Tensor = self.layers(x)
-        return x + changed
+        return changed.add_(x)
 
 
 class DefaultModel(RefSRModel):

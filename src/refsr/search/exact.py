@@ -56,7 +56,7 @@ def find_exact(
             top = scores.amax(1)
             better = (top > best[q0:q1]).nonzero()[:, 0]
             best[q0 + better] = top[better]
-            best_index[q0 + better] = scores[better].argmax(1) + k0
+            best_index[q0 + better] = scores.index_select(0, better).argmax(1) + k0
             best_reference[q0 + better] = reference
         if progress is not None:
             progress(q1 / count)

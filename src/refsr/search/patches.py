@@ -30,7 +30,7 @@ def unit_columns(grid: Float[Tensor, "c h w"], patch: int, numbers: Int[Tensor, 
     corner = numbers // width * grid.shape[-1] + numbers % width
     steps = cell_grid((patch, patch), numbers)
     within = (steps[0] * grid.shape[-1] + steps[1]).flatten()
-    columns = grid.flatten(1)[:, within[:, None] + corner].flatten(0, 1)
+    columns = grid.flatten(1).index_select(1, (within[:, None] + corner).flatten()).view(-1, len(corner))
     return F.normalize(columns, dim=0, eps=_NORM_EPSILON)
 
 
