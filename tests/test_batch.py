@@ -180,6 +180,11 @@ def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr()
     assert shown.out == f"4 of 5 photos done, 1 failed: {out}\n"
     assert "broken.png" in shown.err
+    told = [line for line in shown.err.splitlines() if "shows other things" in line]
+    assert [line.partition(": ")[2] for line in told] == [
+        f"{reference}: shows other things than {photos / name} ü.png, and was not used"
+        for name in ("0", "1", "2", "sub/3")
+    ]
     assert sorted(path.name for path in (out / "sub").iterdir()) == ["3 ü.jpg", "3 ü.map.png"]
     (photos / "broken.png").unlink()
     assert main([*arguments, "--processes", "1", "--device", "cpu"]) == 0

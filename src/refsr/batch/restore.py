@@ -45,11 +45,13 @@ class Outcome:
     Attributes:
         job: Which.
         reason: Why it failed; none if it did not.
+        unfit: References that show other things, and were not used.
         seconds: That it took.
     """
 
     job: Job
     reason: str | None = None
+    unfit: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
@@ -87,7 +89,7 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
         result.save(target)
     except (RefSRError, OSError, MemoryError) as error:
         return Outcome(job=job, reason=" ".join(str(error).split()) or type(error).__name__)
-    return Outcome(job=job, seconds=time.monotonic() - begun)
+    return Outcome(job=job, unfit=result.unfit, seconds=time.monotonic() - begun)
 
 
 @lru_cache(maxsize=1)

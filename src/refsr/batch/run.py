@@ -30,11 +30,13 @@ class BatchResult:
         done: Count of those that were done now.
         before: Count of those that an earlier run had done.
         failed: The others, with their reasons.
+        partly_used: Those of the done ones for which a reference was not used.
     """
 
     done: int
     before: int
     failed: tuple[Outcome, ...]
+    partly_used: tuple[Outcome, ...] = ()
 
 
 def run_batch(
@@ -77,15 +79,17 @@ def run_batch(
             )
         else:
             outcomes = spread(task, waiting, processes, _killed)
-        failed, done = [], 0
+        failed, partly_used, done = [], [], 0
         for outcome in outcomes:
             failed += [outcome] if outcome.reason is not None else []
+            partly_used += [outcome] if outcome.unfit else []
             done += 1
             if progress is not None:
                 progress(before + done, len(jobs))
     order = {str(job.output): place for place, job in enumerate(jobs)}
-    failed.sort(key=lambda outcome: order[str(outcome.job.output)])
-    return BatchResult(done=done - len(failed), before=before, failed=tuple(failed))
+    for found in (failed, partly_used):
+        found.sort(key=lambda outcome: order[str(outcome.job.output)])
+    return BatchResult(done=done - len(failed), before=before, failed=tuple(failed), partly_used=tuple(partly_used))
 
 
 def _begin(jobs: Sequence[Job], out: Path, model: str) -> list[Job]:

@@ -84,6 +84,9 @@ def batch(
             address=ray_address,
             progress=progress,
         )
+    for partly_used in result.partly_used:
+        for name in partly_used.unfit:
+            complain(f"{name}: shows other things than {partly_used.job.image}, and was not used")
     for failed in result.failed:
         complain(f"failed {failed.job.image}: {failed.reason}")
     earlier = f", {result.before} were before" if result.before else ""

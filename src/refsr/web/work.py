@@ -254,7 +254,9 @@ def _summary(result: Upscaled, names: tuple[str, ...]) -> str:
     height, width = result.photo.size_px
     size = f"{width} x {height} pixels"
     used = result.provenance.used_levels
-    if not names or used is None:
-        return f"{size}. Without a reference: all detail is guessed."
+    unfit = [name for name, own in zip(names, result.provenance.names, strict=False) if own in result.unfit]
+    said = f" Not used, since they show other things: {', '.join(unfit)}." if unfit else ""
+    if used is None or len(unfit) == len(names):
+        return f"{size}. Without a reference: all detail is guessed.{said}"
     real = (used > 1).float().mean().item()
-    return f"{size}. Detail of {real:.0%} of the picture comes from the references; the rest is guessed."
+    return f"{size}. Detail of {real:.0%} of the picture comes from the references; the rest is guessed.{said}"
