@@ -14,6 +14,9 @@ from refsr.search.patches import patch_grid_size, unit_columns
 _LARGEST_CHUNK = 512
 """Patches a side of one score tile: 1 MiB, which stays in the cache of the core that computed it."""
 
+_FEW = 2048
+"""So few patches are in one tile: what many small tiles save in the cache, they cost in calls."""
+
 
 def find_exact(
     query: Float[Tensor, "c h w"],
@@ -41,8 +44,8 @@ def find_exact(
     count = height * width
     key_bytes = 4 * numbers_per_patch * sum(math.prod(patch_grid_size(key, patch)) for key in keys)
     # Where they fit, the references' patches are cut out once, not again for each part of the query.
-    held = count > _LARGEST_CHUNK and key_bytes <= memory_bytes // 2
-    chunk = _chunk_size(numbers_per_patch, memory_bytes - key_bytes * held)
+    held = count > _FEW and key_bytes <= memory_bytes // 2
+    chunk = _chunk_size(numbers_per_patch, memory_bytes - key_bytes * held, _FEW if count <= _FEW else _LARGEST_CHUNK)
     cut = list(_cut(keys, patch, chunk)) if held else None
     best = query.new_full((count,), -math.inf)
     best_index = torch.zeros(count, dtype=torch.long, device=query.device)
@@ -56,7 +59,8 @@ def find_exact(
             top = scores.amax(1)
             better = (top > best[q0:q1]).nonzero()[:, 0]
             best[q0 + better] = top[better]
-            best_index[q0 + better] = scores.index_select(0, better).argmax(1) + k0
+            improved = scores if len(better) == len(scores) else scores.index_select(0, better)
+            best_index[q0 + better] = improved.argmax(1) + k0
             best_reference[q0 + better] = reference
         if progress is not None:
             progress(q1 / count)
@@ -80,12 +84,15 @@ def _cut(
             yield reference, start, unit_columns(key, patch, numbers)
 
 
-def _chunk_size(numbers_per_patch: int, memory_bytes: int) -> int:
-    """Largest n for which n query patches, n key patches (each twice: cut out and normalised) and n x n scores fit."""
+def _chunk_size(numbers_per_patch: int, memory_bytes: int, largest: int) -> int:
+    """Largest n, up to a bound, for which n query patches, n key patches and n x n scores fit.
+
+    Patches are there twice: cut out and normalised.
+    """
     numbers = memory_bytes / 4
     chunk = int(math.sqrt(4 * numbers_per_patch**2 + numbers) - 2 * numbers_per_patch)
     if chunk < 1:
         raise MemoryBudgetError(
             f"a search budget of {memory_bytes} bytes is too small: allow at least {16 * numbers_per_patch + 16} bytes"
         )
-    return min(chunk, _LARGEST_CHUNK)
+    return min(chunk, largest)
