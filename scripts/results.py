@@ -68,7 +68,8 @@ The models: `bicubic`; `sisr`, the default model without a reference; `flow`, th
 take a minute a picture: their figures, on every third group of dev, are in [their model card](models/srntt.md).
 References: `1` the most similar one, `all`, `wrong` (the best one of another group), `self` (the LR image itself, as
 the papers do on Urban100), `level:K` the one of level K. The tables of changed references are of older weights, those
-of 2026-11-22 ([the log](log.md))."""
+of 2026-11-22 ([the log](log.md)). Seconds are of runs beside other work: for times, see
+[performance](performance.md)."""
 
 
 def main() -> None:
