@@ -30,7 +30,7 @@ from refsr.album.shortlist import describe, learn_words, nearest_pairs
 from refsr.album.verify import LEVEL_MATCHES, Overlap, level_of, verify
 from refsr.bench.datasets import open_dataset
 from refsr.cli import main
-from refsr.data.synthetic import sample_view
+from refsr.data.sample import sample_view
 from refsr.errors import ImageError, MissingExtraError, OutputError
 from refsr.image import read_preview
 

@@ -8,7 +8,8 @@ import torch
 from conftest import texture
 from torch import Tensor
 
-from refsr.data.synthetic import sample_view, true_cells
+from refsr.data.sample import sample_view
+from refsr.data.scene import true_cells
 from refsr.models import DefaultModel, RefSRModel
 from refsr.models.alignment import Alignment
 from refsr.resize import downscale_bicubic
@@ -50,7 +51,10 @@ def test_the_shipped_alignment_finds_the_true_field(shipped: RefSRModel, sample:
     homography = np.array([[*turn[0], 5.3], [*turn[1], -7.6], [2e-5, -3e-5, 1]])
     view = np.array([[1.0, 0, 150], [0, 1, 60], [0, 0, 1]])
     hr, ref = (sample_view(photo, matrix, 256)[None] for matrix in (view, view @ homography))
-    lr, truth = downscale_bicubic(hr, 4).clamp(0, 1), true_cells(homography, 256)[None]
+    lr, truth = (
+        downscale_bicubic(hr, 4).clamp(0, 1),
+        true_cells(torch.from_numpy(np.linalg.inv(homography))[None].float(), 256),
+    )
     with torch.inference_mode():
         reference = shipped.encode_reference(ref)
         (match,) = shipped.search(shipped.encode_query(lr), [reference])

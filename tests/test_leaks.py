@@ -10,7 +10,7 @@ from scipy.fft import dctn
 
 from refsr.data.leaks import find_leaks, perceptual_hash
 from refsr.data.photos import list_photos
-from refsr.data.training import open_sources
+from refsr.data.sources import open_sources
 
 
 def picture(seed: int, shift: int = 0) -> Image.Image:
@@ -51,7 +51,7 @@ def test_photos_that_show_a_held_out_picture_are_left_out(folders: tuple[Path, P
     picture(1).resize((100, 75)).save(tests / "copy.png")
     sources = open_sources((training,), 64, 16, held_out=(tests,))
     assert sources.leaks == ((str(training / "1.png"), str(tests / "copy.png")),)
-    assert [Path(str(file)).name for file in sources.photos[0].files] == ["0.png", "2.png", "3.png"]
+    assert [Path(str(file)).name for file in sources.photos.files] == ["0.png", "2.png", "3.png"]
 
 
 @pytest.mark.parametrize("held_out", ["dev", "sisr"])
@@ -59,6 +59,6 @@ def test_no_photo_that_is_trained_on_shows_a_test_picture(shared: Path, held_out
     """With what the model card's command holds out."""
     tests = shared / "data" / held_out
     sources = open_sources((shared / "data" / "train",), 160, 16, held_out=(tests,))
-    (source,) = sources.photos
-    assert len(source) > 600
-    assert find_leaks(source.files, list_photos(tests)) == {}
+    files = [sources.photos.files[number] for number in sources.single]
+    assert len(files) > 600
+    assert find_leaks(files, list_photos(tests)) == {}

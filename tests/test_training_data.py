@@ -1,7 +1,11 @@
-"""What a run sees: every pair a function of its number, damaged files counted, real pairs beside synthetic ones."""
+"""What a run sees: photographs, pairs and views told apart, damaged files counted, real views with their truth."""
 
+import io
+import json
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,17 +13,25 @@ import torch
 from conftest import texture
 from PIL import Image
 
+from refsr.data.pack import HEADER_NAME, encode_field, encode_header
 from refsr.data.photos import PhotoSource, list_photos
-from refsr.data.real import PairSource, list_pairs, real_pair
+from refsr.data.plan import Drawing, PairConfig
+from refsr.data.render import render
 from refsr.data.shards import list_shards, pair_up, read_index
-from refsr.data.synthetic import PairConfig
-from refsr.data.training import TrainingPairs, open_sources
+from refsr.data.sources import Sources, list_pairs, open_sources
+from refsr.data.training import Step, TrainingPairs
+from refsr.data.views import Partner, RealView, known_in, look_up
+from refsr.degrade import DegradeConfig
 from refsr.errors import ImageError, UsageError
 
 
 def save(path: Path, height: int, width: int, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((texture(height, width, seed)[0] * 255).round().byte().permute(1, 2, 0).numpy()).save(path)
+    picture(height, width, seed).save(path)
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray((texture(height, width, seed)[0] * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 @pytest.fixture
@@ -40,50 +52,89 @@ def pairs(tmp_path: Path) -> Path:
     return folder
 
 
+def drawing(sources: Sources, seed: int = 0, real: float = 0.5, **config: Any) -> Drawing:
+    return Drawing(sources=sources, pairs=PairConfig(**config), degrade=DegradeConfig(), real=real, seed=seed)
+
+
 def test_photos_are_decoded_when_needed_and_forgotten_when_there_is_no_room(photos: Path) -> None:
     folder = PhotoSource(list_photos(photos), 64, cache_mib=0)
     first = folder[0]
-    assert first.shape == (64, 72, 3)
+    assert first.shape == (3, 64, 72)
     assert len(folder._cache) == 1
-    assert not np.array_equal(folder[1], first)
-    assert np.array_equal(folder[0], first)
+    assert not torch.equal(folder[1], first)
+    assert torch.equal(folder[0], first)
     assert len(folder._cache) == 1
     large = PhotoSource(list_photos(photos), 64, cache_mib=1)
     assert large[2] is large[2]
     assert len(large._cache) == 1
+    large.preload(threads=2)
+    assert len(large._cache) == 3
+    assert torch.equal(large[0], first)
+
+
+def test_the_size_of_a_photo_is_that_of_its_upright_picture(tmp_path: Path) -> None:
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    picture(64, 72).save(tmp_path / "a.jpg", exif=sideways)
+    source = PhotoSource([tmp_path / "a.jpg"], 64)
+    assert source.size_px(0) == (72, 64)
+    assert source[0].shape == (3, 72, 64)
 
 
 def test_damaged_and_small_photos_are_counted_not_fatal(photos: Path) -> None:
     (photos / "deep" / "0.png").write_bytes(b"no photo")
     save(photos / "deep" / "1.png", 20, 72)
     folder = PhotoSource(list_photos(photos), 64)
-    assert np.array_equal(folder[0], folder[2])
-    assert folder.errors == 2
-    assert np.array_equal(folder[1], folder[2])
+    assert folder.usable(0) == folder.usable(1) == 2
+    assert folder.usable(0) == 2
     assert folder.errors == 2, "each is counted once"
     (photos / "deep" / "2.png").write_bytes(b"")
     with pytest.raises(ImageError, match=r"1.png and the photos after it are damaged or below 64 pixels"):
-        PhotoSource(list_photos(photos), 64)[1]
+        PhotoSource(list_photos(photos), 64).usable(1)
 
 
-def test_real_pairs_are_cut_and_turned_alike(pairs: Path) -> None:
-    folder = PairSource(list_pairs(pairs))
-    assert len(folder) == 4
-    config = PairConfig(absent=0.0, second=0.0, unrelated=0.0)
-    inputs = [folder[i] for i in range(4)]
-    for seed in range(8):
-        pair = real_pair(folder, config, 32, np.random.default_rng(seed))
-        assert len(pair.refs) == 1
-        assert pair.truth_cells.isnan().all()
+def test_a_photo_whose_pixels_are_damaged_is_replaced(photos: Path) -> None:
+    """Its header reads well, so that pairs are planned of it."""
+    file = photos / "deep" / "0.png"
+    file.write_bytes(file.read_bytes()[:200])
+    folder = PhotoSource(list_photos(photos), 64)
+    assert folder.size_px(0) == (64, 72)
+    assert torch.equal(folder[0], folder[1])
+    assert torch.equal(folder[0], folder[1])
+    assert folder.errors == 1
+
+
+def test_crops_of_pairs_are_cut_and_turned_alike(pairs: Path) -> None:
+    sources = open_sources([pairs], 32, 16)
+    assert (len(sources.single), len(sources.views)) == (0, 4)
+    made = drawing(sources, references=(0.0, 1.0), unrelated=0.0)
+    every = [(sources.photos[view.photo], sources.photos[view.partners[0].photo]) for view in sources.views]
+    for number in range(8):
+        batch = render([made.plan(number, 32)], sources.photos, 32)
+        assert batch["truth_cells"].isnan().all()
+        hr, ref = (batch[name].view(3, 32, 32) * 255 for name in ("hr", "refs"))
         found = [
             (turn, flip, y, x)
-            for hr, ref in inputs for turn in range(4) for flip in (False, True) for y in range(17) for x in range(17)
-            if torch.equal(_cut(hr, turn, flip, y, x), pair.hr)
-            and torch.equal(_cut(ref, turn, flip, y, x), pair.refs[0])
+            for a, b in every for turn in range(4) for flip in (False, True) for y in range(17) for x in range(17)
+            if torch.equal(_cut(a, turn, flip, y, x), hr.round().byte())
+            and torch.equal(_cut(b, turn, flip, y, x), ref.round().byte())
         ]  # fmt: skip
         assert len(found) == 1
-    with pytest.raises(ImageError, match="a pair of 48 pixels cannot give crops of 64"):
-        real_pair(folder, config, 64, np.random.default_rng(0))
+
+
+def test_pairs_that_are_damaged_or_too_small_are_left_out(pairs: Path) -> None:
+    (pairs / "ref" / "0.png").write_bytes(b"no picture")
+    save(pairs / "input" / "1.png", 20, 48)
+    sources = open_sources([pairs], 32, 16)
+    made = drawing(sources, references=(0.0, 1.0), unrelated=0.0)
+    shown = {Path(str(sources.photos.files[made.plan(number, 32).crop.photo])).name for number in range(20)}
+    assert shown == {"2.png", "3.png"}
+    assert sources.photos.errors == 2
+    small = open_sources([pairs], 48, 16)
+    for number in (2, 3):
+        save(pairs / "ref" / f"{number}.png", 40, 48)
+    with pytest.raises(ImageError, match=r"png and the photos after it are damaged or below 48 pixels"):
+        drawing(small).plan(0, 48)
 
 
 def _cut(image: torch.Tensor, turn: int, flip: bool, y: int, x: int) -> torch.Tensor:
@@ -91,46 +142,81 @@ def _cut(image: torch.Tensor, turn: int, flip: bool, y: int, x: int) -> torch.Te
     return turned.flip(-1) if flip else turned
 
 
-def test_references_are_absent_or_unrelated_in_their_shares(pairs: Path) -> None:
-    folder = PairSource(list_pairs(pairs))
-    config = PairConfig(absent=0.5, second=0.5, unrelated=0.0)
-    made = [real_pair(folder, config, 48, np.random.default_rng(s)) for s in range(200)]
-    counts = np.array([len(pair.refs) for pair in made])
-    assert np.mean(counts == 0) == pytest.approx(0.5, abs=0.1)
-    assert np.mean(counts == 2) == pytest.approx(0.25, abs=0.1)
-    assert all(pair.refs.shape == (count, 3, 48, 48) for pair, count in zip(made, counts, strict=True))
+def field(shift: tuple[float, float], nodes: tuple[int, int]) -> np.ndarray:
+    """Of a view whose pixel (y, x) lies at (y, x) + shift in its partner."""
+    y, x = np.meshgrid(np.arange(nodes[0]) * 8.0, np.arange(nodes[1]) * 8.0, indexing="ij")
+    return np.stack((y + shift[0], x + shift[1])).astype(np.float32)
 
 
-def test_damaged_pairs_are_counted(pairs: Path) -> None:
-    (pairs / "ref" / "0.png").write_bytes(b"no picture")
-    folder = PairSource(list_pairs(pairs))
-    assert torch.equal(folder[0][0], folder[1][0])
-    assert folder.errors == 1
-    for number in range(1, 4):
-        (pairs / "input" / f"{number}.png").write_bytes(b"")
-    with pytest.raises(ImageError, match="and the pairs after it are damaged"):
-        PairSource(list_pairs(pairs))[0]
+def test_fields_are_looked_up_between_their_nodes() -> None:
+    known = field((3.5, -2.0), (5, 6))
+    known[:, 2, 3] = np.nan
+    points = np.array([[10.0, 5.0], [0.0, 0.0], [40.0, 32.0], [41.0, 3.0], [25.0, 17.0]])  # (x, y)
+    found = look_up(known, points)
+    assert found[:3] == pytest.approx(points[:3] + np.array((-2.0, 3.5)))
+    assert np.isnan(found[3:]).all(), "outside, and beside a node that is not known"
+    here, there = known_in(known, 16.0, 8.0, 16.0)
+    assert sorted(map(tuple, here)) == [(16.0, 8.0), (16.0, 16.0), (24.0, 8.0)]
+    assert there == pytest.approx(here + np.array((-2.0, 3.5)))
+
+
+def test_real_views_lead_to_the_same_texture(tmp_path: Path) -> None:
+    """Two windows of one large picture: their true field is a shift."""
+    whole = picture(240, 260)
+    for name, (left, top) in {"a": (0, 0), "b": (24, 17)}.items():
+        whole.crop((left, top, left + 220, top + 200)).save(tmp_path / f"{name}.png")
+    known = field((-17.0, -24.0), (25, 28))
+    known[:, (known[0] < 0) | (known[1] < 0)] = np.nan
+    photos = PhotoSource([tmp_path / "a.png", tmp_path / "b.png"], 96)
+    sources = Sources(photos=photos, views=(RealView(photo=0, partners=(Partner(photo=1, field_px=known),)),))
+    made = drawing(sources, references=(0.0, 1.0), unrelated=0.0)
+    right = []
+    for number in range(12):
+        batch = render([made.plan(number, 96)], photos, 96)
+        truth = batch["truth_cells"][0, 0]
+        seen = ~truth[0].isnan()
+        if seen.sum() < 50:
+            continue
+        means = torch.nn.functional.avg_pool2d(batch["refs"][:, 0], 4, stride=1)
+        grid = (8 * truth.nan_to_num().flip(0).permute(1, 2, 0) + 1) / means.shape[-1] - 1
+        there = torch.nn.functional.grid_sample(means, grid[None], align_corners=False)[0].mean(0)[seen]
+        right.append(float(torch.corrcoef(torch.stack((batch["lr"][0].mean(0)[seen], there)))[0, 1]))
+    assert len(right) > 6
+    assert np.median(right) > 0.9
+
+
+def test_what_partners_lack_to_the_count_shows_other_things(pairs: Path) -> None:
+    sources = open_sources([pairs], 32, 16)
+    made = drawing(sources, references=(0.0, 0.0, 0.0, 1.0), unrelated=0.0)
+    first = [
+        [ref.crop.photo for ref in plan.references if ref.crop is not None]
+        for plan in (made.plan(number, 32) for number in range(20))
+    ]
+    assert all(len(numbers) == 3 for numbers in first)
+    views = [made.plan(number, 32).crop.photo for number in range(20)]
+    places = [numbers.index(view + 1) for numbers, view in zip(first, views, strict=True) if view + 1 in numbers]
+    assert set(places) == {0, 1, 2}, "the related one stands anywhere"
 
 
 def test_a_pair_depends_on_seed_and_number_alone(photos: Path, pairs: Path) -> None:
-    def items(seed: int, numbers: list[int]) -> list[dict[str, torch.Tensor]]:
-        sources = open_sources([photos, pairs], 48, 16)
-        data = TrainingPairs(sources, PairConfig(), real=0.5, size=32, seed=seed, numbers=numbers)
-        return [data[i] for i in range(len(data))]
-
-    whole, rest = items(1, list(range(12))), items(1, list(range(5, 12)))
-    for first, second in zip(whole[5:], rest, strict=True):
-        assert all(torch.equal(first[key], second[key]) for key in ("hr", "refs", "references", "number"))
-    assert not torch.equal(whole[0]["hr"], items(2, [0])[0]["hr"])
-    real = [bool(item["truth_cells"][0].isnan().all() and item["references"] > 0) for item in items(3, list(range(80)))]
-    assert 0.3 < np.mean(real) < 0.8
+    sources = open_sources([photos, pairs], 48, 16)
+    whole, other = drawing(sources, 1), drawing(open_sources([photos, pairs], 48, 16), 1)
+    for number in (5, 11, 3):
+        first, second = (render([d.plan(number, 32)], d.sources.photos, 32) for d in (whole, other))
+        assert all(torch.equal(first[key], second[key]) for key in ("hr", "lr", "refs", "references", "number"))
+    assert not torch.equal(first["hr"], render([drawing(sources, 2).plan(3, 32)], sources.photos, 32)["hr"])
+    plans = [drawing(sources, 3).plan(number, 32) for number in range(200)]
+    assert np.mean([plan.crop.photo not in sources.single for plan in plans]) == pytest.approx(0.5, abs=0.1)
+    steps = TrainingPairs(whole, [Step(numbers=range(4, 6), size_px=32), Step(numbers=range(6, 8), size_px=48)])
+    assert [plan.number for place in range(len(steps)) for plan in steps[place]] == [4, 5, 6, 7]
+    assert Path(whole.file_of(5)).name == Path(str(sources.photos.files[whole.plan(5, 32).crop.photo])).name
 
 
 def test_sources_are_told_apart(photos: Path, pairs: Path) -> None:
     sources = open_sources([photos, pairs], 48, 16)
-    assert (len(sources.photos), len(sources.pairs)) == (1, 1)
-    data = TrainingPairs(open_sources([pairs], 48, 16), PairConfig(), real=0.0, size=32, seed=0, numbers=[0])
-    assert data.real == 1.0, "with pairs alone all are real"
+    assert (len(sources.single), len(sources.views)) == (3, 4)
+    alone = open_sources([pairs], 48, 16)
+    assert drawing(alone, real=0.0).plan(0, 32).crop.photo % 2 == 0, "with pairs alone all are real"
     empty = photos.parent / "empty"
     empty.mkdir()
     for folders, message in (
@@ -142,10 +228,14 @@ def test_sources_are_told_apart(photos: Path, pairs: Path) -> None:
             open_sources(folders, 48, 16)
 
 
-def pack(shard: Path, files: dict[str, Path]) -> None:
+def pack(shard: Path, files: Mapping[str, object]) -> None:
     with tarfile.open(shard, "w") as tar:
-        for name, path in files.items():
-            tar.add(path, name)
+        for name, content in files.items():
+            data = content.read_bytes() if isinstance(content, Path) else content
+            assert isinstance(data, bytes)
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
 
 
 def test_shards_are_read_in_place(photos: Path, pairs: Path, tmp_path: Path) -> None:
@@ -158,18 +248,58 @@ def test_shards_are_read_in_place(photos: Path, pairs: Path, tmp_path: Path) -> 
     assert [member.name for member in members] == ["a.png", "b.png", "c.png"]
     assert [member.read_bytes() for member in members] == [file.read_bytes() for file in files]
     plain, packed = PhotoSource(files, 64), PhotoSource(members, 64)
-    assert all(np.array_equal(plain[i], packed[i]) for i in range(3))
+    assert all(torch.equal(plain[i], packed[i]) for i in range(3))
 
     both = list_pairs(pairs)
     shard = tmp_path / "pairs.tar"
     pack(shard, {f"{n}.{kind}.png": both[n][k] for n in range(4) for k, kind in enumerate(("input", "ref"))})
     paired = pair_up(read_index([shard]))
     assert [(a.name, b.name) for a, b in paired] == [(f"{n}.input.png", f"{n}.ref.png") for n in range(4)]
-    sources = open_sources([folder, shard], 48, 16)
-    assert (len(sources.photos), len(sources.pairs)) == (1, 1)
-    same = open_sources([photos, pairs], 48, 16)
-    made = [TrainingPairs(s, PairConfig(), real=0.5, size=32, seed=1, numbers=list(range(6))) for s in (sources, same)]
-    assert all(torch.equal(made[0][i]["hr"], made[1][i]["hr"]) for i in range(6))
+    sources, same = open_sources([folder, shard], 48, 16), open_sources([photos, pairs], 48, 16)
+    assert (len(sources.single), len(sources.views)) == (3, 4)
+    for number in range(6):
+        first, second = (render([drawing(s, 1).plan(number, 32)], s.photos, 32) for s in (sources, same))
+        assert torch.equal(first["hr"], second["hr"])
     (tmp_path / "bad.tar").write_bytes(b"no tar")
     with pytest.raises(ImageError, match=r"bad.tar: damaged, or not a plain tar file"):
         open_sources([tmp_path / "bad.tar"], 48, 16)
+
+
+def test_packs_of_photographs_and_views(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    files = list_photos(photos)
+    pack(folder / "photos-0000.tar", {HEADER_NAME: encode_header("photos"), "000000.png": files[0]})
+    views: dict[str, object] = {f"0000/{n:02}.png": files[n] for n in range(3)}
+    fields = {f"0000/{a:02}-{b:02}.field.npz": encode_field(field((0, 0), (8, 9))) for a, b in ((0, 1), (1, 0), (0, 2))}
+    pack(folder / "views-0000.tar", {HEADER_NAME: encode_header("views")} | views | fields)
+    sources = open_sources([folder], 48, 16)
+    assert (len(sources.single), len(sources.photos)) == (1, 4)
+    assert [len(view.partners) for view in sources.views] == [2, 1]
+    partner = sources.views[0].partners[1]
+    assert torch.equal(sources.photos[partner.photo], PhotoSource(files, 48)[2])
+    assert partner.field_px is not None
+    assert partner.field_px == pytest.approx(field((0, 0), (8, 9)))
+
+    held = tmp_path / "held"
+    save(held / "same.png", 64, 72, 1)
+    without = open_sources([folder], 48, 16, held_out=(held,))
+    assert [leak[1] for leak in without.leaks] == [str(held / "same.png")]
+    assert [len(view.partners) for view in without.views] == [1], "nor is it a partner"
+
+
+def test_packs_that_cannot_be_used(photos: Path, tmp_path: Path) -> None:
+    file = list_photos(photos)[0]
+    unknown = np.full((2, 8, 9), np.nan, dtype=np.float32)
+    views: dict[str, object] = {HEADER_NAME: encode_header("views"), "0000/00.png": file, "0000/01.png": file}
+    newer = json.loads(encode_header("photos")) | {"version": 2}
+    for name, files, message in (
+        ("newer", {HEADER_NAME: json.dumps(newer).encode(), "0.png": file}, "is a pack of version 2, and this"),
+        ("odd", {HEADER_NAME: b"[]", "0.png": file}, "damaged, or not a plain tar file"),
+        ("lonely", views, "no view in it has a match: pack the views again"),
+        ("empty", views | {"0000/00-01.field.npz": encode_field(unknown)}, "a view without matches: pack"),
+        ("torn", views | {"0000/00-01.field.npz": b"PK"}, "damaged, or not a field of a pack"),
+    ):  # fmt: skip
+        pack(tmp_path / f"{name}.tar", files)
+        with pytest.raises(ImageError, match=message):
+            open_sources([tmp_path / f"{name}.tar"], 48, 16)

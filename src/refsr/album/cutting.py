@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from refsr.album.plan import Square
-from refsr.data.synthetic import sample_view
+from refsr.data.sample import sample_view
 from refsr.files import write_atomically
 from refsr.image import read_preview
 

@@ -6,13 +6,18 @@ Only the headers are read at first. Any file can then be had at once, so that a 
 would have seen, which a stream could not promise.
 """
 
+import json
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from refsr.data.pack import HEADER_NAME, PACK_FORMAT, PACK_VERSION
 from refsr.errors import ImageError
 from refsr.image import READABLE_SUFFIXES
+
+FIELD_SUFFIX: Final = ".field.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +51,32 @@ def list_shards(path: Path) -> list[Path]:
     return sorted(path.glob("*.tar")) if path.is_dir() else [path] if path.suffix == ".tar" and path.is_file() else []
 
 
-def read_index(shards: Sequence[Path]) -> list[TarMember]:
-    """The pictures of some shards, in order.
+def read_pack_kind(shard: Path) -> str | None:
+    """What a shard of a pack holds, "photos" or "views"; None for other shards.
+
+    Raises:
+        ImageError: It is damaged, or of another version.
+    """
+    try:
+        with tarfile.open(shard, "r:") as file:
+            first = file.next()
+            if first is None or first.name != HEADER_NAME or (stream := file.extractfile(first)) is None:
+                return None
+            header = json.loads(stream.read())
+        kind, version = header["kind"], header["version"]
+        known = header["format"] == PACK_FORMAT and kind in ("photos", "views")
+    except (tarfile.TarError, OSError, ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"{shard}: damaged, or not a plain tar file ({error}): make it again") from error
+    if not known or version != PACK_VERSION:
+        raise ImageError(
+            f"{shard}: is a pack of version {version}, and this refsr reads version {PACK_VERSION}: pack the"
+            " photographs again"
+        )
+    return str(kind)
+
+
+def read_index(shards: Sequence[Path], suffixes: Sequence[str] = READABLE_SUFFIXES) -> list[TarMember]:
+    """The pictures of some shards, or their members with other suffixes, in order.
 
     Raises:
         ImageError: One is damaged.
@@ -59,7 +88,7 @@ def read_index(shards: Sequence[Path]) -> list[TarMember]:
                 members += [
                     TarMember(shard=shard, name=info.name, offset=info.offset_data, size=info.size)
                     for info in file
-                    if info.isfile() and Path(info.name).suffix.lower() in READABLE_SUFFIXES
+                    if info.isfile() and info.name.lower().endswith(tuple(suffixes))
                 ]
         except (tarfile.TarError, OSError) as error:
             raise ImageError(f"{shard}: damaged, or not a plain tar file ({error}): make it again") from error

@@ -11,8 +11,8 @@ from refsr.errors import UsageError, WeightsError
 from refsr.files import write_atomically
 from refsr.training.config import StageConfig, TrainConfig
 
-_MAY_DIFFER = frozenset({"steps", "decay_share", "checkpoint_minutes", "validate_steps", "log_steps", "precision",
-                         "workers", "cache_mib"})  # fmt: skip
+_MAY_DIFFER = frozenset({"steps", "decay_share", "checkpoint_minutes", "validate_steps", "validate_samples",
+                         "log_steps", "precision", "compiled", "workers", "cache_mib"})  # fmt: skip
 """Settings that a resumed run may have otherwise."""
 
 

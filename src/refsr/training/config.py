@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from refsr.data.synthetic import PairConfig
+from refsr.data.plan import PairConfig
+from refsr.degrade import DegradeConfig
 from refsr.errors import UsageError
 from refsr.models import DefaultConfig, SRNTTConfig
 
@@ -42,13 +43,13 @@ class StageConfig:
     Attributes:
         steps: Its length.
         batch: Pairs a step and process.
-        crop_px: Side of the square crops, a multiple of 4; 32 with a critic.
+        crop_px: Sides of the square crops, in turn over equal parts of the stage; multiples of 4. With a critic one
+            side alone, a multiple of 32.
         references: False for single-image super-resolution.
         frozen: Parts of the network that stay as they are, such as "trunk".
         learning_rate: After the warm-up and before the decay.
         warmup_steps: Steps over which the rate rises from zero.
-        decay_share: Last share of the stage over which it falls to zero in a straight line; 0 keeps it, as the paper
-            does.
+        decay_share: Last share of the stage over which it falls to zero along a cosine; 0 keeps it, as the paper does.
         losses: What each counts.
         truth: Train each step a second time with the truth as its own, perfectly matched reference.
         critic_steps: The critic's steps for each of the network's.
@@ -56,7 +57,7 @@ class StageConfig:
 
     steps: int = 0
     batch: int = 9
-    crop_px: int = 160
+    crop_px: tuple[int, ...] = (160,)
     references: bool = True
     frozen: tuple[str, ...] = ()
     learning_rate: float = 1e-4
@@ -69,11 +70,17 @@ class StageConfig:
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch < 1:
             raise UsageError(f"a stage needs steps and pairs: not {self.steps} steps of {self.batch}")
-        if self.crop_px < 16 or self.crop_px % (32 if self.losses.adversarial else 4):
-            multiple = 32 if self.losses.adversarial else 4
-            raise UsageError(f"crops of {self.crop_px} pixels: give a multiple of {multiple}")
+        multiple = 32 if self.losses.adversarial else 4
+        if any(side < 16 or side % multiple for side in self.crop_px) or not self.crop_px:
+            raise UsageError(f"crops of {_listed(self.crop_px)} pixels: give multiples of {multiple}, 16 or more")
+        if self.losses.adversarial and len(self.crop_px) > 1:
+            raise UsageError(f"crops of {_listed(self.crop_px)} pixels: a critic needs one size")
         if not 0 <= self.decay_share <= 1:
             raise UsageError(f"a decay over {self.decay_share} of a stage: give a share between 0 and 1")
+
+    def crop_at(self, step: int) -> int:
+        """Side of the crops at a step of the stage, counted from 0."""
+        return self.crop_px[step * len(self.crop_px) // self.steps]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +95,8 @@ class TrainConfig:
         rec: Second stage: references, reconstruction only.
         full: Third stage: all losses.
         pairs: How pairs are made of single photographs.
-        real: Share of pairs that are taken from pair folders, where both kinds of data are given.
+        degrade: How LR images are made; by default they are reduced and nothing else.
+        real: Share of pairs that are real views or crops of them, where photographs are given too.
         optimiser: adam, or adamw with a weight decay of 1e-4.
         beta1: Of the optimiser.
         clip_norm: Largest norm of the gradients; 0 leaves them.
@@ -98,11 +106,13 @@ class TrainConfig:
         critic_width: Channels of the critic's first layers.
         checkpoint_minutes: Time between checkpoints.
         validate_steps: Steps between validations, if there is a folder for them.
+        validate_samples: Samples of it that are measured, spread evenly; 0 for all.
         log_steps: Steps between lines of the log.
         seed: Start of all random numbers.
         precision: auto takes bf16 where the processor has it.
-        workers: Processes that make pairs, for each process that trains.
-        cache_mib: Decoded photographs kept in memory by each of them.
+        compiled: Compile the parts of the network, which pays on accelerators.
+        workers: Processes that draw plans of pairs, for each process that trains; 0 draws them between the steps.
+        cache_mib: Decoded photographs kept on the device by each process that trains.
     """
 
     model: Literal["default", "srntt"] = "default"
@@ -112,6 +122,7 @@ class TrainConfig:
     rec: StageConfig = field(default_factory=StageConfig)
     full: StageConfig = field(default_factory=StageConfig)
     pairs: PairConfig = field(default_factory=PairConfig)
+    degrade: DegradeConfig = field(default_factory=DegradeConfig)
     real: float = 0.3
     optimiser: Literal["adam", "adamw"] = "adamw"
     beta1: float = 0.9
@@ -122,13 +133,17 @@ class TrainConfig:
     critic_width: int = 32
     checkpoint_minutes: float = 4.0
     validate_steps: int = 1000
+    validate_samples: int = 0
     log_steps: int = 50
     seed: int = 0
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    workers: int = 1
-    cache_mib: int = 2048
+    compiled: bool = False
+    workers: int = 0
+    cache_mib: int = 4096
 
     def __post_init__(self) -> None:
+        if not 0 <= self.real <= 1:
+            raise UsageError(f"real {self.real}: give a share between 0 and 1")
         if not self.steps:
             raise UsageError("the recipe has no steps: give at least one of its stages some, such as --rec.steps 1000")
 
@@ -147,3 +162,7 @@ class TrainConfig:
     def steps(self) -> int:
         """Of all stages."""
         return sum(stage.steps for stage in (self.sisr, self.rec, self.full))
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(str(number) for number in numbers)

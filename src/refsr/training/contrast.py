@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from refsr.data.geometry import pixel_grid
+
 _NEAR_CELLS = 2
 
 
@@ -27,7 +29,7 @@ def contrast_loss(
         key: Unit descriptors of the references.
         truth_cells: (y, x) in the reference, NaN where unknown; such cells are not asked for.
         numbers: Of the pairs; each decides which of its cells are asked for.
-        queries: Cells a pair, drawn at random with replacement.
+        queries: Cells a pair, drawn at random, as far as so many are known.
         temperature: Divides the cosines.
 
     Returns:
@@ -37,26 +39,27 @@ def contrast_loss(
     Source: van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018, equation 4.
     """
     height, width = key.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    cells = torch.stack((y, x)).flatten(1).to(query)
-    losses, hits = [], []
-    for b in range(query.shape[0]):
-        known = (~truth_cells[b, 0].isnan()).flatten().nonzero()[:, 0]
-        if not len(known):
-            losses.append(query[b].sum() * 0)
-            hits.append(query.new_zeros(()))
-            continue
-        generator = torch.Generator().manual_seed(int(numbers[b]))
-        asked = known[torch.randint(len(known), (queries,), generator=generator).to(known.device)]
-        truth = truth_cells[b].flatten(1)[:, asked]
-        descriptors = query[b].flatten(1)[:, asked]
-        grid = (2 * truth.flip(0).T + 1) / truth.new_tensor((width, height)) - 1
-        positive = F.grid_sample(key[b : b + 1], grid[None, None], align_corners=False)[0, :, 0]
-        wanted = (descriptors * F.normalize(positive, dim=0)).sum(0)
-        cosines = descriptors.T @ key[b].flatten(1)
-        near = (cells[:, None] - truth[..., None]).square().sum(0) < _NEAR_CELLS**2
-        logits = torch.cat((wanted[:, None], cosines.masked_fill(near, -math.inf)), 1) / temperature
-        losses.append(F.cross_entropy(logits, torch.zeros(queries, dtype=torch.long, device=logits.device)))
-        best = cells[:, cosines.argmax(1)]
-        hits.append(((best - truth).abs().amax(0) <= 1).to(query).mean())
-    return torch.stack(losses), torch.stack(hits)
+    cells = pixel_grid(height, width, key.device).flip(-1).flatten(0, 1).to(key)
+    order = torch.stack(
+        [torch.rand(truth_cells[0, 0].numel(), generator=torch.Generator().manual_seed(int(n))) for n in numbers]
+    ).to(query)
+    known = ~truth_cells[:, 0].flatten(1).isnan()
+    rank, asked = order.masked_fill(~known, -1.0).topk(min(queries, order.shape[1]), dim=1)
+    counted = (rank >= 0).to(query)
+
+    def of_asked(values: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n q"]:
+        return values.flatten(2).gather(2, asked[:, None].expand(-1, values.shape[1], -1))
+
+    truth = of_asked(truth_cells).nan_to_num()
+    descriptors = of_asked(query)
+    grid = (2 * truth.flip(1).transpose(1, 2) + 1) / truth.new_tensor((width, height)) - 1
+    positive = F.grid_sample(key, grid[:, None], align_corners=False)[:, :, 0]
+    wanted = (descriptors * F.normalize(positive, dim=1)).sum(1)
+    cosines = descriptors.transpose(1, 2) @ key.flatten(2)
+    beside = torch.cdist(truth.transpose(1, 2), cells[None], compute_mode="donot_use_mm_for_euclid_dist")
+    others = (cosines / temperature).masked_fill(beside < _NEAR_CELLS, -math.inf)
+    lost = torch.logsumexp(torch.cat((wanted[..., None] / temperature, others), 2), 2) - wanted / temperature
+    best = cells[cosines.argmax(2)]
+    hits = ((best - truth.transpose(1, 2)).abs().amax(-1) <= 1).to(query)
+    share = counted / counted.sum(1, keepdim=True).clamp_min(1)
+    return (lost * share).sum(1), (hits * share).sum(1)

@@ -25,7 +25,7 @@ class RunLog:
             MissingExtraError: TensorBoard is wanted and not installed.
         """
         self.path = run / "log.jsonl"
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, float | Tensor] = {}
         self._counts: dict[str, int] = {}
         self._board: Any = None
         if tensorboard:
@@ -34,15 +34,15 @@ class RunLog:
 
             self._board = SummaryWriter(str(run / "tensorboard"))
 
-    def add(self, figures: Mapping[str, float]) -> None:
-        """Remember one step's figures."""
+    def add(self, figures: Mapping[str, float | Tensor]) -> None:
+        """Remember one step's figures; tensors stay on their device until the means are asked for."""
         for name, figure in figures.items():
             self._sums[name] = self._sums.get(name, 0.0) + figure
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
         """Of all since the last call."""
-        found = {name: self._sums[name] / self._counts[name] for name in self._sums}
+        found = {name: float(self._sums[name]) / self._counts[name] for name in self._sums}
         self._sums, self._counts = {}, {}
         return found
 

@@ -24,9 +24,10 @@ from torch.utils.data import DataLoader
 
 from refsr.bench.datasets import Dataset, open_dataset
 from refsr.bench.run import BenchConfig, run_benchmark
-from refsr.data.photos import PhotoSource
-from refsr.data.real import PairSource
-from refsr.data.training import TrainingPairs, open_sources
+from refsr.data.plan import Drawing, PairPlan
+from refsr.data.render import render
+from refsr.data.sources import open_sources
+from refsr.data.training import Step, TrainingPairs
 from refsr.errors import RefSRError, TrainingError
 from refsr.features import load_vgg19
 from refsr.files import claim, clear_unfinished, make_folder
@@ -36,6 +37,7 @@ from refsr.training.average import RunningAverage
 from refsr.training.beginning import Report, begin_with, make_optimiser, open_perception
 from refsr.training.checkpoint import load_checkpoint, save_checkpoint
 from refsr.training.config import StageConfig, TrainConfig
+from refsr.training.finite import FiniteWatch
 from refsr.training.log import RunLog
 from refsr.training.options import RunOptions
 from refsr.training.precision import choose_precision, fabric_precision
@@ -89,13 +91,12 @@ class _Run:
     def __init__(self, config: TrainConfig, options: RunOptions, fabric: Fabric, report: Report) -> None:
         self.config, self.options, self.fabric, self.report = config, options, fabric, report
         self.begun = time.monotonic()
-        largest = max(stage.crop_px for _, stage in config.stages)
-        self.sources = open_sources(options.data, largest, config.cache_mib, _held_out(options))
-        every: tuple[PhotoSource | PairSource, ...] = (*self.sources.photos, *self.sources.pairs)
-        for source in every:
-            source[0]  # says here, not in another process, that nothing of it can be used
+        largest = max(side for _, stage in config.stages for side in stage.crop_px)
+        self.sources = open_sources(options.data, largest, config.cache_mib, _held_out(options), fabric.device)
         for photo, picture in self.sources.leaks:
             report(f"left out {photo}: it shows {picture}, which is held out")
+        if fabric.device.type != "cpu":
+            self.sources.photos.preload(threads=max(1, os.cpu_count() or 1))
         torch.manual_seed(config.seed)
         self.perception = open_perception(config, options.vgg19, report)
         if self.perception is not None:
@@ -106,6 +107,9 @@ class _Run:
         if options.init is not None:
             begin_with(options.init, self.model, report)
         self.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.compiled:
+            for part in self.model.children():
+                part.compile(dynamic=True)
         self.average = RunningAverage(self.model.own_state(), config.ema_decay)
         self.validation: Dataset | None = open_dataset(options.validate) if options.validate else None
         self.best_db = float("-inf")
@@ -121,6 +125,7 @@ class _Run:
         if fabric.is_global_zero:
             (options.out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
         self.log = RunLog(options.out, options.tensorboard and fabric.is_global_zero)
+        report(f"{len(self.sources.single)} photographs, {len(self.sources.views)} views with partners")
 
     @property
     def checkpoint_path(self) -> Path:
@@ -158,7 +163,8 @@ class _Run:
         own = {name: value.clone() for name, value in self.model.own_state().items()}
         self.model.load_state_dict(self.average.state, strict=False)
         self.model.eval()
-        result = run_benchmark(self.validation, self.model, self.model.name, BenchConfig())
+        config = BenchConfig(limit=self.config.validate_samples)
+        result = run_benchmark(self.validation, self.model, self.model.name, config)
         self.model.load_state_dict(own, strict=False)
         found = {
             f"validation_{metric}": summary.mean
@@ -183,12 +189,14 @@ class _Stage:
         self.clock = network.seconds
         self.logged_at = run.step
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.scaled = choose_precision(config.precision) == "16-mixed"  # its scaler leaves out steps that overflow
+        # The scaler of fp16 leaves out steps that overflow.
+        self.scaled = choose_precision(config.precision, run.options.accelerator) == "16-mixed"
+        self.watch = FiniteWatch()
         self.step_of_network, self.optimiser = fabric.setup(network, make_optimiser(trained, config))
         self.texture = network.texture
         self.critic: nn.Module | None = None
         if stage.losses.adversarial:
-            self.critic = Critic(stage.crop_px, config.critic_width).to(fabric.device)
+            self.critic = Critic(stage.crop_px[0], config.critic_width).to(fabric.device)
             step = CriticStep(self.critic)
             self.step_of_critic, self.critic_optimiser = fabric.setup(
                 step, make_optimiser(list(step.parameters()), config)
@@ -207,6 +215,7 @@ class _Stage:
         run, config, stage = self.run, self.run.config, self.stage
         run.report(f"stage {self.name}: {stage.steps} steps of {stage.batch} pairs")
         saved, waited = time.monotonic(), time.perf_counter()
+        self.first, self.begun = run.step, saved
         for batch in self._batches():
             begun = time.perf_counter()
             # All processes must decide alike.
@@ -222,9 +231,13 @@ class _Stage:
             run.log.add({"seconds_step": waited - begun, "errors": batch["errors"].max().item()})
             finished = run.step == self.first_step + stage.steps
             over = self.time_left <= 0
-            if run.step % config.log_steps == 0 or finished or over:
+            told = run.step % config.log_steps == 0
+            tried = run.validation is not None and run.step % config.validate_steps == 0
+            if told or tried or due or finished or over or run.fabric.device.type == "cpu":
+                self._require_finite()
+            if told or finished or over:
                 self._log()
-            if run.validation is not None and (run.step % config.validate_steps == 0 or finished or over):
+            if run.validation is not None and (tried or finished or over):
                 self._validate()
             if finished:
                 # The next stage goes on from the averaged weights, and so keeps the average of what it freezes.
@@ -244,7 +257,7 @@ class _Stage:
         if self.critic is not None:
             self.critic.requires_grad_(False)
         losses, sr = self.step_of_network(batch, self.critic)
-        self._require_finite(losses["total"].detach(), batch["number"])
+        self.watch.add(losses["total"], run.step, batch["number"])
         self.optimiser.zero_grad(set_to_none=True)
         fabric.backward(losses["total"])
         if run.config.clip_norm:
@@ -252,7 +265,7 @@ class _Stage:
                 self.step_of_network, self.optimiser, max_norm=run.config.clip_norm, error_if_nonfinite=False
             )
             if not self.scaled:
-                self._require_finite(cast(Tensor, norm), batch["number"])
+                self.watch.add(cast(Tensor, norm), run.step, batch["number"])
         self.optimiser.step()
         figures = {name: loss.detach() for name, loss in losses.items()}
         if self.critic is not None:
@@ -265,51 +278,55 @@ class _Stage:
                 figures["critic"] = loss.detach()
         if fabric.world_size > 1:
             figures = fabric.all_reduce(figures, reduce_op="mean")  # type: ignore[assignment]
-        run.log.add({name: figure.item() for name, figure in figures.items()})
+        run.log.add(figures)
         self.shown = (batch, sr.detach())
 
-    def _require_finite(self, figure: Tensor, numbers: Tensor) -> None:
-        """Stop before weights are spoilt.
+    def _require_finite(self) -> None:
+        """Stop before anything is written of weights that are spoilt.
 
         Raises:
-            TrainingError: The loss, or the norm of its gradient, is no number, in this process or in another.
+            TrainingError: A loss, or the norm of its gradient, was no number, in this process or in another.
         """
         run = self.run
+        figures, steps = self.watch.take()
         if run.fabric.world_size > 1:
-            figure = cast(Tensor, run.fabric.all_reduce(figure, reduce_op="mean"))
-        if not torch.isfinite(figure):
-            files = ", ".join(dict.fromkeys(self.pairs.file_of(int(number)) for number in numbers))
+            figures = cast(Tensor, run.fabric.all_reduce(figures, reduce_op="mean"))
+        wrong = figures.isfinite().logical_not().nonzero()
+        if len(wrong):
+            step, numbers = steps[int(wrong[0])]
+            files = ", ".join(dict.fromkeys(self.drawing.file_of(int(number)) for number in numbers))
             held = f"is {run.checkpoint_path}" if run.checkpoint_path.exists() else "has not been written yet"
             raise TrainingError(
-                f"the loss is no number at step {run.step}, on pairs of {files}: the last good checkpoint {held};"
+                f"the loss is no number at step {step}, on pairs of {files}: the last good checkpoint {held};"
                 " look at those files, or begin anew with a lower learning rate"
             )
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """This process's part of what is left of the stage."""
         run, stage = self.run, self.stage
-        rank, world = run.fabric.global_rank, run.fabric.world_size
-        numbers = [
-            self.first_pair + (step * world + rank) * stage.batch + place
+        rank, world, photos = run.fabric.global_rank, run.fabric.world_size, run.sources.photos
+        steps = [
+            Step(
+                numbers=range(first := self.first_pair + (step * world + rank) * stage.batch, first + stage.batch),
+                size_px=stage.crop_at(step),
+            )
             for step in range(run.step - self.first_step, stage.steps)
-            for place in range(stage.batch)
         ]
-        self.pairs = TrainingPairs(
-            run.sources,
-            run.config.pairs if stage.references else replace(run.config.pairs, absent=1.0),
+        self.drawing = Drawing(
+            sources=run.sources,
+            pairs=run.config.pairs if stage.references else replace(run.config.pairs, references=(1.0,)),
+            degrade=run.config.degrade,
             real=run.config.real,
-            size=stage.crop_px,
             seed=run.config.seed,
-            numbers=numbers,
         )
         workers = run.config.workers
         loader = DataLoader(
-            self.pairs, batch_size=stage.batch, num_workers=workers, prefetch_factor=4 if workers else None,
-            pin_memory=run.fabric.device.type == "cuda",
+            TrainingPairs(self.drawing, steps), batch_size=None, num_workers=workers,
+            prefetch_factor=4 if workers else None,
         )  # fmt: skip
-        placed = run.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
         try:
-            yield from cast(Iterable[dict[str, Tensor]], placed)
+            for plans, step in zip(cast(Iterable[list[PairPlan]], loader), steps, strict=True):
+                yield render(plans, photos, step.size_px, run.model.scale)
         except RefSRError as error:
             # From another process, it comes with that process's traceback; its last line is the message.
             raise type(error)(str(error).strip().splitlines()[-1].rpartition("Error: ")[2]) from error
@@ -318,6 +335,7 @@ class _Stage:
         run = self.run
         if not run.fabric.is_global_zero:
             return
+        self._estimate()
         means = run.log.means()
         working = means["seconds_step"] * (run.step - self.logged_at)
         shares = {f"share_{name}": seconds / working for name, seconds in self.clock.items()}
@@ -330,6 +348,20 @@ class _Stage:
         run.report(f"step {run.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
         batch, sr = self.shown
         run.log.show("truth, result, reference", torch.cat((batch["hr"][0], sr[0], batch["refs"][0, 0]), -1), run.step)
+
+    def _estimate(self) -> None:
+        """Once a stretch: how far it will come, or how long the stage will take."""
+        run = self.run
+        done, passed = run.step - self.first, time.monotonic() - self.begun
+        if done == 0 or self.first < 0:
+            return
+        left = self.first_step + self.stage.steps - run.step
+        possible = int(run.time_left() * run.options.time_limit_s * done / passed) if run.options.time_limit_s else left
+        if possible < left:
+            run.report(f"{passed / done:.3g} s a step: the time will be over at about step {run.step + possible}")
+        else:
+            run.report(f"{passed / done:.3g} s a step: the stage takes {left * passed / done / 60:.0f} more minutes")
+        self.first = -1
 
     def _validate(self) -> None:
         run = self.run
@@ -344,7 +376,8 @@ class _Stage:
         run = self.run
         # A sum is no number where any of its parts is none.
         total = torch.stack([value.float().sum() for value in run.average.state.values()]).sum()
-        self._require_finite(total, self.shown[0]["number"])
+        self.watch.add(total, run.step, self.shown[0]["number"])
+        self._require_finite()
         if run.fabric.is_global_zero:
             state: dict[str, Any] = {
                 "stage": self.name,

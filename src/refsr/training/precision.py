@@ -8,27 +8,32 @@ from lightning_fabric.plugins.precision.amp import MixedPrecision
 from refsr.precision import computes_bf16
 
 
-def choose_precision(wanted: str) -> str:
-    """Resolve "auto": bf16 where the device that is trained on has instructions for it, else fp32."""
-    if wanted != "auto":
-        return wanted
-    kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    device = next((kind for kind, here in kinds.items() if here), "cpu")
-    return "bf16-mixed" if computes_bf16(torch.device(device)) else "32-true"
-
-
-def fabric_precision(wanted: str, accelerator: str) -> dict[str, Any]:
-    """How fabric is told of the precision.
+def choose_precision(wanted: str, accelerator: str) -> str:
+    """Resolve "auto": bf16 where the device that is trained on has instructions for it, else fp32.
 
     Args:
         wanted: Of the recipe.
-        accelerator: That the run is on.
+        accelerator: Of the run: auto, cpu, cuda or mps.
     """
-    chosen = choose_precision(wanted)
+    if wanted != "auto":
+        return wanted
+    return "bf16-mixed" if computes_bf16(torch.device(_device(accelerator))) else "32-true"
+
+
+def fabric_precision(wanted: str, accelerator: str) -> dict[str, Any]:
+    """How fabric is told of the precision. See `choose_precision`."""
+    chosen = choose_precision(wanted, accelerator)
     if chosen == "32-true":
         return {"precision": chosen}
-    device = "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    return {"plugins": ExactInputs(chosen, device)}  # type: ignore[arg-type]
+    return {"plugins": ExactInputs(chosen, _device(accelerator))}  # type: ignore[arg-type]
+
+
+def _device(accelerator: str) -> str:
+    """The kind of device that fabric takes."""
+    if accelerator != "auto":
+        return accelerator
+    kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return next((kind for kind, here in kinds.items() if here), "cpu")
 
 
 class ExactInputs(MixedPrecision):

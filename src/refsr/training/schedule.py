@@ -1,10 +1,12 @@
 """The learning rate."""
 
+import math
+
 from refsr.training.config import StageConfig
 
 
 def rate_at(stage: StageConfig, step: int, time_left: float = 1.0) -> float:
-    """Rise, hold, fall to zero in a straight line; the hold can be lengthened by a resumed run.
+    """Rise in a straight line, hold, fall to zero along a cosine; the hold can be lengthened by a resumed run.
 
     Args:
         stage: Its length, rate, warm-up and decay.
@@ -12,9 +14,13 @@ def rate_at(stage: StageConfig, step: int, time_left: float = 1.0) -> float:
         time_left: The share of the run's time limit that is left, 1 without a limit. Where the limit comes before the
             end of the stage, the rate falls over the last share of the time instead, so that the weights at the end are
             finished ones.
+
+    Source of the cosine: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017,
+    equation 5.
     """
-    decay_steps = max(1.0, stage.decay_share * stage.steps)
-    share = min(1.0, step / max(1, stage.warmup_steps))
+    rate = stage.learning_rate * min(1.0, step / max(1, stage.warmup_steps))
     if stage.decay_share:
-        share = min(share, (stage.steps - step + 1) / decay_steps, time_left / stage.decay_share)
-    return stage.learning_rate * max(0.0, share)
+        decay_steps = max(1.0, stage.decay_share * stage.steps)
+        left = min(1.0, max(0.0, (stage.steps - step + 1) / decay_steps), max(0.0, time_left / stage.decay_share))
+        rate = min(rate, stage.learning_rate * (1 - math.cos(math.pi * left)) / 2)
+    return rate

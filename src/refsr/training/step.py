@@ -1,7 +1,7 @@
 """One step: the network's losses on a batch, and the critic's.
 
-    hr ── down ──> lr ──┬── with one reference or two: encode, search, transfer ──┬──> sr ──> losses against hr
-    refs ───────────────┘── without: transfer alone ──────────────────────────────┘
+    lr ────┬── with references: encode, search, transfer ──┬──> sr ──> losses against hr
+    refs ──┘── without: transfer alone ────────────────────┘
 Each loss is a mean over the pairs of the batch, with zero for pairs that take no part in it, so that two processes with
 half a batch each find what one finds with all of it.
 
@@ -33,7 +33,6 @@ from refsr.losses import (
 )
 from refsr.models import RefSRModel
 from refsr.models.base import Reference
-from refsr.resize import downscale_bicubic
 from refsr.search import Match, cell_grid, strongest
 from refsr.smoothing import smooth
 from refsr.swap import swap
@@ -91,6 +90,10 @@ class NetworkStep(nn.Module):
         for name, part in parts.items():
             part.requires_grad_(name not in stage.frozen)
         self.frozen = [parts[name] for name in stage.frozen]
+        weights = stage.losses if stage.references else LossWeights()
+        told = {"texture": weights.texture, "contrast": weights.contrast, "hits": weights.contrast,
+                "alignment": weights.alignment}  # fmt: skip
+        self._matched = [name for name, weight in told.items() if weight]
 
     def train(self, mode: bool = True) -> "NetworkStep":
         """As ever, but what is frozen keeps the statistics of its normalisation as well."""
@@ -105,30 +108,31 @@ class NetworkStep(nn.Module):
         """Losses by name, "total" among them, and the results.
 
         Args:
-            batch: From `refsr.data.training.TrainingPairs`.
+            batch: From `refsr.data.render.render`.
             critic: For the adversarial loss.
         """
-        hr = batch["hr"]
-        lr = (downscale_bicubic(hr, self.model.scale) * 255).round() / 255
-        counts = batch["references"] * self.stage.references
-        losses = {name: [] for name in ("texture", "contrast", "hits", "alignment")}  # type: dict[str, list[Tensor]]
-        sr = torch.empty_like(hr)
-        for count in sorted(set(counts.tolist())):
-            alike = counts == count
+        hr, lr = batch["hr"], batch["lr"]
+        counts = (batch["references"] * self.stage.references).tolist()  # on the CPU: nothing waits for the device
+        # Told also where no pair has a reference, so that all processes tell the same.
+        losses: dict[str, list[Tensor]] = {name: [] for name in self._matched}
+        order, parts = [], []
+        for count in sorted(set(counts)):
+            alike = [place for place, other in enumerate(counts) if other == count]
             part = {name: values[alike] for name, values in batch.items()}
-            restored = self._restore(part, lr[alike], count, losses)
-            sr = sr.masked_scatter(alike.view(-1, 1, 1, 1), restored)
-        found = {name: torch.cat(values).sum() / len(hr) for name, values in losses.items() if values}
+            order += alike
+            parts.append(self._restore(part, count, losses))
+        sr = torch.cat(parts)[sorted(range(len(order)), key=order.__getitem__)]
+        nothing = hr.new_zeros(1)
+        found = {name: torch.cat(values or [nothing]).sum() / len(hr) for name, values in losses.items()}
         with _exactly(hr):
             found |= {name: loss.mean() for name, loss in self._image_losses(sr, hr, lr, critic)}
         if self.stage.truth and self.stage.references:
             found["truth_l1"] = self._truth_step(hr, lr)
         return found | {"total": self._weighted(found)}, sr
 
-    def _restore(
-        self, batch: Batch, lr: Tensor, count: int, losses: dict[str, list[Tensor]]
-    ) -> Float[Tensor, "b 3 h w"]:
-        """The results of pairs that all have so many references, and what else is lost on the way."""
+    def _restore(self, batch: Batch, count: int, losses: dict[str, list[Tensor]]) -> Float[Tensor, "b 3 h w"]:
+        """The results of pairs that all have so many references; what else is lost is appended to the losses."""
+        lr = batch["lr"]
         if count == 0:
             return self.model.transfer(lr, [], []).to(lr.dtype)
         refs = batch["refs"][:, :count].unbind(1)
@@ -164,8 +168,9 @@ class NetworkStep(nn.Module):
         if not self.stage.losses.alignment:
             return self.model.transfer(lr, references, matches)
         fields = []
-        for match, truth_cells in zip(matches, batch["truth_cells"].unbind(1), strict=False):
+        for match in matches:
             field = self.model.field(lr, references, match)  # type: ignore[operator]
+            truth_cells = _of_matched(batch["truth_cells"], match)
             lost = alignment_loss(field.position_cells, smooth(match).position_cells, truth_cells)
             losses["alignment"].append(lost / len(matches))
             fields.append(replace(field, position_cells=field.position_cells.detach()))
@@ -244,6 +249,12 @@ class CriticStep(nn.Module):
         ).to(hr)
         with _exactly(hr):
             return critic_loss(self.critic, sr, hr, between).mean()
+
+
+def _of_matched(truth_cells: Float[Tensor, "b n 2 h w"], match: Match) -> Float[Tensor, "b 2 h w"]:
+    """Of several references' truths, in each cell that of the reference which it is matched with."""
+    chosen = match.reference[:, None, None].expand(-1, 1, 2, -1, -1)
+    return truth_cells.gather(1, chosen)[:, 0]
 
 
 def _exactly(like: Tensor) -> torch.autocast:

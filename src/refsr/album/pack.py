@@ -1,0 +1,418 @@
+"""Photographs and views of places in tar shards, for training on another machine; `refsr.data.pack` has their format.
+
+photographs --> damaged and held-out ones left out --> most diverse first -----------------------> photos-NNNN.tar
+scenes      --> the same, most diverse first       --> pairs of views, verified --> dense truth --> views-NNNN.tar
+"""
+
+import io
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image
+
+from refsr.album.features import LocalFeatures, detect
+from refsr.album.processes import Processes
+from refsr.album.shortlist import describe, learn_words, nearest_pairs
+from refsr.album.truth import Grey, dense_positions, enough_known, resized_nodes
+from refsr.album.verify import Overlap, verify
+from refsr.data.leaks import find_leaks
+from refsr.data.pack import Member, ShardWriter, encode_field, tar_bytes
+from refsr.data.photos import MIB, list_photos
+from refsr.errors import ImageError, OutputError, RefSRError, UsageError
+from refsr.extras import import_extra
+from refsr.files import make_folder
+from refsr.image import read_preview
+
+_WORK_PX: Final = 2048
+"""Long side at which features and truth are looked for; smaller photos are not enlarged."""
+
+_SMALL_SCENE: Final = 12
+_NEIGHBOURS: Final = 8
+_CACHED_VIEWS: Final = 8
+_VIEWS_SHARE: Final = 0.5
+_DESCRIBED_PX: Final = 64
+_CELLS: Final = 4
+_ORIENTATIONS: Final = 8
+
+Progress = Callable[[str], None]
+"""Called with a line now and then."""
+
+Vector = Float[NDArray[np.float32], " d"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig:
+    """How a pack is made.
+
+    Attributes:
+        shard_mib: No shard is larger.
+        most_mib: Of the whole pack, views at most half of it; 0 for no limit.
+        longest_px: Longest side of the packed pictures, at most 1024, so that places in them fit 16 bits.
+        quality: Of WebP.
+        partners: Other views that each view is paired with, if as many are verified.
+    """
+
+    shard_mib: int = 50
+    most_mib: int = 0
+    longest_px: int = 1024
+    quality: int = 95
+    partners: int = 3
+
+    def __post_init__(self) -> None:
+        if self.shard_mib < 1 or self.most_mib < 0:
+            raise UsageError(f"--shard-mib {self.shard_mib}, --most-mib {self.most_mib}: give whole numbers of MiB")
+        if not 64 <= self.longest_px <= 1024:
+            raise UsageError(f"--longest-px {self.longest_px}: give 64 to 1024")
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"--quality {self.quality}: give 1 to 100")
+        if self.partners < 1:
+            raise UsageError(f"--partners {self.partners}: give 1 or more")
+
+
+@dataclass(kw_only=True)
+class Packed:
+    """What came of it.
+
+    Attributes:
+        photos: How many were packed.
+        scenes: How many were packed.
+        views: In all of them.
+        fields: Pairs of views, each way counted.
+        known: The mean share of known nodes of these.
+        shards: Size of each, in bytes.
+        left_out: Pictures and scenes, with the reasons.
+        over_limit: Photographs and scenes that there was no room for.
+    """
+
+    photos: int = 0
+    scenes: int = 0
+    views: int = 0
+    fields: int = 0
+    known: float = 0.0
+    shards: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    over_limit: int = 0
+
+
+def pack_photos(
+    photos: Sequence[Path],
+    views: Sequence[Path],
+    held_out: Sequence[Path],
+    out: Path,
+    config: PackConfig,
+    *,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Packed:
+    """Pack pictures; the same pictures make the same pack, byte by byte.
+
+    Args:
+        photos: Folders of photographs, searched through.
+        views: Folders of scenes: each folder in them is one, its pictures searched through.
+        held_out: Folders of pictures that must not be trained on; pictures that show one of them are left out.
+        out: A new or empty folder, written whole or not at all.
+        config: How.
+        jobs: Processes.
+        progress: Told what is being done.
+
+    Raises:
+        UsageError: A folder is missing, or nothing is left to be packed.
+        OutputError: `out` holds something, or cannot be written.
+        MissingExtraError: OpenCV is not installed.
+    """
+    import_extra("cv2", "finding pairs")
+    for folder in (*photos, *views, *held_out):
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: no such folder of pictures: check the name")
+    say = progress or (lambda _line: None)
+    with _whole_or_not_at_all(out) as unfinished, Processes(jobs) as processes:
+        run = _Run(unfinished, config, processes, say, [path for folder in held_out for path in list_photos(folder)])
+        run.pack_views([scene for folder in views for scene in sorted(folder.iterdir()) if scene.is_dir()])
+        run.pack_photos([path for folder in photos for path in list_photos(folder)])
+        if not run.packed.shards:
+            raise UsageError("nothing is left to be packed: give other photographs or views")
+    return run.packed
+
+
+class _Run:
+    """One run's folder, limits and findings."""
+
+    def __init__(
+        self, out: Path, config: PackConfig, processes: Processes, say: Progress, held_out: Sequence[Path]
+    ) -> None:
+        self.out, self.config, self.processes, self.say, self.held_out = out, config, processes, say, held_out
+        self.packed = Packed()
+        self.room = config.most_mib * MIB if config.most_mib else math.inf
+
+    def pack_views(self, folders: Sequence[Path]) -> None:
+        """All scenes that there is room for."""
+        listed = [list_photos(folder) for folder in folders]
+        files = self._usable([path for scene in listed for path in scene])
+        scenes = [found for scene in listed if (found := [path for path in scene if path in files])]
+        if not scenes:
+            return
+        ordered = [scenes[i] for i in diverse_order(np.stack([files[scene[len(scene) // 2]] for scene in scenes]))]
+        room, known = self.room * _VIEWS_SHARE, 0.0
+        task = partial(_pack_scene, self.config)
+        with ShardWriter(self.out, "views", self.config.shard_mib * MIB) as shards:
+            for count, scene in enumerate(self._in_order(task, ordered), 1):
+                self.packed.left_out |= scene.left_out
+                if count % 10 == 0 or count == len(ordered):
+                    self.say(f"{count} of {len(ordered)} scenes")
+                named = [(f"{self.packed.scenes:04}/{name}", data) for name, data in scene.members]
+                if not named:
+                    continue
+                if shards.size_with(named) > room:
+                    self.packed.over_limit += len(ordered) - count + 1
+                    break
+                shards.add(named)
+                self.packed.scenes += 1
+                self.packed.views += scene.views
+                self.packed.fields += len(scene.known)
+                known += sum(scene.known)
+        self.packed.known = known / max(1, self.packed.fields)
+        self._close(shards)
+
+    def pack_photos(self, paths: Sequence[Path]) -> None:
+        """All photographs that there is room for."""
+        vectors = self._usable(paths)
+        if not vectors:
+            return
+        files = list(vectors)
+        ordered = [files[i] for i in diverse_order(np.stack(list(vectors.values())))]
+        task = partial(_encode, self.config.longest_px, self.config.quality)
+        with ShardWriter(self.out, "photos", self.config.shard_mib * MIB) as shards:
+            for count, data in enumerate(self._in_order(task, ordered), 1):
+                member = [(f"{self.packed.photos:06}.webp", data)]
+                if tar_bytes(member) > self.config.shard_mib * MIB:
+                    self.packed.left_out[str(ordered[count - 1])] = "larger than a shard: give a larger --shard-mib"
+                    continue
+                if shards.size_with(member) > self.room:
+                    self.packed.over_limit += len(ordered) - count + 1
+                    break
+                shards.add(member)
+                self.packed.photos += 1
+                if count % 250 == 0 or count == len(ordered):
+                    self.say(f"{count} of {len(ordered)} photographs")
+        self._close(shards)
+
+    def _close(self, shards: ShardWriter) -> None:
+        self.packed.shards |= shards.sizes
+        self.room -= sum(shards.sizes.values())
+
+    def _usable(self, paths: Sequence[Path]) -> dict[Path, Vector]:
+        """Small descriptors of the pictures that can be read and show no held-out one."""
+        paths = list(dict.fromkeys(paths))
+        if not paths:
+            return {}
+        self.say(f"looking through {len(paths)} pictures")
+        vectors = dict(zip(paths, self._in_order(_describe_photo, paths), strict=True))
+        damaged = {path: found for path, found in vectors.items() if isinstance(found, str)}
+        self.packed.left_out |= {str(path): reason for path, reason in damaged.items()}
+        readable = [path for path in paths if path not in damaged]
+        leaks = find_leaks(readable, self.held_out)
+        for number, shown in leaks.items():
+            self.packed.left_out[str(readable[number])] = f"shows the held-out picture {shown}"
+        kept = (path for number, path in enumerate(readable) if number not in leaks)
+        return {path: found for path in kept if not isinstance(found := vectors[path], str)}
+
+    def _in_order(self, task: Callable[[Any], Any], work: Sequence[Any]) -> Iterator[Any]:
+        """The results in the order of the work, as soon as they are due."""
+        early: dict[int, Any] = {}
+        due = 0
+        for number, found in self.processes.spread(partial(_numbered, task), enumerate(work)):
+            early[number] = found
+            while due in early:
+                yield early.pop(due)
+                due += 1
+
+
+def _numbered(task: Callable[[Any], Any], item: tuple[int, Any]) -> tuple[int, Any]:
+    return item[0], task(item[1])
+
+
+@contextmanager
+def _whole_or_not_at_all(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place in the end, or vanishes."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out}: is there already, and not empty: choose another folder")
+    make_folder(out.parent)
+    try:
+        unfinished = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:40]}.", suffix=".part"))
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be made ({error.strerror}): choose another folder") from error
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        unfinished.rename(out)
+    except OSError as error:
+        if isinstance(error, RefSRError):
+            raise
+        raise OutputError(f"{out}: cannot be written ({error.strerror}): free some room or choose another") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def diverse_order(vectors: Float[NDArray[np.float32], "n d"]) -> list[int]:
+    """The one nearest to the mean, then again and again the one that is the furthest from all before it.
+
+    Args:
+        vectors: One or more.
+
+    Source: Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer Science 1985.
+    """
+    order = [int(((vectors - vectors.mean(0)) ** 2).sum(1).argmin())]
+    distance = np.full(len(vectors), np.inf, dtype=np.float32)
+    while len(order) < len(vectors):
+        distance = np.minimum(distance, ((vectors - vectors[order[-1]]) ** 2).sum(1))
+        distance[order] = -1
+        order.append(int(distance.argmax()))
+    return order
+
+
+def _describe_photo(path: Path) -> Vector | str:
+    """Colours of its parts, and how much of which directions they hold; the reason if it cannot be read."""
+    try:
+        image = read_preview(path, _DESCRIBED_PX).image
+    except RefSRError as error:
+        return str(error)
+    square = image.resize((_DESCRIBED_PX, _DESCRIBED_PX), Image.Resampling.BILINEAR)
+    colours = np.asarray(square.convert("YCbCr").resize((2 * _CELLS, 2 * _CELLS), Image.Resampling.BOX)) / 255
+    dy, dx = np.gradient(np.asarray(square.convert("L")) / 255)
+    strength = np.hypot(dy, dx)
+    direction = ((np.arctan2(dy, dx) % np.pi) / np.pi * _ORIENTATIONS).astype(int) % _ORIENTATIONS
+    cell = np.arange(_DESCRIBED_PX) * _CELLS // _DESCRIBED_PX
+    place = (cell[:, None] * _CELLS + cell) * _ORIENTATIONS + direction
+    histogram = np.bincount(place.ravel(), strength.ravel(), minlength=_CELLS**2 * _ORIENTATIONS)
+    shares = np.sqrt(histogram / max(float(histogram.sum()), 1e-9))
+    texture = [math.log10(float(strength.mean()) + 1e-3)]
+    # Each part counts about as much as the others: colours vary by some tenths, in 192 numbers.
+    return np.concatenate((colours.ravel() / 4, shares, texture)).astype(np.float32)
+
+
+def _encode(longest_px: int, quality: int, path: Path) -> bytes:
+    """A photograph as WebP; copied where it is that already, small enough, upright and still."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
+    with Image.open(io.BytesIO(data)) as image:
+        plain = image.format == "WEBP" and not image.getexif() and getattr(image, "n_frames", 1) == 1
+        if plain and image.mode == "RGB" and max(image.size) <= longest_px:
+            return data
+    buffer = io.BytesIO()
+    read_preview(path, longest_px).image.save(buffer, "WEBP", quality=quality, method=4)
+    return buffer.getvalue()
+
+
+@dataclass(kw_only=True)
+class _Scene:
+    """A packed scene: members without their folder, shares of known nodes of its fields, what is not in it."""
+
+    members: list[Member] = field(default_factory=list)
+    views: int = 0
+    known: list[float] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    path: Path
+    features: LocalFeatures
+    packed_px: tuple[int, int]
+    webp: bytes
+
+
+def _pack_scene(config: PackConfig, files: Sequence[Path]) -> _Scene:
+    """Verified pairs and their truth; of all its views, only the features and the packed pictures are held at once."""
+    scene = _Scene()
+    views: list[_View] = []
+    for path in files:
+        try:
+            views.append(_read_view(config, path))
+        except ImageError as error:
+            scene.left_out[str(path)] = str(error)
+    numbers: dict[int, int] = {}
+    room, full = config.shard_mib * MIB, False
+    for first, second in choose_pairs(_overlaps([view.features for view in views]), config.partners):
+        fields = {(a, b): _field(views[a], views[b]) for a, b in ((first, second), (second, first))}
+        good = {pair: nodes for pair, nodes in fields.items() if nodes is not None}
+        new = [number for number in (first, second) if number not in numbers] if good else []
+        names = numbers | {number: len(numbers) + i for i, number in enumerate(new)}
+        members = [(f"{names[number]:02}.webp", views[number].webp) for number in new]
+        members += [(f"{names[a]:02}-{names[b]:02}.field.npz", encode_field(nodes)) for (a, b), nodes in good.items()]
+        if tar_bytes([*scene.members, *members]) > room:
+            full = True
+            break
+        numbers = names
+        scene.members += members
+        scene.known += [float(np.isfinite(nodes[0]).mean()) for nodes in good.values()]
+    if full:
+        scene.left_out[str(files[0].parent)] = "a part of it, more than a shard holds: give a larger --shard-mib"
+    scene.views = len(numbers)
+    for number, view in enumerate(views):
+        if number not in numbers and not full:
+            scene.left_out[str(view.path)] = "no other view of its scene is verified to show the same"
+    scene.members.sort()
+    return scene
+
+
+def _read_view(config: PackConfig, path: Path) -> _View:
+    features = detect(path, _WORK_PX)
+    webp = _encode(config.longest_px, config.quality, path)
+    with Image.open(io.BytesIO(webp)) as image:
+        packed_px = (image.height, image.width)
+    return _View(path=path, features=features, packed_px=packed_px, webp=webp)
+
+
+@lru_cache(maxsize=_CACHED_VIEWS)
+def _grey(path: Path) -> Grey:
+    return np.asarray(read_preview(path, _WORK_PX).image.convert("L"))
+
+
+def _overlaps(features: Sequence[LocalFeatures]) -> list[Overlap]:
+    """Of the pairs worth comparing, the verified ones that are no near-duplicates."""
+    count = len(features)
+    pairs = [(a, b) for a in range(count) for b in range(a + 1, count)]
+    if count > _SMALL_SCENE:
+        roots = [found.root_descriptors() for found in features]
+        words = learn_words(roots)
+        pairs = nearest_pairs(np.stack([describe(root, words) for root in roots]), _NEIGHBOURS)
+    found = (verify(features[a], features[b], (a, b), _DESCRIBED_PX, 0) for a, b in pairs)
+    return [overlap for overlap in found if overlap is not None and not overlap.duplicate]
+
+
+def choose_pairs(overlaps: Sequence[Overlap], partners: int) -> list[tuple[int, int]]:
+    """Each view with its best partners, by verified matches; each pair once, in order.
+
+    Args:
+        overlaps: Verified pairs.
+        partners: How many for each view.
+    """
+    best: dict[int, list[Overlap]] = {}
+    for overlap in sorted(overlaps, key=lambda o: (-o.matches, o.first, o.second)):
+        for number in (overlap.first, overlap.second):
+            best.setdefault(number, []).append(overlap)
+    return sorted({(o.first, o.second) for found in best.values() for o in found[:partners]})
+
+
+def _field(first: _View, second: _View) -> Float[NDArray[np.float32], "2 gh gw"] | None:
+    """Truth of the photos themselves, at the nodes of the first packed view, in pixels of the second one."""
+    grey, other = _grey(first.path), _grey(second.path)
+    positions = dense_positions(grey, other, first.features, second.features)
+    if positions is None:
+        return None
+    nodes = resized_nodes(positions, first.packed_px, other.shape, second.packed_px)
+    return nodes if enough_known(nodes) else None

@@ -1,0 +1,96 @@
+"""What a camera does between light and file: linear light, mosaic of coloured pixels, tone curve, sharpening."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from refsr.degrade.batch import moved, per_picture
+from refsr.degrade.blur import blur, gaussian_kernel, mirror
+
+_CROSS: Final = ((0, 0, -1, 0, 0), (0, 0, 2, 0, 0), (-1, 2, 4, 2, -1), (0, 0, 2, 0, 0), (0, 0, -1, 0, 0))
+"""Green at a red or blue pixel."""
+
+_BESIDE: Final = ((0, 0, 0.5, 0, 0), (0, -1, 0, -1, 0), (-1, 4, 5, 4, -1), (0, -1, 0, -1, 0), (0, 0, 0.5, 0, 0))
+"""Red or blue at a green pixel, when pixels of that colour lie to the left and right."""
+
+_ABOVE: Final = tuple(zip(*_BESIDE, strict=True))
+"""The same, when they lie above and below."""
+
+_DIAGONAL: Final = (
+    (0, 0, -1.5, 0, 0), (0, 2, 0, 2, 0), (-1.5, 0, 6, 0, -1.5), (0, 2, 0, 2, 0), (0, 0, -1.5, 0, 0),
+)  # fmt: skip
+"""Red at a blue pixel, blue at a red one."""
+
+_ITSELF: Final = ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 0, 8, 0, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0))
+_FILTERS: Final = (
+    (_ITSELF, _BESIDE, _ABOVE, _DIAGONAL),
+    (_CROSS, _ITSELF, _ITSELF, _CROSS),
+    (_DIAGONAL, _ABOVE, _BESIDE, _ITSELF),
+)
+"""For red, green and blue: at the pixels R, G / G, B of each square of four; in eighths."""
+
+
+def to_linear(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """From sRGB 0..1 to linear light 0..1. Source: IEC 61966-2-1."""
+    return torch.where(images <= 0.04045, images / 12.92, ((images.clamp_min(0) + 0.055) / 1.055) ** 2.4)
+
+
+def from_linear(light: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """From linear light 0..1 to sRGB 0..1. Source: IEC 61966-2-1."""
+    return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clamp_min(0) ** (1 / 2.4) - 0.055)
+
+
+def mosaic(light: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """What a sensor sees, whose pixels are red, green / green, blue (RGGB)."""
+    seen = light[:, 1:2].clone()
+    seen[..., 0::2, 0::2] = light[:, 0:1, 0::2, 0::2]
+    seen[..., 1::2, 1::2] = light[:, 2:3, 1::2, 1::2]
+    return seen
+
+
+def demosaic(seen: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """All three colours at every pixel of an RGGB mosaic, mirrored at the border; may overshoot.
+
+    One convolution with a stride of two gives the twelve values of each square of four pixels.
+
+    Source: Malvar, He, Cutler, "High-quality linear interpolation for demosaicing of Bayer-patterned color images",
+    ICASSP 2004.
+    """
+    height, width = seen.shape[-2:]
+    kernels = torch.zeros(3, 2, 2, 6, 6, dtype=torch.float64)
+    filters = torch.tensor(_FILTERS, dtype=torch.float64) / 8
+    for y, x in product(range(2), repeat=2):
+        kernels[:, y, x, y : y + 5, x : x + 5] = filters[:, 2 * y + x]
+    # In float64, since convolutions in float32 may be rounded to 11 bits on a GPU.
+    padded = F.pad(mirror(seen, 2).double(), (0, width % 2, 0, height % 2))
+    squares = F.conv2d(padded, moved(kernels.view(12, 1, 6, 6), seen), stride=2)
+    return F.pixel_shuffle(squares, 2)[..., :height, :width].to(seen.dtype)
+
+
+def tone_curve(images: Float[Tensor, "b c h w"], strengths: Sequence[float]) -> Float[Tensor, "b c h w"]:
+    """Mix each picture with its smooth step 3x^2 - 2x^3: above zero an S, more contrast; below, less.
+
+    Args:
+        images: 0..1; black, white and the middle stay.
+        strengths: One a picture, -1..1.
+    """
+    return images + per_picture(strengths, images) * (images * images * (3 - 2 * images) - images)
+
+
+def sharpen(
+    images: Float[Tensor, "b c h w"], amounts: Sequence[float], sigmas_px: Sequence[float]
+) -> Float[Tensor, "b c h w"]:
+    """Unsharp mask: add a part of the difference to a blurred copy; may overshoot.
+
+    Args:
+        images: 0..1.
+        amounts: Which part, one a picture.
+        sigmas_px: Standard deviations of the Gaussians that blur the copies.
+    """
+    soft = blur(images, [gaussian_kernel(sigma) for sigma in sigmas_px])
+    return images + per_picture(amounts, images) * (images - soft)

@@ -1,0 +1,31 @@
+"""Real codecs, for what is not worth writing as operations on tensors."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image as PILImage
+from torch import Tensor
+
+
+def webp(images: Float[Tensor, "b 3 h w"], qualities: Sequence[int]) -> Float[Tensor, "b 3 h w"]:
+    """Compress pictures as lossy WebP and read them again, by Pillow.
+
+    This leaves the device: pictures go to the CPU one by one and come back, and a GPU has to wait for that.
+
+    Args:
+        images: 0..1; rounded to 8 bits first.
+        qualities: 1..100, one a picture.
+
+    Returns:
+        0..1, in steps of 8 bits.
+    """
+    levels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    read = []
+    for pixels, quality in zip(levels, qualities, strict=True):
+        buffer = io.BytesIO()
+        PILImage.fromarray(pixels).save(buffer, "WEBP", quality=quality)
+        read.append(torch.from_numpy(np.array(PILImage.open(buffer).convert("RGB"))))
+    return (torch.stack(read).permute(0, 3, 1, 2).float() / 255).to(images.device)
