@@ -21,7 +21,7 @@ from skimage import data as pictures
 
 from refsr.album.features import detect
 from refsr.album.pack import PackConfig, Packed, choose_pairs, diverse_order, pack_photos
-from refsr.album.truth import dense_positions, dense_truth, resized_nodes
+from refsr.album.truth import _decide, dense_positions, dense_truth, resized_nodes
 from refsr.album.verify import Overlap
 from refsr.assets import sample_path
 from refsr.data.pack import NODE_PX, UNKNOWN, ShardWriter, decode_field, encode_field
@@ -132,6 +132,17 @@ def test_unrelated_small_and_flat_pictures_have_no_truth(tmp_path: Path) -> None
     other = np.ascontiguousarray(pictures.chelsea()[:, :, :3])
     assert truth_between(sample(), other, tmp_path) is None
     assert truth_between(noise(48, 200, 0), noise(48, 200, 0), tmp_path) is None
+
+
+def test_of_two_places_that_are_as_likely_neither_is_known() -> None:
+    whole, right = (slice(0, 4), slice(0, 6)), (slice(0, 4), slice(3, 6))
+    likely, here = np.full((4, 6), 0.9, np.float32), np.full((2, 4, 6), 10, np.float32)
+    for away, likeness, known in ((30, 0.85, False), (30, 0.95, False), (30, 0.7, True), (1, 0.85, True)):
+        other = (right, here[:, :, 3:] + np.float32(away), np.full((4, 3), likeness, np.float32))
+        positions, found = _decide([(whole, here, likely), other], (4, 6))
+        assert found[:, :3].all()
+        assert (found[:, 3:] == known).all()
+        assert (positions[:, found] == 10).all()
 
 
 def test_nodes_of_other_sizes_fit_the_resized_pictures(tmp_path: Path) -> None:

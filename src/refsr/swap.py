@@ -92,6 +92,8 @@ def warp(values: Sequence[Float[Tensor, "b c _ _"]], match: Match, *, scale: int
 
 def _only_reference(match: Match) -> int | None:
     """The one that all cells are matched in, if it is one."""
+    if match.alone is not None:
+        return match.alone
     first = int(match.reference.flatten()[0])
     return first if bool((match.reference == first).all()) else None
 

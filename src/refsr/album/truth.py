@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 
 from refsr.album.features import LocalFeatures
-from refsr.album.verify import _mutual_matches
+from refsr.album.verify import mutual_matches
 from refsr.data.pack import NODE_PX
 from refsr.extras import import_extra
 
@@ -57,6 +57,8 @@ Mask = Bool[NDArray[np.bool_], "h w"]
 Points = Float[NDArray[np.float32], "n 2"]
 Plane = Float[NDArray[np.float32], "h w"]
 Positions = Float[NDArray[np.float32], "2 h w"]
+Hypothesis = tuple[tuple[slice, slice], Float[NDArray[np.float32], "2 _ _"], Float[NDArray[np.float32], "_ _"]]
+"""A box of the first photo, where its pixels lie, and how likely that is."""
 
 
 def dense_truth(
@@ -127,7 +129,7 @@ def dense_positions(
     """
     if min(first.shape) < _SMALLEST_BOX_PX:
         return None
-    a, b = _mutual_matches(features_first, features_second)
+    a, b = mutual_matches(features_first, features_second)
     a, b = _at_size(a, features_first, first), _at_size(b, features_second, second)
     longest_px = max(first.shape)
     fundamental = _fundamental(a, b)
@@ -149,9 +151,7 @@ def dense_positions(
     return None if specks.all() else positions
 
 
-def _decide(
-    hypotheses: Sequence[tuple[tuple[slice, slice], Positions, Plane]], size_px: tuple[int, ...]
-) -> tuple[Positions, Mask]:
+def _decide(hypotheses: Sequence[Hypothesis], size_px: tuple[int, ...]) -> tuple[Positions, Mask]:
     """The likeliest place of each pixel, and where it is known: not where another place is nearly as likely."""
     positions = np.full((2, *size_px), np.nan, dtype=np.float32)
     best, rival = (np.zeros(size_px, dtype=np.float32) for _ in range(2))

@@ -74,7 +74,7 @@ def verify(
 
     Source: Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator", CVPR 2020, as OpenCV has it.
     """
-    a, b = _mutual_matches(first, second)
+    a, b = mutual_matches(first, second)
     if len(a) < LEVEL_MATCHES[-1]:
         return None
     inside = _fit_one_geometry(a, b)
@@ -90,7 +90,7 @@ def verify(
     )
 
 
-def _mutual_matches(first: LocalFeatures, second: LocalFeatures) -> tuple[Points, Points]:
+def mutual_matches(first: LocalFeatures, second: LocalFeatures) -> tuple[Points, Points]:
     if min(len(first.points_px), len(second.points_px)) < 2:
         return first.points_px[:0], second.points_px[:0]
     cosine = first.root_descriptors() @ second.root_descriptors().T

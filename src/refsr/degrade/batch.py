@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -29,7 +29,7 @@ def per_picture(numbers: Sequence[float], like: Float[Tensor, "b c h w"]) -> Flo
     return constant(numbers, like).view(-1, 1, 1, 1)
 
 
-def pick(values: Float[Tensor, "..."], rows: Sequence[int]) -> Float[Tensor, "..."]:
+def pick(values: Shaped[Tensor, "..."], rows: Sequence[int]) -> Shaped[Tensor, "..."]:
     """Some of a batch, in rising order; of all of it no copy is made."""
     if len(rows) == len(values):
         return values

@@ -26,6 +26,7 @@ from refsr.search.ivf import find_ivf
 from refsr.search.match import Found, Match, Progress, cell_grid, part_of, strongest
 from refsr.search.patches import patch_grid_size
 from refsr.search.several import PATCH, find_candidates, find_coarse
+from refsr.search.small import find_small, is_small
 from refsr.search.subpixel import refine_subpixel
 
 MIB = 2**20
@@ -97,7 +98,8 @@ def search_candidates(
         query: Descriptors of the LR image.
         keys: Descriptors of the references; sizes may differ.
         engine: "exact", "coarse", "faiss", or "auto": FAISS, which searches all references as one pool, for very many
-            if it is installed, else coarse, which finds as good places as exact search does.
+            if it is installed, else coarse, which finds as good places as exact search does; on an accelerator, small
+            pictures are searched all with all, a whole batch at once (`refsr.search.small`).
         memory_bytes: Bound on the search's own working memory.
         progress: Told of each finished part.
 
@@ -113,15 +115,16 @@ def search_candidates(
     """
     patch = PATCH if engine == "exact" else 1
     _require_searchable(query, keys, patch)
-    if engine == "auto":
-        engine = "faiss" if _are_many(keys) else "coarse"
+    faiss = engine == "faiss" or (engine == "auto" and _are_many(keys))
 
     def find(query: Float[Tensor, "c h w"], keys: Sequence[Float[Tensor, "c _ _"]]) -> Sequence[Found]:
-        if engine == "faiss":
+        if faiss:
             return [find_ivf(query, keys, 1, memory_bytes, progress)]
-        return find_candidates(query, keys, engine == "coarse", memory_bytes, progress)
+        return find_candidates(query, keys, engine != "exact", memory_bytes, progress)
 
     with torch.no_grad():
+        if engine == "auto" and query.device.type != "cpu" and is_small(query, keys):
+            return find_small(query, keys)
         found = [find(query[b], [key[b] for key in keys]) for b in range(len(query))]
         candidates = [_match(candidate, patch // 2) for candidate in zip(*found, strict=True)]
         return [refine_subpixel(query, keys, candidate) for candidate in candidates]

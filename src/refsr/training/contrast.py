@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from refsr.data.geometry import pixel_grid
+from refsr.degrade.batch import moved
 
 _NEAR_CELLS = 2
 
@@ -42,7 +43,8 @@ def contrast_loss(
     cells = pixel_grid(height, width, key.device).flip(-1).flatten(0, 1).to(key)
     order = torch.stack(
         [torch.rand(truth_cells[0, 0].numel(), generator=torch.Generator().manual_seed(int(n))) for n in numbers]
-    ).to(query)
+    )
+    order = moved(order.to(query.dtype), query)
     known = ~truth_cells[:, 0].flatten(1).isnan()
     rank, asked = order.masked_fill(~known, -1.0).topk(min(queries, order.shape[1]), dim=1)
     counted = (rank >= 0).to(query)

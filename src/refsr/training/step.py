@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refsr.degrade.batch import moved, pick
 from refsr.errors import UsageError
 from refsr.features import VGG19
 from refsr.losses import (
@@ -118,10 +119,11 @@ class NetworkStep(nn.Module):
         order, parts = [], []
         for count in sorted(set(counts)):
             alike = [place for place, other in enumerate(counts) if other == count]
-            part = {name: values[alike] for name, values in batch.items()}
+            part = {name: pick(values, alike) for name, values in batch.items()}
             order += alike
             parts.append(self._restore(part, count, losses))
-        sr = torch.cat(parts)[sorted(range(len(order)), key=order.__getitem__)]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        sr = torch.cat(parts).index_select(0, moved(torch.tensor(back), hr))
         nothing = hr.new_zeros(1)
         found = {name: torch.cat(values or [nothing]).sum() / len(hr) for name, values in losses.items()}
         with _exactly(hr):
