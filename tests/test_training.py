@@ -23,7 +23,7 @@ from refsr.cli import main
 from refsr.data.plan import Drawing, PairConfig
 from refsr.data.render import render
 from refsr.data.sources import open_sources
-from refsr.degrade import DegradeConfig
+from refsr.degrade import CLEAN, DegradeConfig
 from refsr.errors import ImageError, OutputError, TrainingError, UsageError, WeightsError
 from refsr.features import VGG19
 from refsr.files import claim
@@ -228,13 +228,50 @@ def test_the_time_limit_ends_a_run_cleanly(options: RunOptions) -> None:
     assert f"resumed at step {last['step']}" in said
 
 
+def test_the_log_says_how_far_a_stretch_will_come(options: RunOptions) -> None:
+    said: list[str] = []
+    train(config(log_steps=4), options, said.append)
+    assert re.fullmatch(r"[\d.e-]+ s a step: the stage takes 0 more minutes", said[2]), said
+    long = dataclasses.replace(STAGE, steps=1_000_000)
+    limited = dataclasses.replace(options, time_limit_s=4.0, out=options.out.parent / "long")
+    train(config(rec=long, log_steps=2), limited, said.append)
+    foretold = next(re.search(r"the time will be over at about step (\d+)", line) for line in said if "over at" in line)
+    assert foretold is not None
+    assert 2 <= int(foretold[1]) < 100_000
+
+
+def test_crops_grow_and_lr_images_are_degraded(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Tensor]] = []
+    forward = NetworkStep.forward
+
+    def look(self: NetworkStep, batch: Any, critic: Any = None) -> Any:
+        seen.append(batch)
+        return forward(self, batch, critic)
+
+    monkeypatch.setattr(NetworkStep, "forward", look)
+    stage = dataclasses.replace(STAGE, steps=6, crop_px=(16, 32, 48))
+    train(config(rec=stage, degrade=DegradeConfig(clean=0.5)), options, silent)
+    assert [batch["hr"].shape[-1] for batch in seen] == [16, 16, 32, 32, 48, 48]
+    changed = [
+        not torch.equal(lr, (downscale_bicubic(hr[None], 4)[0] * 255).round() / 255)
+        for batch in seen for hr, lr in zip(batch["hr"], batch["lr"], strict=True)
+    ]  # fmt: skip
+    assert 2 <= sum(changed) <= 16
+    values = [pairs_of(options, clean=0.5).plan(number, 16).degradation != CLEAN for number in range(6)]
+    assert values == changed[:6], "what was done to each can be asked for"
+
+
 def test_validation_keeps_the_best(options: RunOptions, tmp_path: Path) -> None:
     folder = tmp_path / "groups"
     folder.mkdir()
-    for name, seed in (("000_0", 5), ("000_1", 6)):
+    for name, seed in (("000_0", 5), ("000_1", 6), ("001_0", 7), ("001_1", 8)):
         pixels = (texture(64, 64, seed)[0] * 255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(folder / f"{name}.png")
-    train(config(validate_steps=4), dataclasses.replace(options, validate=folder, tensorboard=True), silent)
+    train(
+        config(validate_steps=4, validate_samples=1),
+        dataclasses.replace(options, validate=folder, tensorboard=True),
+        silent,
+    )
     found = [line for line in log_of(options.out) if "validation_psnr_db" in line]
     assert [line["step"] for line in found] == [4, 8]
     assert load_model(options.out / "best.safetensors", device="cpu").name == "default"
@@ -375,9 +412,9 @@ def test_a_loss_that_is_no_number_stops_the_run(
     assert {f"{n}.png" for n in range(3)} >= {Path(pairs_of(options).file_of(n)).name for n in range(6, 9)}
 
 
-def pairs_of(options: RunOptions) -> Drawing:
+def pairs_of(options: RunOptions, clean: float = 1.0) -> Drawing:
     sources = open_sources(options.data, 32, 100)
-    return Drawing(sources=sources, pairs=PairConfig(), degrade=DegradeConfig(), real=0.0, seed=3)
+    return Drawing(sources=sources, pairs=PairConfig(), degrade=DegradeConfig(clean=clean), real=0.0, seed=3)
 
 
 def test_a_pair_is_made_of_the_file_that_is_named(options: RunOptions) -> None:

@@ -62,6 +62,7 @@ class Geometry:
 
     Attributes:
         motions: For the photograph and each plane, from reference pixels to the crop frame.
+        backwards: Their inverses.
         masks: Of the planes.
         own: Whether a plane was split from the pair's own photograph.
         fill_px: See `Planes`.
@@ -70,6 +71,7 @@ class Geometry:
     """
 
     motions: Float[Tensor, "n planes1 3 3"]
+    backwards: Float[Tensor, "n planes1 3 3"]
     masks: Float[Tensor, "n planes nodes nodes"]
     own: Float[Tensor, "n planes"]
     fill_px: Float[Tensor, "n 2"]
@@ -104,12 +106,11 @@ class Geometry:
         """Where each LR cell lies in the reference, (y, x) in cells; NaN where it is hidden or outside."""
         count, planes = self.motions.shape[:2]
         centres = _cell_centres(count, size_px, self.masks.device)
-        backwards = torch.linalg.inv_ex(self.motions.double())[0].float()  # `inv` would wait for the device
         found = []
         for plane in range(planes):
-            there = project_many(backwards[:, plane], centres)
+            there = project_many(self.backwards[:, plane], centres)
             for _ in range(_STEPS if self.shift_px is not None else 0):
-                there = project_many(backwards[:, plane], centres - self._relief(there, size_px))
+                there = project_many(self.backwards[:, plane], centres - self._relief(there, size_px))
             covers = self.covers(self.places(there, size_px)[:, 1:], size_px)
             found.append(there.masked_fill((covers[:, plane:] > 0).any(1)[..., None], torch.nan))
         owners = self.covers(centres[:, None].expand(count, planes - 1, -1, -1, -1), size_px) > 0
@@ -187,6 +188,7 @@ def stack_geometry(
         if relief is not None:
             arrays["shift_px"][place] = relief.shift_px
             arrays["direction"][place] = relief.direction
+    arrays["backwards"] = np.linalg.inv(arrays["motions"])
     tensors = {name: moved(torch.from_numpy(array).float(), like) for name, array in arrays.items()}
     return Geometry(**tensors if heights else tensors | {"shift_px": None})
 

@@ -110,7 +110,7 @@ class TrainConfig:
         log_steps: Steps between lines of the log.
         seed: Start of all random numbers.
         precision: auto takes bf16 where the processor has it.
-        compiled: Compile the parts of the network, which pays on accelerators.
+        compiled: Compile the network's chains of layers, for accelerators.
         workers: Processes that draw plans of pairs, for each process that trains; 0 draws them between the steps.
         cache_mib: Decoded photographs kept on the device by each process that trains.
     """

@@ -82,7 +82,11 @@ def train(config: TrainConfig, options: RunOptions, report: Report = print, prog
         if leading:
             clear_unfinished(options.out)
         run = _Run(config, options, fabric, report if leading else lambda _line: None)
-        return run.go(progress if leading and progress is not None else lambda _done, _all: None)
+        weights = run.go(progress if leading and progress is not None else lambda _done, _all: None)
+    if torch.distributed.is_initialized():
+        # Left to the end of the process, its threads abort it now and then.
+        torch.distributed.destroy_process_group()
+    return weights
 
 
 class _Run:
@@ -92,10 +96,12 @@ class _Run:
         self.config, self.options, self.fabric, self.report = config, options, fabric, report
         self.begun = time.monotonic()
         largest = max(side for _, stage in config.stages for side in stage.crop_px)
-        self.sources = open_sources(options.data, largest, config.cache_mib, _held_out(options), fabric.device)
+        # Pairs are made where the training is, but for Apple's GPUs, which lack float64.
+        device = fabric.device if fabric.device.type == "cuda" else "cpu"
+        self.sources = open_sources(options.data, largest, config.cache_mib, _held_out(options), device)
         for photo, picture in self.sources.leaks:
             report(f"left out {photo}: it shows {picture}, which is held out")
-        if fabric.device.type != "cpu":
+        if fabric.device.type == "cuda":
             self.sources.photos.preload(threads=max(1, os.cpu_count() or 1))
         torch.manual_seed(config.seed)
         self.perception = open_perception(config, options.vgg19, report)
@@ -109,7 +115,8 @@ class _Run:
         self.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.compiled:
             for part in self.model.children():
-                part.compile(dynamic=True)
+                if isinstance(part, nn.Sequential):
+                    part.compile(dynamic=True)
         self.average = RunningAverage(self.model.own_state(), config.ema_decay)
         self.validation: Dataset | None = open_dataset(options.validate) if options.validate else None
         self.best_db = float("-inf")
@@ -215,7 +222,7 @@ class _Stage:
         run, config, stage = self.run, self.run.config, self.stage
         run.report(f"stage {self.name}: {stage.steps} steps of {stage.batch} pairs")
         saved, waited = time.monotonic(), time.perf_counter()
-        self.first, self.begun = run.step, saved
+        self.first, self.begun, self.estimated = run.step, saved, False
         for batch in self._batches():
             begun = time.perf_counter()
             # All processes must decide alike.
@@ -326,7 +333,9 @@ class _Stage:
         )  # fmt: skip
         try:
             for plans, step in zip(cast(Iterable[list[PairPlan]], loader), steps, strict=True):
-                yield render(plans, photos, step.size_px, run.model.scale)
+                batch = render(plans, photos, step.size_px, run.model.scale)
+                device = run.fabric.device
+                yield {name: part.to(device) if part.is_floating_point() else part for name, part in batch.items()}
         except RefSRError as error:
             # From another process, it comes with that process's traceback; its last line is the message.
             raise type(error)(str(error).strip().splitlines()[-1].rpartition("Error: ")[2]) from error
@@ -335,7 +344,8 @@ class _Stage:
         run = self.run
         if not run.fabric.is_global_zero:
             return
-        self._estimate()
+        if not self.estimated:
+            self._estimate()
         means = run.log.means()
         working = means["seconds_step"] * (run.step - self.logged_at)
         shares = {f"share_{name}": seconds / working for name, seconds in self.clock.items()}
@@ -352,16 +362,14 @@ class _Stage:
     def _estimate(self) -> None:
         """Once a stretch: how far it will come, or how long the stage will take."""
         run = self.run
+        self.estimated = True
         done, passed = run.step - self.first, time.monotonic() - self.begun
-        if done == 0 or self.first < 0:
-            return
         left = self.first_step + self.stage.steps - run.step
         possible = int(run.time_left() * run.options.time_limit_s * done / passed) if run.options.time_limit_s else left
         if possible < left:
             run.report(f"{passed / done:.3g} s a step: the time will be over at about step {run.step + possible}")
         else:
             run.report(f"{passed / done:.3g} s a step: the stage takes {left * passed / done / 60:.0f} more minutes")
-        self.first = -1
 
     def _validate(self) -> None:
         run = self.run
