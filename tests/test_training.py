@@ -594,6 +594,8 @@ def test_bad_input(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[s
         ("model: best\nrec: {steps: 3}\n", "best"),
         ("rec: {steps: 3, crop_px: 30}\n", "crops of 30 pixels: give multiples of 4"),
         ("rec: {steps: 0}\n", "the recipe has no steps"),
+        ("rec: {steps: 3}\npairs: {references: [0.5, 0.4]}\n", "the shares add up to 0.9, not to 1"),
+        ("rec: {steps: 3}\ndegrade: {gaussian: 0.9, disc: 0.9}\n", "gaussian, .* add up to"),
     ):
         wrong.write_text(text)
         fails(capsys, 2, pattern, "train", wrong, *given)
@@ -633,10 +635,12 @@ def test_the_command_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFi
     recipe = tmp_path / "r.yaml"
     recipe.write_text("rec: {steps: 3, batch: 2, crop_px: 32}\nworkers: 0\n")
     arguments = ["train", str(recipe), "--data", str(photos), "--out", str(tmp_path / "run"), "--accelerator", "cpu"]
-    assert main([*arguments, "--default.width", "8", "--rec.steps", "2", "--rec.losses.contrast", "0.01"]) == 0
+    arguments += ["--default.width", "8", "--rec.steps", "2", "--rec.losses.contrast", "0.01"]
+    assert main([*arguments, "--pairs.references", "0.5", "0.5", "--rec.crop-px", "16", "32"]) == 0
     assert str(tmp_path / "run" / "default.safetensors") in capsys.readouterr().out.replace("\n", "")
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (saved["default"]["width"], saved["rec"]["steps"], saved["rec"]["losses"]["contrast"]) == (8, 2, 0.01)
+    assert (saved["pairs"]["references"], saved["rec"]["crop_px"]) == ([0.5, 0.5], [16, 32])
 
 
 def test_pair_config_is_part_of_the_recipe() -> None:

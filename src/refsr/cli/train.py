@@ -30,7 +30,13 @@ def train(recipe: Path, /, *settings: Annotated[str, Parameter(allow_leading_hyp
     import_extra("yaml", "training")
     if not recipe.is_file():
         raise UsageError(f"{recipe}: no such recipe: give a YAML file, such as recipes/default.yaml")
-    inner = App(name="refsr train", config=Yaml(recipe, allow_unknown=False), help_flags=(), version_flags=())
+    inner = App(
+        name="refsr train",
+        config=Yaml(recipe, allow_unknown=False),
+        help_flags=(),
+        version_flags=(),
+        default_parameter=Parameter(consume_multiple=True),  # --rec.crop-px 96 128 160
+    )
     inner.default(_train)
     inner(list(settings), exit_on_error=False, print_error=False, result_action="return_value")
 
