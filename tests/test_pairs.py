@@ -186,6 +186,15 @@ def test_motions_reach_as_far_as_they_may() -> None:
     assert min(angles) < -170
 
 
+def test_tilted_planes_stay_before_the_camera() -> None:
+    config = PairConfig(tilted=1.0, tilt_degrees=75.0, scaled=1.0)
+    corners = np.array([[0, 0, 1], [159, 0, 1], [0, 159, 1], [159, 159, 1]])
+    seen = [corners @ random_motion(config, 160, np.random.default_rng(seed), 240.0)[2] for seed in range(500)]
+    depths = [depth / depth.mean() for depth in seen]
+    assert min(depth.min() for depth in depths) > 0.2
+    assert max(depth.max() for depth in depths) > 1.5
+
+
 def plan_of(
     photos: PhotoSource, motions: tuple[np.ndarray, ...], planes: Planes | None = None, relief: Relief | None = None
 ) -> PairPlan:

@@ -252,7 +252,9 @@ def random_motion(config: PairConfig, size: int, rng: np.random.Generator, reach
     seen = linear(2**octaves * rotation(degrees))
     if rng.random() < config.tilted:
         angle = rng.uniform(15, max(15.0, config.tilt_degrees))
-        plane = tilt(angle, rng.uniform(0, 360), rng.uniform(1.5, 3.0) * size)
+        # So far off that the plane's corners stay well before the camera, seen from either side.
+        focal_px = size * max(rng.uniform(1.5, 3.0), 1.2 * math.tan(math.radians(angle)))
+        plane = tilt(angle, rng.uniform(0, 360), focal_px)
         # Either the reference sees the plane from the side, or the input does.
         seen = seen @ (np.linalg.inv(plane) if rng.random() < 0.5 else plane)
     else:
