@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from refsr.data.light import LightConfig
+from refsr.data.photos import PhotoSource
 from refsr.data.plan import Drawing, PairConfig
 from refsr.data.render import render
 from refsr.data.sources import Sources, open_sources
@@ -51,32 +52,34 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    sources = open_sources(arguments.data, SIZE_PX, 2**14, device=device)
-    sources.photos.preload(arguments.threads)
+    sources = open_sources(arguments.data, SIZE_PX)
+    photos = PhotoSource(sources.photos, 2**14, device)
+    photos.preload(arguments.threads)
     for name, (pairs, degraded, real) in KINDS.items():
         if (real and not sources.views) or (not real and not sources.single):
             continue
         drawing = Drawing(sources=sources, pairs=pairs, degrade=degraded, real=real, seed=0)
-        print(f"{name}: {_pairs_a_second(drawing, arguments.batch, device):.0f} pairs of {SIZE_PX} px a second")
-    _profile_steps(sources, arguments.batch, device)
+        print(f"{name}: {_pairs_a_second(drawing, photos, arguments.batch):.0f} pairs of {SIZE_PX} px a second")
+    _profile_steps(sources, photos, arguments.batch)
 
 
-def _pairs_a_second(drawing: Drawing, batch: int, device: torch.device) -> float:
+def _pairs_a_second(drawing: Drawing, photos: PhotoSource, batch: int) -> float:
     made, begun = 0, 0.0
     while made <= batch or time.perf_counter() - begun < SECONDS:
         if made == batch:  # the first batch warms up
             begun = time.perf_counter()
-        _batch(drawing, made, batch)
-        _wait(device)
+        _batch(drawing, photos, made, batch)
+        _wait(photos.device)
         made += batch
     return (made - batch) / (time.perf_counter() - begun)
 
 
-def _batch(drawing: Drawing, first: int, count: int) -> dict[str, Tensor]:
-    return render([drawing.plan(first + n, SIZE_PX) for n in range(count)], drawing.sources.photos, SIZE_PX)
+def _batch(drawing: Drawing, photos: PhotoSource, first: int, count: int) -> dict[str, Tensor]:
+    return render([drawing.plan(first + n, SIZE_PX) for n in range(count)], photos, SIZE_PX)
 
 
-def _profile_steps(sources: Sources, batch: int, device: torch.device) -> None:
+def _profile_steps(sources: Sources, photos: PhotoSource, batch: int) -> None:
+    device = photos.device
     stage = StageConfig(steps=1, batch=batch, losses=LossWeights(contrast=0.003, alignment=0.1))
     model = load_model(device=str(device)).train().requires_grad_(True)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -95,7 +98,7 @@ def _profile_steps(sources: Sources, batch: int, device: torch.device) -> None:
         return done
 
     def one_step(number: int) -> None:
-        made = clocked("data", lambda: _batch(drawing, number * batch, batch))
+        made = clocked("data", lambda: _batch(drawing, photos, number * batch, batch))
         with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16(device)):
             losses, _ = clocked("forward", lambda: step(made))
         optimiser.zero_grad()

@@ -98,6 +98,27 @@ def texture(height: int, width: int, seed: int = 0) -> Tensor:
     return image / 5
 
 
+def best_offset_px(pairs: list[tuple[dict[str, Tensor], int]]) -> tuple[float, float]:
+    """By how many HR pixels (y, x) the truth of some pairs' first references has to be moved to show the same texture.
+
+    Args:
+        pairs: A batch, and a place in it.
+    """
+    steps = (-1.0, -0.5, 0.0, 0.5, 1.0)
+    likeness = {(y, x): 0.0 for y in steps for x in steps}
+    for batch, place in pairs:
+        truth = batch["truth_cells"][place, 0]
+        known = ~truth[0].isnan()
+        wanted = torch.nn.functional.avg_pool2d(batch["hr"][place][None], 4)[0].mean(0)[known]
+        means = torch.nn.functional.avg_pool2d(batch["refs"][place, :1], 4, stride=1)
+        for y, x in likeness:
+            there = truth.nan_to_num() * 4 + torch.tensor((y, x)).view(2, 1, 1)
+            grid = (2 * there.flip(0).permute(1, 2, 0) + 1) / means.shape[-1] - 1
+            seen = torch.nn.functional.grid_sample(means, grid[None], mode="bicubic", align_corners=False)
+            likeness[y, x] += float(torch.corrcoef(torch.stack((wanted, seen[0].mean(0)[known])))[0, 1])
+    return max(likeness, key=lambda offset: likeness[offset])
+
+
 @pytest.fixture(scope="module", autouse=True)
 def made_up_references_are_used(request: pytest.FixtureRequest) -> Iterator[None]:
     """Textures of random numbers fit nowhere; only the tests of poses shall see them left out."""

@@ -49,7 +49,7 @@ def test_changed_copies_are_found_and_other_pictures_are_not(folders: tuple[Path
 def test_photos_that_show_a_held_out_picture_are_left_out(folders: tuple[Path, Path]) -> None:
     training, tests = folders
     picture(1).resize((100, 75)).save(tests / "copy.png")
-    sources = open_sources((training,), 64, 16, held_out=(tests,))
+    sources = open_sources((training,), 64, held_out=(tests,))
     assert sources.leaks == ((str(training / "1.png"), str(tests / "copy.png")),)
     assert [Path(str(file)).name for file in sources.photos.files] == ["0.png", "2.png", "3.png"]
 
@@ -58,7 +58,7 @@ def test_photos_that_show_a_held_out_picture_are_left_out(folders: tuple[Path, P
 def test_no_photo_that_is_trained_on_shows_a_test_picture(shared: Path, held_out: str) -> None:
     """With what the model card's command holds out."""
     tests = shared / "data" / held_out
-    sources = open_sources((shared / "data" / "train",), 160, 16, held_out=(tests,))
+    sources = open_sources((shared / "data" / "train",), 160, held_out=(tests,))
     files = [sources.photos.files[number] for number in sources.single]
     assert len(files) > 600
     assert find_leaks(files, list_photos(tests)) == {}

@@ -1,13 +1,12 @@
 """All cells with all, for a batch: as a naive loop finds them."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 from test_search_coarse import moved_view, smooth_field
 
 from refsr.search import refine_subpixel, search_candidates
 from refsr.search.match import Match
-from refsr.search.small import _NUMBERS_AT_ONCE, find_small, is_small
+from refsr.search.small import find_small, is_small
 
 
 def naive(query: torch.Tensor, key: torch.Tensor) -> dict[tuple[int, int], tuple[int, int]]:
@@ -35,7 +34,7 @@ def test_places_are_those_of_a_naive_loop() -> None:
     query, key = (
         F.normalize(torch.randn(3, 8, *size, generator=generator), dim=1) for size in ((5, 6), (7, 5))
     )  # fmt: skip
-    (match,) = find_small(query, [key])
+    (match,) = find_small(query, [key], 2**20)
     assert match.alone == 0
     whole = torch.empty_like(match.position_cells)
     for b in range(3):
@@ -46,20 +45,19 @@ def test_places_are_those_of_a_naive_loop() -> None:
     torch.testing.assert_close(match.score, expected.score)
 
 
-def test_several_references_as_coarse_to_fine_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_references_as_coarse_to_fine_finds_them() -> None:
     """Each picture of the batch is seen in another of four references."""
     keys = [torch.cat((smooth_field(n, 40, 44), smooth_field(n + 4, 40, 44))) for n in range(4)]
     query = torch.cat((moved_view(keys[1][:1], 32, 36, 4, 7), moved_view(keys[3][1:], 32, 36, 2, 3)))
     assert is_small(query, keys)
-    first = find_small(query, keys)[0]
+    first = find_small(query, keys, 2**30)[0]
     coarse = search_candidates(query, keys, engine="coarse")[0]
     for b, (reference, offset) in enumerate(((1, (4.0, 7.0)), (3, (2.0, 3.0)))):
         assert (first.reference[b] == reference).all()
         assert torch.equal(first.reference[b], coarse.reference[b])
         near = (first.offset_cells[b] - torch.tensor(offset)[:, None, None]).abs().amax(0) < 0.5
         assert near.float().mean() > 0.95
-    monkeypatch.setattr("refsr.search.small._NUMBERS_AT_ONCE", _NUMBERS_AT_ONCE // 2**10)
-    parts = find_small(query, keys)[0]
+    parts = find_small(query, keys, 2**20)[0]
     torch.testing.assert_close(parts.position_cells, first.position_cells)
 
 

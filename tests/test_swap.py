@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from conftest import texture
 
 from refsr.search import Match, cell_grid, search
-from refsr.swap import swap, warp
+from refsr.swap import _warp_everywhere, swap, warp
 
 
 def identity_match(height: int, width: int, shift: tuple[float, float] = (0, 0)) -> Match:
@@ -76,3 +77,16 @@ def test_a_patch_that_overhangs_repeats_the_border(place: tuple[int, int], cell:
         score=torch.ones(1, 1, 3, 3),
     )
     assert swap([value], match, scale=1)[0, 0, cell, cell] == value[0, 0, place[0], place[1]]
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_accelerators_sample_the_same(scale: int) -> None:
+    """All references everywhere, then chosen; one of the three is matched nowhere."""
+    values = [texture(20 * scale, 24 * scale, seed) for seed in range(3)]
+    generator = torch.Generator().manual_seed(0)
+    position = torch.rand(1, 2, 9, 11, generator=generator) * 15
+    match = Match(
+        position_cells=position, reference=2 * torch.randint(2, (1, 9, 11), generator=generator),
+        score=torch.ones(1, 1, 9, 11),
+    )  # fmt: skip
+    torch.testing.assert_close(_warp_everywhere(values, match, scale), warp(values, match, scale=scale))

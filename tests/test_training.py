@@ -19,7 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 import refsr.training.loop
+from refsr.bench.run import run_benchmark
 from refsr.cli import main
+from refsr.data.photos import PhotoSource
 from refsr.data.plan import Drawing, PairConfig
 from refsr.data.render import render
 from refsr.data.sources import open_sources
@@ -231,7 +233,7 @@ def test_the_time_limit_ends_a_run_cleanly(options: RunOptions) -> None:
 def test_the_log_says_how_far_a_stretch_will_come(options: RunOptions) -> None:
     said: list[str] = []
     train(config(log_steps=4), options, said.append)
-    assert re.fullmatch(r"[\d.e-]+ s a step: the stage takes 0 more minutes", said[2]), said
+    assert re.fullmatch(r"[\d.e-]+ s a step: the stage takes 0 more minutes", said[3]), said
     long = dataclasses.replace(STAGE, steps=1_000_000)
     limited = dataclasses.replace(options, time_limit_s=4.0, out=options.out.parent / "long")
     train(config(rec=long, log_steps=2), limited, said.append)
@@ -261,17 +263,23 @@ def test_crops_grow_and_lr_images_are_degraded(options: RunOptions, monkeypatch:
     assert values == changed[:6], "what was done to each can be asked for"
 
 
-def test_validation_keeps_the_best(options: RunOptions, tmp_path: Path) -> None:
+def test_validation_keeps_the_best(options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "groups"
     folder.mkdir()
     for name, seed in (("000_0", 5), ("000_1", 6), ("001_0", 7), ("001_1", 8)):
         pixels = (texture(64, 64, seed)[0] * 255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(folder / f"{name}.png")
-    train(
-        config(validate_steps=4, validate_samples=1),
-        dataclasses.replace(options, validate=folder, tensorboard=True),
-        silent,
-    )
+    limits: list[int] = []
+    measure = run_benchmark
+
+    def look(*given: Any) -> Any:
+        limits.append(given[3].limit)
+        return measure(*given)
+
+    monkeypatch.setattr(refsr.training.loop, "run_benchmark", look)
+    validated = dataclasses.replace(options, validate=folder, tensorboard=True)
+    train(config(validate_steps=4, validate_samples=1), validated, silent)
+    assert limits == [1, 1]
     found = [line for line in log_of(options.out) if "validation_psnr_db" in line]
     assert [line["step"] for line in found] == [4, 8]
     assert load_model(options.out / "best.safetensors", device="cpu").name == "default"
@@ -413,7 +421,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
 
 
 def pairs_of(options: RunOptions, clean: float = 1.0) -> Drawing:
-    sources = open_sources(options.data, 32, 100)
+    sources = open_sources(options.data, 32)
     return Drawing(sources=sources, pairs=PairConfig(), degrade=DegradeConfig(clean=clean), real=0.0, seed=3)
 
 
@@ -423,7 +431,7 @@ def test_a_pair_is_made_of_the_file_that_is_named(options: RunOptions) -> None:
         Image.new("RGB", (72, 64), (60 * n + 30,) * 3).save(options.data[0] / f"{n}.png")
     pairs = pairs_of(options)
     for number in range(9):
-        made = render([pairs.plan(number, 32)], pairs.sources.photos, 32)
+        made = render([pairs.plan(number, 32)], PhotoSource(pairs.sources.photos), 32)
         level = round(float(made["hr"].mean()) * 255)
         assert Path(pairs.file_of(number)).name == f"{(level - 30) // 60}.png"
 
@@ -594,6 +602,9 @@ def test_bad_input(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[s
         ("model: best\nrec: {steps: 3}\n", "best"),
         ("rec: {steps: 3, crop_px: 30}\n", "crops of 30 pixels: give multiples of 4"),
         ("rec: {steps: 0}\n", "the recipe has no steps"),
+        ("rec: {steps: 3}\nlog_steps: 0\n", "log_steps 0: give 1 or more"),
+        ("rec: {steps: 3}\nworkers: -1\n", "workers -1: give 0 or more"),
+        ("rec: {steps: 3}\npairs: {references: [.nan, 1.0]}\n", "give shares of 0, 1, 2"),
         ("rec: {steps: 3}\npairs: {references: [0.5, 0.4]}\n", "the shares add up to 0.9, not to 1"),
         ("rec: {steps: 3}\ndegrade: {gaussian: 0.9, disc: 0.9}\n", "gaussian, .* add up to"),
     ):
@@ -611,7 +622,7 @@ def test_bad_input(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[s
     useless = tmp_path / "useless"
     useless.mkdir()
     (useless / "a.png").write_bytes(b"no picture")
-    fails(capsys, 2, r"a\.png and the photos after it are damaged", "train", recipe, *given, "--data", useless)
+    fails(capsys, 2, r"a\.png: is damaged or below 32 pixels a side", "train", recipe, *given, "--data", useless)
 
 
 def test_a_worker_that_fails_says_so_in_one_line(options: RunOptions) -> None:
@@ -626,9 +637,7 @@ def test_a_worker_that_fails_says_so_in_one_line(options: RunOptions) -> None:
             dataclasses.replace(options, data=(pairs,)),
             silent,
         )
-    assert re.fullmatch(
-        r".*1\.png and the photos after it are damaged or below 32 pixels a side: give larger ones", str(raised.value)
-    )
+    assert re.fullmatch(r".*1\.png: is damaged or below 32 pixels a side: give larger ones", str(raised.value))
 
 
 def test_the_command_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

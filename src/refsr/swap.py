@@ -14,7 +14,7 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from refsr.search import Match, cell_grid
@@ -79,20 +79,44 @@ def warp(values: Sequence[Float[Tensor, "b c _ _"]], match: Match, *, scale: int
         return _sample(values[alone], _place_px(_enlarged(match.offset_cells, scale), scale), scale)
     batch, _, height, width = match.score.shape
     warped = values[0].new_empty(batch, values[0].shape[1], height * scale, width * scale)
+    if match.score.device.type != "cpu":
+        return _warp_everywhere(values, match, scale)
     for index in torch.unique(match.reference).tolist():
-        value, cells = values[index], (match.reference == index)[:, None].to(match.offset_cells.dtype)
-        # Of its own cells only: their weights add up to less than one at their border.
-        place = _place_px(_enlarged(match.offset_cells * cells, scale) / _enlarged(cells, scale), scale)
-        for number, here in enumerate(F.interpolate(cells, scale_factor=scale)[:, 0] > 0):
+        value, place = values[index], _place_of(match, index, scale)
+        for number, here in enumerate(_pixels_of(match, index, scale)[:, 0]):
             if here.any():
                 sampled = _sample(value[number, None], place[number, None, :, None, here], scale)
                 warped[number, :, here] = sampled[0, :, 0]
     return warped
 
 
+def _warp_everywhere(
+    values: Sequence[Float[Tensor, "b c _ _"]], match: Match, scale: int
+) -> Float[Tensor, "b c h2 w2"]:
+    """The same, without a look at which cells there are, for which an accelerator would have to be waited for."""
+    batch, _, height, width = match.score.shape
+    warped = values[0].new_zeros(batch, values[0].shape[1], height * scale, width * scale)
+    for index, value in enumerate(values):
+        sampled = _sample(value, _place_of(match, index, scale).nan_to_num(), scale)
+        warped = torch.where(_pixels_of(match, index, scale), sampled, warped)
+    return warped
+
+
+def _place_of(match: Match, index: int, scale: int) -> Float[Tensor, "b 2 h2 w2"]:
+    """(y, x) of each pixel in one reference, by the cells matched in it alone; NaN far from all of them."""
+    cells = (match.reference == index)[:, None].to(match.offset_cells.dtype)
+    # The weights of its cells add up to less than one at their border.
+    return _place_px(_enlarged(match.offset_cells * cells, scale) / _enlarged(cells, scale), scale)
+
+
+def _pixels_of(match: Match, index: int, scale: int) -> Bool[Tensor, "b 1 h2 w2"]:
+    """Which pixels lie in cells that are matched in one reference."""
+    return F.interpolate((match.reference == index)[:, None].to(match.score), scale_factor=scale) > 0
+
+
 def _only_reference(match: Match) -> int | None:
-    """The one that all cells are matched in, if it is one."""
-    if match.alone is not None:
+    """The one that all cells are matched in, if it is one, as far as that can be told without waiting for a device."""
+    if match.alone is not None or match.reference.device.type != "cpu":
         return match.alone
     first = int(match.reference.flatten()[0])
     return first if bool((match.reference == first).all()) else None

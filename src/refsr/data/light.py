@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.degrade.batch import constant, moved, per_picture, pick, put
 from refsr.degrade.jpeg import jpeg
 from refsr.degrade.noise import unit_noise
 from refsr.degrade.values import Numbers, Range, choose
+from refsr.device import constant, moved, per_picture, pick, put
 from refsr.errors import UsageError
 
 Harm = Literal["none", "blur", "noise", "jpeg"]

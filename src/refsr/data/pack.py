@@ -79,6 +79,8 @@ def decode_field(data: bytes, name: str) -> Field:
         EOFError,
         TypeError,
         AttributeError,
+        NotImplementedError,
+        RuntimeError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

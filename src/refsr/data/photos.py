@@ -2,8 +2,9 @@
 
 import io
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -28,121 +29,125 @@ def list_photos(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES)
 
 
-class PhotoSource:
-    """Photos by number. The least recently used leave memory when the cache is full.
+class PhotoFiles:
+    """Photographs by number, and their sizes: what plans of pairs need to know. Headers are read when they are needed.
 
-    A damaged or small photo is replaced by the next one that is neither, and counted in `errors`.
+    Attributes:
+        files: At least one.
+        smallest_px: Photos with a shorter side are left out.
+        unusable: Numbers of those that were found to be damaged or too small so far.
     """
 
-    def __init__(
-        self,
-        files: Sequence[Path | TarMember],
-        smallest_px: int,
-        cache_mib: int = 4096,
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def __init__(self, files: Sequence[Path | TarMember], smallest_px: int) -> None:
         """Remember the files; nothing is read yet.
 
         Args:
-            files: At least one.
-            smallest_px: Photos with a shorter side are left out.
-            cache_mib: Decoded photos kept, on the device.
-            device: Where their pixels are kept.
+            files: See above.
+            smallest_px: See above.
         """
         self.files = files
         self.smallest_px = smallest_px
-        self.device = torch.device(device)
-        self.errors = 0
-        self._room = cache_mib * MIB
-        self._kept_bytes = 0
-        self._cache: OrderedDict[int, Photo] = OrderedDict()
-        self._sizes: dict[int, tuple[int, int] | None] = {}
+        self.unusable: set[int] = set()
+        self._sizes: dict[int, tuple[int, int]] = {}
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def usable(self, number: int) -> int:
-        """This photo, or the next one that can be used.
-
-        Raises:
-            ImageError: Neither this photo nor any of the next ones can be used.
-        """
-        for tried in (n % len(self) for n in range(number, number + min(_TRIES, len(self)))):
-            if self.is_usable(tried):
-                return tried
-        raise self.unusable(number)
-
     def is_usable(self, number: int) -> bool:
         """Whether a photo can be read, and is large enough, as far as its header tells."""
-        return self._size(number) is not None
-
-    def require(self, first: int, last: int) -> None:
-        """See that some of the first photos of a place can be used.
-
-        Args:
-            first: Number of the place's first photo.
-            last: Of its last.
-
-        Raises:
-            ImageError: None can.
-        """
-        tried = range(first, min(first + _TRIES, last + 1))
-        if not any(self.is_usable(number) for number in tried):
-            raise self.unusable(first)
+        if number in self._sizes:
+            return True
+        if number not in self.unusable:
+            size = _read_size(self.files[number])
+            if size is None or min(size) < self.smallest_px:
+                self.unusable.add(number)
+            else:
+                self._sizes[number] = size
+        return number in self._sizes
 
     def size_px(self, number: int) -> tuple[int, int]:
-        """Height and width of a usable photo."""
-        size = self._size(number)
-        if size is None:
-            raise ImageError(f"{self.files[number]}: damaged or below {self.smallest_px} pixels a side: leave it out")
-        return size
+        """Height and width of a usable photo.
+
+        Raises:
+            ImageError: It is not.
+        """
+        return self._sizes[self.first_usable([number])]
+
+    def first_usable(self, numbers: Iterable[int]) -> int:
+        """The first of some photos that can be used; ten are tried at the most.
+
+        Args:
+            numbers: In order, at least one.
+
+        Raises:
+            ImageError: None of these can.
+        """
+        tried = list(islice(numbers, _TRIES))
+        for number in tried:
+            if self.is_usable(number):
+                return number
+        others = " and the photos after it are" if len(tried) > 1 else ": is"
+        raise ImageError(
+            f"{self.files[tried[0]]}{others} damaged or below {self.smallest_px} pixels a side: give larger ones"
+        )
+
+
+class PhotoSource:
+    """The pixels of photographs. The least recently used leave memory when the cache is full.
+
+    A photo whose pixels turn out to be damaged is replaced by the next one, brought to its size.
+
+    Attributes:
+        files: Which photographs.
+        device: Where their pixels are kept.
+        replaced: Numbers of those that were replaced so far.
+    """
+
+    def __init__(self, files: PhotoFiles, cache_mib: int = 4096, device: torch.device | str = "cpu") -> None:
+        """Nothing is decoded yet.
+
+        Args:
+            files: See above.
+            cache_mib: Decoded photos kept, on the device.
+            device: See above.
+        """
+        self.files = files
+        self.device = torch.device(device)
+        self.replaced: set[int] = set()
+        self._room = cache_mib * MIB
+        self._kept_bytes = 0
+        self._cache: OrderedDict[int, Photo] = OrderedDict()
 
     def __getitem__(self, number: int) -> Photo:
-        """(3, H, W) of a usable photo, on the device.
-
-        One whose pixels turn out to be damaged is replaced by the next one, brought to its size.
-        """
+        """(3, H, W) of a usable photo, on the device."""
         if number in self._cache:
             self._cache.move_to_end(number)
             return self._cache[number]
-        size = self.size_px(number)
-        photo = self._decode(number)
+        size = self.files.size_px(number)
+        photo = None if number in self.replaced else self._decode(number)
         if photo is None or photo.shape[1:] != size:
-            self._leave_out(number)
-            other = self[self.usable(number + 1)]
-            self._sizes[number] = size  # it is still asked for by pairs that were planned before
-            photo = F.interpolate(other[None].float(), size=size, mode="bilinear")[0].byte()
+            self.replaced.add(number)
+            count = len(self.files)
+            following = ((number + step) % count for step in range(1, count))
+            other = self[self.files.first_usable(n for n in following if n not in self.replaced)]
+            photo = F.interpolate(other[None].float(), size=size, mode="bilinear")[0].round().byte()
         self._keep(number, photo)
         return photo
 
     def preload(self, threads: int) -> None:
         """Decode as many photos as there is room for, several at once."""
-        numbers = [number for number in range(len(self)) if self._size(number) is not None]
+        numbers = [n for n in range(len(self.files)) if n not in self._cache and self.files.is_usable(n)]
         with ThreadPoolExecutor(threads) as pool:
-            for number, photo in zip(numbers, pool.map(self._decode, numbers), strict=True):
-                if photo is not None and self._kept_bytes + photo.nbytes <= self._room:
+            for some in (numbers[start : start + 4 * threads] for start in range(0, len(numbers), 4 * threads)):
+                for number, photo in zip(some, pool.map(self._decode, some), strict=True):
+                    if photo is None:
+                        continue
+                    if self._kept_bytes + photo.nbytes > self._room:
+                        return
                     self._keep(number, photo)
 
-    def _size(self, number: int) -> tuple[int, int] | None:
-        if number not in self._sizes:
-            self._sizes[number] = size = _read_size(self.files[number])
-            if size is None or min(size) < self.smallest_px:
-                self._leave_out(number)
-        return self._sizes[number]
-
-    def unusable(self, number: int) -> ImageError:
-        """What to raise where neither a photo nor those after it can be used."""
-        return ImageError(
-            f"{self.files[number]} and the photos after it are damaged or below {self.smallest_px} pixels a side: give"
-            " larger ones"
-        )
-
-    def _leave_out(self, number: int) -> None:
-        self._sizes[number] = None
-        self.errors += 1
-
     def _decode(self, number: int) -> Photo | None:
-        file = self.files[number]
+        file = self.files.files[number]
         try:
             pixels = decode_photo(file.read_bytes(), str(file)).pixels[0]
         except (RefSRError, OSError):

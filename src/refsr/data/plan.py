@@ -15,11 +15,11 @@ from PIL import Image
 from refsr.data.geometry import Matrix, about, linear, project, rotation, shift, tilt
 from refsr.data.light import Light, LightConfig, draw_light
 from refsr.data.pack import NODE_PX
-from refsr.data.photos import PhotoSource
+from refsr.data.photos import PhotoFiles
 from refsr.data.sample import Crop
 from refsr.data.scene import PLANES, Planes, Relief
 from refsr.data.sources import Sources
-from refsr.data.views import RealView, known_in, look_up
+from refsr.data.views import RealView, look_up, seen_of
 from refsr.degrade import Degradation, DegradeConfig, draw
 from refsr.errors import UsageError
 
@@ -64,7 +64,9 @@ class PairConfig:
     light: LightConfig = field(default_factory=LightConfig)
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.references) <= MOST_REFERENCES + 1 or min(self.references) < 0:
+        if not 1 <= len(self.references) <= MOST_REFERENCES + 1 or not all(
+            0 <= share <= 1 for share in self.references
+        ):
             raise UsageError(f"references {self.references}: give shares of 0, 1, 2, ... references, 5 at most")
         if abs(sum(self.references) - 1) > 1e-6:
             raise UsageError(f"references {self.references}: the shares add up to {sum(self.references):.4g}, not to 1")
@@ -110,7 +112,6 @@ class PairPlan:
         planes: In front of it, if any.
         references: None to five.
         degradation: How the LR image is made.
-        errors: Files that the process that drew the plan could not use so far.
     """
 
     number: int
@@ -118,7 +119,6 @@ class PairPlan:
     planes: Planes | None
     references: tuple[ReferencePlan, ...]
     degradation: Degradation
-    errors: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,6 @@ class Drawing:
             planes=planes,
             references=tuple(references[place] for place in rng.permutation(len(references))),
             degradation=draw(self.degrade, rng),
-            errors=self.sources.photos.errors,
         )
 
     def file_of(self, number: int) -> str:
@@ -167,7 +166,13 @@ class Drawing:
         real = 1.0 if not single else self.real if views else 0.0
         if rng.random() < real:
             return rng, self._usable_view(int(rng.integers(len(views))))
-        return rng, self.sources.photos.usable(single[int(rng.integers(len(single)))])
+        return rng, self._single(rng)
+
+    def _single(self, rng: np.random.Generator) -> int:
+        """A photograph, or the next one that can be used."""
+        single = self.sources.single
+        start = int(rng.integers(len(single)))
+        return self.sources.photos.first_usable(single[(start + step) % len(single)] for step in range(len(single)))
 
     def _usable_view(self, number: int) -> RealView:
         """This view, or the next one, with those partners that can be used.
@@ -181,20 +186,21 @@ class Drawing:
             partners = tuple(partner for partner in view.partners if photos.is_usable(partner.photo))
             if partners and photos.is_usable(view.photo):
                 return replace(view, partners=partners)
-        raise photos.unusable(views[number].photo)
+        view = views[number]
+        photos.first_usable([view.photo])
+        photos.first_usable(partner.photo for partner in view.partners)
+        raise AssertionError("a view that can be used was not")
 
     def another(self, size_px: int, rng: np.random.Generator) -> Crop:
         """A square of any photograph."""
-        single, photos = self.sources.single, self.sources.photos
-        if single:
-            number = single[int(rng.integers(len(single)))]
-        else:
-            partners = self.sources.views[int(rng.integers(len(self.sources.views)))].partners
-            number = partners[int(rng.integers(len(partners)))].photo
-        return random_crop(photos, photos.usable(number), size_px, rng)
+        photos, views = self.sources.photos, self.sources.views
+        if self.sources.single:
+            return random_crop(photos, self._single(rng), size_px, rng)
+        partners = self._usable_view(int(rng.integers(len(views)))).partners
+        return random_crop(photos, partners[int(rng.integers(len(partners)))].photo, size_px, rng)
 
 
-def random_crop(photos: PhotoSource, number: int, size: int, rng: np.random.Generator) -> Crop:
+def random_crop(photos: PhotoFiles, number: int, size: int, rng: np.random.Generator) -> Crop:
     """A square, mostly shrunk by up to 2.2 so that compression artefacts go, flipped or turned."""
     height, width = photos.size_px(number)
     zoom = rng.uniform(1.0, max(1.0, min(2.2, min(height, width) / size))) if rng.random() > 0.25 else 1.0
@@ -331,7 +337,7 @@ def _towards(crop: Crop, field_px: NDArray[np.float32], size_px: tuple[int, int]
     return replace(crop, left=left, top=top)
 
 
-def _same_place(crop: Crop, photo: int, photos: PhotoSource, size_px: tuple[int, int]) -> Crop:
+def _same_place(crop: Crop, photo: int, photos: PhotoFiles, size_px: tuple[int, int]) -> Crop:
     """The same square of another photograph, as far along as the first."""
     lengths = photos.size_px(photo)
     top, left = (
@@ -342,10 +348,10 @@ def _same_place(crop: Crop, photo: int, photos: PhotoSource, size_px: tuple[int,
 
 
 def _partner_view(
-    crop: Crop, photo: int, field_px: NDArray[np.float32], photos: PhotoSource, size: int, rng: np.random.Generator
+    crop: Crop, photo: int, field_px: NDArray[np.float32], photos: PhotoFiles, size: int, rng: np.random.Generator
 ) -> ReferencePlan:
     """A square of a partner, round what it shows of the crop; nearly as upright and as large."""
-    _, there = known_in(field_px, float(crop.left), float(crop.top), float(crop.side))
+    there = seen_of(field_px, crop.left, crop.top, crop.side)
     height, width = photos.size_px(photo)
     side = min(crop.side * 2 ** rng.uniform(-0.4, 0.4), height, width)
     centre = np.median(there, 0) if len(there) else np.array((crop.left, crop.top)) + crop.side / 2

@@ -23,7 +23,7 @@ from refsr.data.plan import PairPlan, ReferencePlan
 from refsr.data.sample import Crop, View, cut, warp
 from refsr.data.scene import PLANES, coverage, mask_at, stack_geometry, true_cells
 from refsr.degrade import degrade
-from refsr.degrade.batch import moved, pick, put
+from refsr.device import moved, pick, put
 
 Batch = dict[str, Tensor]
 
@@ -40,8 +40,7 @@ def render(plans: Sequence[PairPlan], photos: PhotoSource, size_px: int, scale: 
     Returns:
         On the photographs' device: hr (b, 3, S, S) and lr (b, 3, S / scale, S / scale), RGB 0..1 in 256 steps; refs
         (b, n, 3, S, S), n the largest count of the batch or 1, zero beyond each pair's count; truth_cells (b, n, 2, S /
-        4, S / 4). On the CPU: references (b,), how many there are; number (b,), the pairs' own; errors (b,), files that
-        could not be used so far.
+        4, S / 4). On the CPU: references (b,), how many there are; number (b,), the pairs' own.
     """
     hr = _with_cutouts(_cut([plan.crop for plan in plans], photos, size_px), plans, photos, size_px)
     wanted = [(plan, reference) for plan in plans for reference in plan.references]
@@ -60,7 +59,6 @@ def render(plans: Sequence[PairPlan], photos: PhotoSource, size_px: int, scale: 
         "truth_cells": truth,
         "references": torch.tensor([len(plan.references) for plan in plans]),
         "number": torch.tensor([plan.number for plan in plans]),
-        "errors": torch.tensor([max(plan.errors, photos.errors) for plan in plans]),
     }
 
 
@@ -69,15 +67,16 @@ def _with_cutouts(
 ) -> Float[Tensor, "b 3 s s"]:
     """The crops with what stands before them; the result has 256 steps again."""
     for plane in range(PLANES):
-        before = [
-            (place, crop, plan.planes.masks[plane])
+        before = {
+            place: (plan.planes.cutouts[plane] or plan.crop, plan.planes.masks[plane])
             for place, plan in enumerate(plans)
-            if plan.planes is not None and plane < len(plan.planes.masks)
-            and (crop := plan.planes.cutouts[plane]) is not None
-        ]  # fmt: skip
+            # A plane of the pair's own photograph shows what is there already, but where a cut-out is behind it.
+            if plan.planes is not None and any(plan.planes.cutouts[: plane + 1]) and plane < len(plan.planes.masks)
+        }
         if not before:
             continue
-        places, crops, masks = zip(*before, strict=True)
+        places = list(before)
+        crops, masks = zip(*before.values(), strict=True)
         grid = pixel_grid(size, size, hr.device).expand(len(places), size, size, 2)
         shares = coverage(mask_at(_placed(np.stack(masks), hr), grid, size))
         mixed = pick(hr, places).lerp(_cut(crops, photos, size), shares)
@@ -101,7 +100,15 @@ def _references(
             made, known = (_deep_views if deep else _flat_views)([wanted[place] for place in alike], photos, size)
             put(images, alike, made)
             put(truth, alike, known)
-    given = {place: ref.truth_cells for place, (_, ref) in enumerate(wanted) if ref.truth_cells is not None}
+    given = {
+        place: ref.truth_cells
+        for place, (plan, ref) in enumerate(wanted)
+        # What stands in for a damaged view shows another place.
+        if ref.truth_cells is not None and photos.replaced.isdisjoint((plan.crop.photo, ref.photo))
+    }
+    unknown = [place for place, (_, ref) in enumerate(wanted) if ref.truth_cells is not None and place not in given]
+    if unknown:
+        put(truth, unknown, torch.full_like(pick(truth, unknown), torch.nan))
     if given:
         put(truth, list(given), _placed(np.stack(list(given.values())), images))
     lit = {place: ref.light for place, (_, ref) in enumerate(wanted) if ref.light is not None}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from refsr.data.geometry import Matrix, linear, pixel_grid, project, project_many, shift
-from refsr.degrade.batch import moved
+from refsr.device import moved
 
 Photo = UInt8[Tensor, "3 _ _"]
 _DENSITY: Final = 1.15
@@ -132,17 +132,19 @@ def _patch(photo: Photo, view: View, size: int) -> tuple[Float[Tensor, "3 _ _"],
     """The part of a photograph that a view shows, 0..255, with a border; and limit, origin and factor, each (x, y)."""
     edge = size - 1
     corners = project(view.matrix, np.array([[0, 0], [edge, 0], [edge, edge], [0, edge]], dtype=np.float64))
-    density = np.sqrt(_area(corners)) / edge
-    margin = view.reach_px + 3 * max(1.0, density)
+    # Photograph pixels for each of the view's, along either axis of the photograph.
+    right, down = ((corners[a] - corners[0] + corners[2] - corners[b]) / 2 for a, b in ((1, 3), (3, 1)))
+    density = np.hypot(right, down) / edge
+    margin = view.reach_px + 3 * np.maximum(1.0, density)
     limit = np.array(photo.shape[:0:-1])
     low, high = corners.min(0) - margin, corners.max(0) + margin
     # What is mirrored at an edge of the photograph comes from as far inside.
     low, high = np.minimum(low, 2 * limit - high), np.maximum(high, -low)
     low = np.clip(np.floor(low), 0, limit - 1).astype(int)
     high = np.clip(np.ceil(high), low + 1, limit).astype(int)
-    wanted = min(1.0, _DENSITY / max(density, 1e-6), (_MAXIMUM_PATCH_PX - 2 * _BORDER_PX) / (high - low).max())
-    width, height = np.maximum(2, np.round((high - low) * wanted)).astype(int) if wanted < 1 else high - low
-    box = _resize(photo[:, low[1] : high[1], low[0] : high[0]], (int(height), int(width)))
+    wanted = np.minimum(_DENSITY / density.clip(1e-6), (_MAXIMUM_PATCH_PX - 2 * _BORDER_PX) / (high - low)).clip(max=1)
+    width, height = (int(side) for side in np.maximum(2, np.round((high - low) * wanted)))
+    box = _resize(photo[:, low[1] : high[1], low[0] : high[0]], (height, width))
     patch = F.pad(box[None].float(), (_BORDER_PX,) * 4, mode="replicate")[0]
     return patch, np.stack((limit, low, np.array((width, height)) / (high - low)))
 
@@ -155,8 +157,3 @@ def _resize(pixels: Photo, size: tuple[int, int]) -> Photo:
         return F.interpolate(pixels[None], size=size, mode="bicubic", antialias=True)[0]
     resized = F.interpolate(pixels[None].float(), size=size, mode="bicubic", antialias=True)[0]
     return resized.round().clamp(0, 255).byte()
-
-
-def _area(corners: Matrix) -> float:
-    x, y = corners.T
-    return 0.5 * abs(float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from refsr.data.geometry import pixel_grid, project_many
 from refsr.data.sample import Crop
-from refsr.degrade.batch import moved
+from refsr.device import moved
 
 PLANES: Final = 2
 """Maximum number of planes in front of the photograph."""

@@ -6,6 +6,7 @@ Only the headers are read at first. Any file can then be had at once, so that a 
 would have seen, which a stream could not promise.
 """
 
+import io
 import json
 import tarfile
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from refsr.errors import ImageError
 from refsr.image import READABLE_SUFFIXES
 
 FIELD_SUFFIX: Final = ".field.npz"
+_END_BYTES: Final = 1024
+"""A tar file ends with so many zeros."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +66,15 @@ def read_pack_kind(shard: Path) -> str | None:
             if first is None or first.name != HEADER_NAME or (stream := file.extractfile(first)) is None:
                 return None
             header = json.loads(stream.read())
-        kind, version = header["kind"], header["version"]
-        known = header["format"] == PACK_FORMAT and kind in ("photos", "views")
+        known, version = header["format"] == PACK_FORMAT, header["version"]
+        kind = header["kind"] if known and version == PACK_VERSION else None
+        with shard.open("rb") as tail:
+            tail.seek(-_END_BYTES, io.SEEK_END)
+            if tail.read().strip(b"\0"):
+                raise tarfile.TarError("its end is missing")
     except (tarfile.TarError, OSError, ValueError, KeyError, TypeError) as error:
         raise ImageError(f"{shard}: damaged, or not a plain tar file ({error}): make it again") from error
-    if not known or version != PACK_VERSION:
+    if kind not in ("photos", "views"):
         raise ImageError(
             f"{shard}: is a pack of version {version}, and this refsr reads version {PACK_VERSION}: pack the"
             " photographs again"

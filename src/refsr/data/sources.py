@@ -1,21 +1,23 @@
 """Where pairs come from: folders and shards, told apart into photographs, crops of pairs, and views with truth."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
-import torch
 
 from refsr.data.leaks import find_leaks
 from refsr.data.pack import decode_field
-from refsr.data.photos import PhotoSource, list_photos
+from refsr.data.photos import PhotoFiles, list_photos
 from refsr.data.shards import FIELD_SUFFIX, TarMember, list_shards, pair_up, read_index, read_pack_kind
 from refsr.data.views import Partner, RealView
 from refsr.errors import ImageError, UsageError
 from refsr.image import READABLE_SUFFIXES
 
 File = Path | TarMember
+_FIELD_NAME: Final = re.compile(rf"(.+)/(\d+)-(\d+){re.escape(FIELD_SUFFIX)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class Sources:
         leaks: Photographs that were left out, each with the held-out picture that it shows.
     """
 
-    photos: PhotoSource
+    photos: PhotoFiles
     single: tuple[int, ...] = ()
     views: tuple[RealView, ...] = ()
     leaks: tuple[tuple[str, str], ...] = ()
@@ -38,9 +40,7 @@ class Sources:
 def open_sources(
     places: Sequence[Path],
     smallest_px: int,
-    cache_mib: int,
     held_out: Sequence[Path] = (),
-    device: torch.device | str = "cpu",
 ) -> Sources:
     """Tell pairs, views and photographs apart.
 
@@ -48,10 +48,8 @@ def open_sources(
         places: Folders with input/ and ref/ inside; folders of .tar shards, or shards, also those of a pack; any other
             folders are searched through for photographs.
         smallest_px: Photographs with a shorter side are left out.
-        cache_mib: Decoded photographs kept.
         held_out: Folders of pictures that must not be trained on; photographs and views that show one of them are left
             out.
-        device: Where decoded photographs are kept.
 
     Raises:
         UsageError: A place is missing or holds nothing, or none is given; or no photograph is left.
@@ -69,6 +67,8 @@ def open_sources(
 
     def keep(found: Sequence[File], place: Path) -> dict[int, int]:
         """Take over those that show no held-out picture: by place among those found, their numbers."""
+        if not found:
+            raise ImageError(f"{place}: holds no picture: make it again")
         shown = find_leaks(found, pictures)
         leaks.extend((str(found[number]), str(picture)) for number, picture in shown.items())
         kept = [number for number in range(len(found)) if number not in shown]
@@ -99,9 +99,9 @@ def open_sources(
             single += keep(loose, place).values()
         elif not packed:
             raise UsageError(f"{place}: holds neither photographs nor pairs (input/NAME and ref/NAME): name another")
-    photos = PhotoSource(files, smallest_px, cache_mib, device)
+    photos = PhotoFiles(files, smallest_px)
     for first, after in zip(firsts, [*firsts[1:], len(files)], strict=True):
-        photos.require(first, after - 1)
+        photos.first_usable(range(first, after))
     return Sources(
         photos=photos,
         single=tuple(single),
@@ -125,14 +125,18 @@ def _read_views(shard: Path, keep: Callable[[Sequence[File], Path], dict[int, in
     numbers = {pictures[place].name.rpartition(".")[0]: number for place, number in keep(pictures, shard).items()}
     partners: dict[str, list[Partner]] = {}
     for member in read_index([shard], (FIELD_SUFFIX,)):
-        scene, _, both = member.name.removesuffix(FIELD_SUFFIX).rpartition("/")
-        first, second = (f"{scene}/{name}" for name in both.split("-"))
+        named = _FIELD_NAME.fullmatch(member.name)
+        if named is None:
+            raise ImageError(
+                f"{member}: not named as a field of a pack (SSSS/VV-WW{FIELD_SUFFIX}): pack the views again"
+            )
+        first, second = (f"{named[1]}/{name}" for name in named.groups()[1:])
         if first in numbers and second in numbers:
             field_px = decode_field(member.read_bytes(), str(member))
             if not np.isfinite(field_px).any():
                 raise ImageError(f"{member}: a view without matches: pack the views again")
             partners.setdefault(first, []).append(Partner(photo=numbers[second], field_px=field_px))
-    if not partners:
+    if not partners and len(numbers) == len(pictures):
         raise ImageError(f"{shard}: no view in it has a match: pack the views again")
     return [RealView(photo=numbers[name], partners=tuple(found)) for name, found in sorted(partners.items())]
 

@@ -21,8 +21,11 @@ class Step:
     size_px: int
 
 
-class TrainingPairs(Dataset[list[PairPlan]]):
-    """The plans of each step. `refsr.data.render.render` makes pictures of them."""
+class TrainingPairs(Dataset[tuple[list[PairPlan], int]]):
+    """The plans of each step, and how many files this process found to be unusable so far.
+
+    `refsr.data.render.render` makes pictures of the plans.
+    """
 
     def __init__(self, drawing: Drawing, steps: Sequence[Step]) -> None:
         """Choose the steps; nothing is drawn yet.
@@ -37,6 +40,7 @@ class TrainingPairs(Dataset[list[PairPlan]]):
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __getitem__(self, index: int) -> list[PairPlan]:
+    def __getitem__(self, index: int) -> tuple[list[PairPlan], int]:
         step = self.steps[index]
-        return [self.drawing.plan(number, step.size_px) for number in step.numbers]
+        plans = [self.drawing.plan(number, step.size_px) for number in step.numbers]
+        return plans, len(self.drawing.sources.photos.unusable)

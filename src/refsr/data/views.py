@@ -5,13 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from numpy.typing import NDArray
 
 from refsr.data.geometry import Matrix
-from refsr.data.pack import NODE_PX
-
-Field = Float[NDArray[np.float32], "2 nodes_y nodes_x"]
+from refsr.data.pack import NODE_PX, Field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +47,9 @@ def look_up(field_px: Field, points_px: Matrix) -> Matrix:
     return np.asarray(found.masked_fill(~inside, torch.nan).flip(0).T.double().numpy())
 
 
-def known_in(field_px: Field, left: float, top: float, side: float) -> tuple[Matrix, Matrix]:
-    """The verified nodes in a square of a view: (x, y) in it, and in its partner."""
+def seen_of(field_px: Field, left: int, top: int, side: int) -> Matrix:
+    """Where the verified nodes in a square of a view lie in its partner, (x, y)."""
     y, x = np.nonzero(np.isfinite(field_px[0]))
     places = np.stack((x, y), 1) * float(NODE_PX)
     inside = ((places >= (left, top)) & (places < (left + side, top + side))).all(1)
-    return places[inside], field_px[::-1, y[inside], x[inside]].T.astype(np.float64)
+    return field_px[::-1, y[inside], x[inside]].T.astype(np.float64)

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from refsr.degrade.batch import moved, pick, put
 from refsr.degrade.blur import blur, blur_kernel, gaussian_kernel
 from refsr.degrade.camera import demosaic, from_linear, mosaic, sharpen, to_linear, tone_curve
 from refsr.degrade.codec import webp
@@ -14,6 +13,7 @@ from refsr.degrade.jpeg import jpeg
 from refsr.degrade.noise import add_noise, correlate, unit_noise
 from refsr.degrade.reduction import reduce
 from refsr.degrade.values import Degradation, Reduction
+from refsr.device import moved, pick, put
 from refsr.errors import UsageError
 
 _GRID_PX = 7

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from refsr.degrade.batch import moved, pick, put
 from refsr.degrade.values import Degradation
+from refsr.device import moved, pick, put
 
 _REACH: Final = 3.0
 """Gaussians end at so many standard deviations."""

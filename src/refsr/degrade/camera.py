@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.degrade.batch import moved, per_picture
 from refsr.degrade.blur import blur, gaussian_kernel, mirror
+from refsr.device import moved, per_picture
 
 _CROSS: Final = ((0, 0, -1, 0, 0), (0, 0, 2, 0, 0), (-1, 2, 4, 2, -1), (0, 0, 2, 0, 0), (0, 0, -1, 0, 0))
 """Green at a red or blue pixel."""

@@ -20,7 +20,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.degrade.batch import constant, moved, pick, put
+from refsr.device import constant, moved, pick, put
 from refsr.errors import UsageError
 from refsr.resize import pad_to_multiple
 

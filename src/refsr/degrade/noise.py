@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.degrade.batch import moved, per_picture
 from refsr.degrade.blur import blur, gaussian_kernel
+from refsr.device import moved, per_picture
 
 
 def unit_noise(seeds: Sequence[int], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.degrade.batch import moved
+from refsr.device import moved
 from refsr.errors import UsageError
 from refsr.resize import downscale_bicubic
 

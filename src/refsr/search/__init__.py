@@ -124,7 +124,7 @@ def search_candidates(
 
     with torch.no_grad():
         if engine == "auto" and query.device.type != "cpu" and is_small(query, keys):
-            return find_small(query, keys)
+            return find_small(query, keys, memory_bytes)
         found = [find(query[b], [key[b] for key in keys]) for b in range(len(query))]
         candidates = [_match(candidate, patch // 2) for candidate in zip(*found, strict=True)]
         return [refine_subpixel(query, keys, candidate) for candidate in candidates]

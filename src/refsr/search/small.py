@@ -17,7 +17,8 @@ MAXIMUM_CELLS: Final = 2048
 """Of the picture and of each reference; for more, coarse to fine is quicker. On a CPU it is so at any size: it takes
 half the time for 40x40 cells."""
 
-_NUMBERS_AT_ONCE: Final = 2**25
+_BYTES: Final = 16
+"""For each pair of cells: cosines, sums and their copies."""
 
 
 def is_small(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]]) -> bool:
@@ -25,17 +26,20 @@ def is_small(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c 
     return all(grid[0, 0].numel() <= MAXIMUM_CELLS for grid in (query, *keys))
 
 
-def find_small(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]]) -> list[Match]:
+def find_small(
+    query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], memory_bytes: int
+) -> list[Match]:
     """The best place in each reference; of more than two, in the two that fit best around each place.
 
     Args:
         query: Unit descriptors of the LR images.
         keys: Unit descriptors of the references.
+        memory_bytes: Bound on the working memory, as far as a single picture fits it.
 
     Returns:
         A candidate for each reference, two of more than two, between cells; scores are those of single cells.
     """
-    found = [_find(query, key) for key in keys]
+    found = [_find(query, key, memory_bytes) for key in keys]
     if len(keys) <= CANDIDATES:
         batch, _, height, width = query.shape
         numbers = torch.arange(len(keys), device=query.device)
@@ -61,11 +65,11 @@ def _of_chosen(
 
 
 def _find(
-    query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"]
+    query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], memory_bytes: int
 ) -> tuple[Float[Tensor, "b 2 h w"], Float[Tensor, "b 1 h w"], Float[Tensor, "b h w"]]:
     """Places in one reference, the cosines there, and the mean cosines that decided."""
     height, width = query.shape[-2:]
-    at_once = max(1, _NUMBERS_AT_ONCE // (query[0, 0].numel() * key[0, 0].numel()))
+    at_once = max(1, memory_bytes // (_BYTES * query[0, 0].numel() * key[0, 0].numel()))
     parts = [
         _find_at_once(asking.flatten(2).transpose(1, 2) @ there.flatten(2), (height, width), key.shape[-2:])
         for asking, there in zip(torch.split(query, at_once), torch.split(key, at_once), strict=True)

@@ -142,6 +142,10 @@ class TrainConfig:
     cache_mib: int = 4096
 
     def __post_init__(self) -> None:
+        for name, least in (("log_steps", 1), ("validate_steps", 1), ("validate_samples", 0), ("workers", 0),
+                            ("cache_mib", 0)):  # fmt: skip
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} {getattr(self, name)}: give {least} or more")
         if not 0 <= self.real <= 1:
             raise UsageError(f"real {self.real}: give a share between 0 and 1")
         if not self.steps:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from refsr.data.geometry import pixel_grid
-from refsr.degrade.batch import moved
+from refsr.device import moved
 
 _NEAR_CELLS = 2
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from refsr.bench.datasets import Dataset, open_dataset
 from refsr.bench.run import BenchConfig, run_benchmark
+from refsr.data.photos import PhotoSource
 from refsr.data.plan import Drawing, PairPlan
 from refsr.data.render import render
 from refsr.data.sources import open_sources
@@ -44,6 +45,8 @@ from refsr.training.precision import choose_precision, fabric_precision
 from refsr.training.schedule import rate_at
 from refsr.training.step import CriticStep, NetworkStep
 from refsr.weights import save_weights
+
+_DECIDED_STEPS: Final = 10
 
 Progress = Callable[[int, int], None]
 """Told after each step how many of how many are done."""
@@ -96,13 +99,14 @@ class _Run:
         self.config, self.options, self.fabric, self.report = config, options, fabric, report
         self.begun = time.monotonic()
         largest = max(side for _, stage in config.stages for side in stage.crop_px)
+        self.sources = open_sources(options.data, largest, _held_out(options))
         # Pairs are made where the training is, but for Apple's GPUs, which lack float64.
         device = fabric.device if fabric.device.type == "cuda" else "cpu"
-        self.sources = open_sources(options.data, largest, config.cache_mib, _held_out(options), device)
+        self.photos = PhotoSource(self.sources.photos, config.cache_mib, device)
         for photo, picture in self.sources.leaks:
             report(f"left out {photo}: it shows {picture}, which is held out")
         if fabric.device.type == "cuda":
-            self.sources.photos.preload(threads=max(1, os.cpu_count() or 1))
+            self.photos.preload(threads=max(1, os.cpu_count() or 1))
         torch.manual_seed(config.seed)
         self.perception = open_perception(config, options.vgg19, report)
         if self.perception is not None:
@@ -153,7 +157,7 @@ class _Run:
         first, pair = 0, 0
         for name, stage in self.config.stages:
             last = first + stage.steps
-            if self.step < last and self.time_left() > 0:
+            if self.step < last and self.fabric.broadcast(self.time_left()) > 0:
                 _Stage(self, name, stage, first, pair).go()
             first, pair = last, pair + stage.steps * stage.batch * self.fabric.world_size
         if self.fabric.is_global_zero and not self.weights_path.exists():
@@ -222,20 +226,17 @@ class _Stage:
         run, config, stage = self.run, self.run.config, self.stage
         run.report(f"stage {self.name}: {stage.steps} steps of {stage.batch} pairs")
         saved, waited = time.monotonic(), time.perf_counter()
-        self.first, self.begun, self.estimated = run.step, saved, False
+        self.first, self.lines = run.step, list[tuple[int, float]]()
         for batch in self._batches():
             begun = time.perf_counter()
-            # All processes must decide alike.
-            self.time_left, due = run.fabric.broadcast(
-                (run.time_left(), time.monotonic() - saved > 60 * config.checkpoint_minutes)
-            )
+            due = self._decide(time.monotonic() - saved > 60 * config.checkpoint_minutes)
             run.log.add({"seconds_data": begun - waited})
             run.step += 1
             self._step(batch)
             run.average.update(run.model.own_state(), run.step)
             run.progress(run.step, config.steps)
             waited = time.perf_counter()
-            run.log.add({"seconds_step": waited - begun, "errors": batch["errors"].max().item()})
+            run.log.add({"seconds_step": waited - begun})
             finished = run.step == self.first_step + stage.steps
             over = self.time_left <= 0
             told = run.step % config.log_steps == 0
@@ -255,6 +256,17 @@ class _Stage:
             if over:
                 run.report(f"time is over at step {run.step} of {config.steps}: call again to go on")
                 return
+
+    def _decide(self, due: bool) -> bool:
+        """Whether a checkpoint is due; the time that is left is noted. All processes decide alike.
+
+        Several ask only at every tenth step, since on accelerators each asking waits for the device.
+        """
+        run = self.run
+        if run.fabric.world_size > 1 and (run.step - self.first) % _DECIDED_STEPS:
+            return False
+        self.time_left, due = run.fabric.broadcast((run.time_left(), due))
+        return due
 
     def _step(self, batch: dict[str, Tensor]) -> None:
         run, fabric, stage = self.run, self.run.fabric, self.stage
@@ -311,7 +323,7 @@ class _Stage:
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """This process's part of what is left of the stage."""
         run, stage = self.run, self.stage
-        rank, world, photos = run.fabric.global_rank, run.fabric.world_size, run.sources.photos
+        rank, world = run.fabric.global_rank, run.fabric.world_size
         steps = [
             Step(
                 numbers=range(first := self.first_pair + (step * world + rank) * stage.batch, first + stage.batch),
@@ -332,8 +344,10 @@ class _Stage:
             prefetch_factor=4 if workers else None,
         )  # fmt: skip
         try:
-            for plans, step in zip(cast(Iterable[list[PairPlan]], loader), steps, strict=True):
-                batch = render(plans, photos, step.size_px, run.model.scale)
+            planned = cast(Iterable[tuple[list[PairPlan], int]], loader)
+            for (plans, unusable), step in zip(planned, steps, strict=True):
+                batch = render(plans, run.photos, step.size_px, run.model.scale)
+                run.log.add({"errors": float(unusable + len(run.photos.replaced))})
                 device = run.fabric.device
                 yield {name: part.to(device) if part.is_floating_point() else part for name, part in batch.items()}
         except RefSRError as error:
@@ -344,8 +358,7 @@ class _Stage:
         run = self.run
         if not run.fabric.is_global_zero:
             return
-        if not self.estimated:
-            self._estimate()
+        self._estimate()
         means = run.log.means()
         working = means["seconds_step"] * (run.step - self.logged_at)
         shares = {f"share_{name}": seconds / working for name, seconds in self.clock.items()}
@@ -360,16 +373,23 @@ class _Stage:
         run.log.show("truth, result, reference", torch.cat((batch["hr"][0], sr[0], batch["refs"][0, 0]), -1), run.step)
 
     def _estimate(self) -> None:
-        """Once a stretch: how far it will come, or how long the stage will take."""
-        run = self.run
-        self.estimated = True
-        done, passed = run.step - self.first, time.monotonic() - self.begun
-        left = self.first_step + self.stage.steps - run.step
-        possible = int(run.time_left() * run.options.time_limit_s * done / passed) if run.options.time_limit_s else left
-        if possible < left:
-            run.report(f"{passed / done:.3g} s a step: the time will be over at about step {run.step + possible}")
-        else:
-            run.report(f"{passed / done:.3g} s a step: the stage takes {left * passed / done / 60:.0f} more minutes")
+        """Once a stretch, at its second line: how far it will come, or how long the stage will take.
+
+        The steps before the first line are left out: they decode, and compile.
+        """
+        run, now = self.run, (self.run.step, time.monotonic())
+        if len(self.lines) == 1:
+            done, passed = (new - old for new, old in zip(now, self.lines[0], strict=True))
+            left = self.first_step + self.stage.steps - run.step
+            limit_s = run.options.time_limit_s
+            possible = int(run.time_left() * limit_s * done / passed) if limit_s else left
+            if possible < left:
+                run.report(f"{passed / done:.3g} s a step: the time will be over at about step {run.step + possible}")
+            else:
+                run.report(
+                    f"{passed / done:.3g} s a step: the stage takes {left * passed / done / 60:.0f} more minutes"
+                )
+        self.lines.append(now)
 
     def _validate(self) -> None:
         run = self.run

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refsr.degrade.batch import moved, pick
+from refsr.device import moved, pick
 from refsr.errors import UsageError
 from refsr.features import VGG19
 from refsr.losses import (
