@@ -114,7 +114,10 @@ def _references(
     lit = {place: ref.light for place, (_, ref) in enumerate(wanted) if ref.light is not None}
     if lit:
         put(images, list(lit), relight(pick(images, list(lit)), list(lit.values())))
-    return (images * 255).round() / 255, truth
+    rest = [place for place in range(len(wanted)) if place not in lit]
+    if rest:
+        put(images, rest, (pick(images, rest) * 255).round() / 255)
+    return images, truth
 
 
 def _is_deep(plan: PairPlan, reference: ReferencePlan) -> bool:

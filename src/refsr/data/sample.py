@@ -107,12 +107,14 @@ def warp(
     padded = torch.zeros((len(patches), 3, side, side), device=points_px.device)
     for place, patch in enumerate(patches):
         padded[place, :, : patch.shape[1], : patch.shape[2]] = patch
-    limits, origins, factors = moved(torch.from_numpy(np.stack(places, 1)).float(), points_px)
-    limit = limits[:, None, None]
-    mirrored = (limit - (limit - (points_px + 0.5).abs()).abs()).clamp_min(0)
-    in_patch = (mirrored - origins[:, None, None]) * factors[:, None, None] + _BORDER_PX
-    sampled = F.grid_sample(padded, 2 * in_patch / side - 1, mode="bicubic", align_corners=False)
-    return (sampled / 255).clamp(0, 1)
+    limit, origin, factor = (
+        part[:, None, None] for part in moved(torch.from_numpy(np.stack(places, 1)).float(), points_px)
+    )
+    mirrored = (limit - (points_px + 0.5).abs_().neg_().add_(limit).abs_()).clamp_min_(0)
+    # From the photograph's pixels to the patch's, and to grid_sample's -1..1.
+    grid = torch.addcmul(2 * (_BORDER_PX - origin * factor) / side - 1, mirrored, 2 * factor / side)
+    sampled = F.grid_sample(padded, grid, mode="bicubic", align_corners=False)
+    return sampled.div_(255).clamp_(0, 1)
 
 
 def sample_view(photo: NDArray[np.uint8], view: Matrix, size_px: int) -> Float[Tensor, "3 s s"]:
