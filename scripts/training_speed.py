@@ -7,11 +7,11 @@ DATA is what `refsr train --data` takes. Decoding is not counted: every photogra
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -28,7 +28,8 @@ from refsr.training.step import NetworkStep
 
 SIZE_PX = 160
 SECONDS = 5.0
-RECIPE = PairConfig(references=(0.5, 0.27, 0.12, 0.06, 0.03, 0.02), tilted=0.2, layered=0.2, relief=0.2)
+RECIPE = yaml.safe_load((Path(__file__).parent.parent / "recipes" / "default.yaml").read_text())
+PAIRS = PairConfig(**RECIPE["pairs"] | {"light": LightConfig(**RECIPE["pairs"]["light"])})
 LIT = LightConfig(temperature=0.3, shading=0.3, shadow=0.3, haze=0.3)
 KINDS: dict[str, tuple[PairConfig, DegradeConfig, float]] = {
     "flat, one reference on average": (PairConfig(), DegradeConfig(), 0.0),
@@ -38,7 +39,7 @@ KINDS: dict[str, tuple[PairConfig, DegradeConfig, float]] = {
     "another light": (PairConfig(light=LIT), DegradeConfig(), 0.0),
     "degraded LR images": (PairConfig(), DegradeConfig(clean=0.0), 0.0),
     "real views": (PairConfig(), DegradeConfig(), 1.0),
-    "recipe default.yaml": (RECIPE, DegradeConfig(), 0.0),
+    "recipe default.yaml": (PAIRS, DegradeConfig(), RECIPE["real"]),
 }
 
 
@@ -56,7 +57,7 @@ def main() -> None:
     photos = PhotoSource(sources.photos, 2**14, device)
     photos.preload(arguments.threads)
     for name, (pairs, degraded, real) in KINDS.items():
-        if (real and not sources.views) or (not real and not sources.single):
+        if (real == 1 and not sources.views) or (real < 1 and not sources.single):
             continue
         drawing = Drawing(sources=sources, pairs=pairs, degrade=degraded, real=real, seed=0)
         print(f"{name}: {_pairs_a_second(drawing, photos, arguments.batch):.0f} pairs of {SIZE_PX} px a second")
@@ -85,9 +86,7 @@ def _profile_steps(sources: Sources, photos: PhotoSource, batch: int) -> None:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     step = NetworkStep(model, TrainConfig(rec=stage), stage, None).train()
     optimiser = torch.optim.AdamW(model.parameters(), 1e-4)
-    drawing = Drawing(sources=sources, pairs=RECIPE, degrade=DegradeConfig(), real=0.3, seed=0)
-    if not sources.views or not sources.single:
-        drawing = replace(drawing, real=float(bool(sources.views)))
+    drawing = Drawing(sources=sources, pairs=PAIRS, degrade=DegradeConfig(), real=RECIPE["real"], seed=0)
     spent = dict.fromkeys(("data", "forward", "backward", "optimiser"), 0.0)
 
     def clocked(name: str, work: Any) -> Any:
