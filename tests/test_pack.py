@@ -20,7 +20,8 @@ from PIL import Image
 from skimage import data as pictures
 
 from refsr.album.features import detect
-from refsr.album.pack import PackConfig, Packed, choose_pairs, diverse_order, pack_photos
+from refsr.album.pack import Packed, diverse_order, pack_photos
+from refsr.album.pack_scene import PackConfig, choose_pairs
 from refsr.album.truth import _decide, dense_positions, dense_truth, resized_nodes
 from refsr.album.verify import Overlap
 from refsr.assets import sample_path

@@ -356,8 +356,8 @@ def test_kinds_come_in_their_shares(photos: PhotoSource) -> None:
         ({"references": (0.5, 0.4)}, r"references \(0.5, 0.4\): the shares add up to 0.9, not to 1"),
         ({"references": (0.0,) * 6 + (1.0,)}, "5 at most"),
         ({"references": (1.5, -0.5)}, "give shares"),
-        ({"unrelated": 0.6, "elsewhere": 0.6}, "unrelated 0.6 and elsewhere 0.6: together above 1"),
-        ({"layered": 1.1}, "layered 1.1: give a share between 0 and 1"),
+        ({"unrelated": 0.6, "elsewhere": 0.6}, "unrelated, elsewhere add up to 1.2: give shares of 1 at most"),
+        ({"layered": 1.1}, "layered is 1.1: give a share between 0 and 1"),
         ({"tilt_degrees": 80.0}, "tilt_degrees 80.0: give an angle between 0 and 75"),
     ],
 )

@@ -4,14 +4,13 @@ photographs --> damaged and held-out ones left out --> most diverse first ------
 scenes      --> the same, most diverse first       --> pairs of views, verified --> dense truth --> views-NNNN.tar
 """
 
-import io
 import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,25 +19,16 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
 
-from refsr.album.features import LocalFeatures, detect
+from refsr.album.pack_scene import PackConfig, encode_picture, pack_scene
 from refsr.album.processes import Processes
-from refsr.album.shortlist import describe, learn_words, nearest_pairs
-from refsr.album.truth import Grey, dense_positions, enough_known, resized_nodes
-from refsr.album.verify import Overlap, verify
 from refsr.data.leaks import find_leaks
-from refsr.data.pack import Member, ShardWriter, encode_field, tar_bytes
+from refsr.data.pack import ShardWriter, tar_bytes
 from refsr.data.photos import MIB, list_photos
-from refsr.errors import ImageError, OutputError, RefSRError, UsageError
+from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.files import make_folder
 from refsr.image import read_preview
 
-_WORK_PX: Final = 2048
-"""Long side at which features and truth are looked for; smaller photos are not enlarged."""
-
-_SMALL_SCENE: Final = 12
-_NEIGHBOURS: Final = 8
-_CACHED_VIEWS: Final = 8
 _VIEWS_SHARE: Final = 0.5
 _DESCRIBED_PX: Final = 64
 _CELLS: Final = 4
@@ -48,35 +38,6 @@ Progress = Callable[[str], None]
 """Called with a line now and then."""
 
 Vector = Float[NDArray[np.float32], " d"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackConfig:
-    """How a pack is made.
-
-    Attributes:
-        shard_mib: No shard is larger.
-        most_mib: Of the whole pack, views at most half of it; 0 for no limit.
-        longest_px: Longest side of the packed pictures, at most 1024, so that places in them fit 16 bits.
-        quality: Of WebP.
-        partners: Other views that each view is paired with, if as many are verified.
-    """
-
-    shard_mib: int = 50
-    most_mib: int = 0
-    longest_px: int = 1024
-    quality: int = 95
-    partners: int = 3
-
-    def __post_init__(self) -> None:
-        if self.shard_mib < 1 or self.most_mib < 0:
-            raise UsageError(f"--shard-mib {self.shard_mib}, --most-mib {self.most_mib}: give whole numbers of MiB")
-        if not 64 <= self.longest_px <= 1024:
-            raise UsageError(f"--longest-px {self.longest_px}: give 64 to 1024")
-        if not 1 <= self.quality <= 100:
-            raise UsageError(f"--quality {self.quality}: give 1 to 100")
-        if self.partners < 1:
-            raise UsageError(f"--partners {self.partners}: give 1 or more")
 
 
 @dataclass(kw_only=True)
@@ -163,7 +124,7 @@ class _Run:
             return
         ordered = [scenes[i] for i in diverse_order(np.stack([files[scene[len(scene) // 2]] for scene in scenes]))]
         room, known = self.room * _VIEWS_SHARE, 0.0
-        task = partial(_pack_scene, self.config)
+        task = partial(pack_scene, self.config)
         with ShardWriter(self.out, "views", self.config.shard_mib * MIB) as shards:
             for count, scene in enumerate(self._in_order(task, ordered), 1):
                 self.packed.left_out |= scene.left_out
@@ -190,7 +151,7 @@ class _Run:
             return
         files = list(vectors)
         ordered = [files[i] for i in diverse_order(np.stack(list(vectors.values())))]
-        task = partial(_encode, self.config.longest_px, self.config.quality)
+        task = partial(encode_picture, self.config.longest_px, self.config.quality)
         with ShardWriter(self.out, "photos", self.config.shard_mib * MIB) as shards:
             for count, data in enumerate(self._in_order(task, ordered), 1):
                 member = [(f"{self.packed.photos:06}.webp", data)]
@@ -300,119 +261,3 @@ def _describe_photo(path: Path) -> Vector | str:
     texture = [math.log10(float(strength.mean()) + 1e-3)]
     # Each part counts about as much as the others: colours vary by some tenths, in 192 numbers.
     return np.concatenate((colours.ravel() / 4, shares, texture)).astype(np.float32)
-
-
-def _encode(longest_px: int, quality: int, path: Path) -> bytes:
-    """A photograph as WebP; copied where it is that already, small enough, upright and still."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
-    with Image.open(io.BytesIO(data)) as image:
-        plain = image.format == "WEBP" and not image.getexif() and getattr(image, "n_frames", 1) == 1
-        if plain and image.mode == "RGB" and max(image.size) <= longest_px:
-            return data
-    buffer = io.BytesIO()
-    read_preview(path, longest_px).image.save(buffer, "WEBP", quality=quality, method=4)
-    return buffer.getvalue()
-
-
-@dataclass(kw_only=True)
-class _Scene:
-    """A packed scene: members without their folder, shares of known nodes of its fields, what is not in it."""
-
-    members: list[Member] = field(default_factory=list)
-    views: int = 0
-    known: list[float] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _View:
-    path: Path
-    features: LocalFeatures
-    packed_px: tuple[int, int]
-    webp: bytes
-
-
-def _pack_scene(config: PackConfig, files: Sequence[Path]) -> _Scene:
-    """Verified pairs and their truth; of all its views, only the features and the packed pictures are held at once."""
-    scene = _Scene()
-    views: list[_View] = []
-    for path in files:
-        try:
-            views.append(_read_view(config, path))
-        except ImageError as error:
-            scene.left_out[str(path)] = str(error)
-    numbers: dict[int, int] = {}
-    room, full = config.shard_mib * MIB, False
-    for first, second in choose_pairs(_overlaps([view.features for view in views]), config.partners):
-        fields = {(a, b): _field(views[a], views[b]) for a, b in ((first, second), (second, first))}
-        good = {pair: nodes for pair, nodes in fields.items() if nodes is not None}
-        new = [number for number in (first, second) if number not in numbers] if good else []
-        names = numbers | {number: len(numbers) + i for i, number in enumerate(new)}
-        members = [(f"{names[number]:02}.webp", views[number].webp) for number in new]
-        members += [(f"{names[a]:02}-{names[b]:02}.field.npz", encode_field(nodes)) for (a, b), nodes in good.items()]
-        if tar_bytes([*scene.members, *members]) > room:
-            full = True
-            break
-        numbers = names
-        scene.members += members
-        scene.known += [float(np.isfinite(nodes[0]).mean()) for nodes in good.values()]
-    if full:
-        scene.left_out[str(files[0].parent)] = "a part of it, more than a shard holds: give a larger --shard-mib"
-    scene.views = len(numbers)
-    for number, view in enumerate(views):
-        if number not in numbers and not full:
-            scene.left_out[str(view.path)] = "no other view of its scene is verified to show the same"
-    scene.members.sort()
-    return scene
-
-
-def _read_view(config: PackConfig, path: Path) -> _View:
-    features = detect(path, _WORK_PX)
-    webp = _encode(config.longest_px, config.quality, path)
-    with Image.open(io.BytesIO(webp)) as image:
-        packed_px = (image.height, image.width)
-    return _View(path=path, features=features, packed_px=packed_px, webp=webp)
-
-
-@lru_cache(maxsize=_CACHED_VIEWS)
-def _grey(path: Path) -> Grey:
-    return np.asarray(read_preview(path, _WORK_PX).image.convert("L"))
-
-
-def _overlaps(features: Sequence[LocalFeatures]) -> list[Overlap]:
-    """Of the pairs worth comparing, the verified ones that are no near-duplicates."""
-    count = len(features)
-    pairs = [(a, b) for a in range(count) for b in range(a + 1, count)]
-    if count > _SMALL_SCENE:
-        roots = [found.root_descriptors() for found in features]
-        words = learn_words(roots)
-        pairs = nearest_pairs(np.stack([describe(root, words) for root in roots]), _NEIGHBOURS)
-    found = (verify(features[a], features[b], (a, b), _DESCRIBED_PX, 0) for a, b in pairs)
-    return [overlap for overlap in found if overlap is not None and not overlap.duplicate]
-
-
-def choose_pairs(overlaps: Sequence[Overlap], partners: int) -> list[tuple[int, int]]:
-    """Each view with its best partners, by verified matches; each pair once, in order.
-
-    Args:
-        overlaps: Verified pairs.
-        partners: How many for each view.
-    """
-    best: dict[int, list[Overlap]] = {}
-    for overlap in sorted(overlaps, key=lambda o: (-o.matches, o.first, o.second)):
-        for number in (overlap.first, overlap.second):
-            best.setdefault(number, []).append(overlap)
-    return sorted({(o.first, o.second) for found in best.values() for o in found[:partners]})
-
-
-def _field(first: _View, second: _View) -> Float[NDArray[np.float32], "2 gh gw"] | None:
-    """Truth of the photos themselves, at the nodes of the first packed view, in pixels of the second one."""
-    grey, other = _grey(first.path), _grey(second.path)
-    positions = dense_positions(grey, other, first.features, second.features)
-    if positions is None:
-        return None
-    nodes = resized_nodes(positions, first.packed_px, other.shape, second.packed_px)
-    return nodes if enough_known(nodes) else None

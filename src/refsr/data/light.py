@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from refsr.degrade.checks import check_ranges, check_shares
 from refsr.degrade.jpeg import jpeg
 from refsr.degrade.noise import unit_noise
 from refsr.degrade.values import Numbers, Range, choose
@@ -93,16 +94,8 @@ class LightConfig:
         for name in ("exposure_log2", "gain_log2", "gamma_log2"):
             if not 0 <= getattr(self, name) <= 4:
                 raise UsageError(f"{name} is {getattr(self, name)}: give a standard deviation of 0 to 4 octaves")
-        for name in _SHARES:
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: give a share between 0 and 1")
-        total = self.blur + self.noise + self.jpeg
-        if total > 1 + 1e-9:
-            raise UsageError(f"blur, noise, jpeg add up to {total:g}: give shares of 1 at most in all")
-        for name, (least, most) in _LIMITS.items():
-            low, high = getattr(self, name)
-            if not least <= low <= high <= most:
-                raise UsageError(f"{name} is {low}..{high}: give the lower limit first, both in {least:g}..{most:g}")
+        check_shares(self, _SHARES, (("blur", "noise", "jpeg"),))
+        check_ranges(self, _LIMITS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from refsr.data.scene import PLANES, Planes, Relief
 from refsr.data.sources import Sources
 from refsr.data.views import RealView, look_up, seen_of
 from refsr.degrade import Degradation, DegradeConfig, draw
+from refsr.degrade.checks import check_shares
 from refsr.errors import UsageError
 
 MOST_REFERENCES = 5
@@ -70,11 +71,8 @@ class PairConfig:
             raise UsageError(f"references {self.references}: give shares of 0, 1, 2, ... references, 5 at most")
         if abs(sum(self.references) - 1) > 1e-6:
             raise UsageError(f"references {self.references}: the shares add up to {sum(self.references):.4g}, not to 1")
-        for name in ("unrelated", "elsewhere", "turned", "scaled", "tilted", "layered", "cutout", "relief"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} {getattr(self, name)}: give a share between 0 and 1")
-        if self.unrelated + self.elsewhere > 1:
-            raise UsageError(f"unrelated {self.unrelated} and elsewhere {self.elsewhere}: together above 1")
+        shares = ("unrelated", "elsewhere", "turned", "scaled", "tilted", "layered", "cutout", "relief")
+        check_shares(self, shares, (("unrelated", "elsewhere"),))
         if not 0 <= self.tilt_degrees <= 75:
             raise UsageError(f"tilt_degrees {self.tilt_degrees}: give an angle between 0 and 75")
 

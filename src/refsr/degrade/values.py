@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeVar
 
 import numpy as np
 
-from refsr.errors import UsageError
+from refsr.degrade.checks import check_ranges, check_shares
 
 Blur = Literal["none", "gaussian", "anisotropic", "disc", "line", "curve"]
 Reduction = Literal["bicubic", "area", "lanczos", "camera"]
@@ -114,17 +114,8 @@ class DegradeConfig:
     webp: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in _SHARES:
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: give a share between 0 and 1")
-        for names in (_BLURS, _REDUCTIONS):
-            total = sum(getattr(self, name) for name in names)
-            if total > 1 + 1e-9:
-                raise UsageError(f"{', '.join(names)} add up to {total:g}: give shares of 1 at most in all")
-        for name, (least, most) in _LIMITS.items():
-            low, high = getattr(self, name)
-            if not least <= low <= high <= most:
-                raise UsageError(f"{name} is {low}..{high}: give the lower limit first, both in {least:g}..{most:g}")
+        check_shares(self, _SHARES, (_BLURS, _REDUCTIONS))
+        check_ranges(self, _LIMITS)
 
 
 @dataclass(frozen=True, kw_only=True)

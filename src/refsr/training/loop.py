@@ -38,6 +38,7 @@ from refsr.training.average import RunningAverage
 from refsr.training.beginning import Report, begin_with, make_optimiser, open_perception
 from refsr.training.checkpoint import load_checkpoint, save_checkpoint
 from refsr.training.config import StageConfig, TrainConfig
+from refsr.training.estimate import StretchEstimate
 from refsr.training.finite import FiniteWatch
 from refsr.training.log import RunLog
 from refsr.training.options import RunOptions
@@ -226,7 +227,7 @@ class _Stage:
         run, config, stage = self.run, self.run.config, self.stage
         run.report(f"stage {self.name}: {stage.steps} steps of {stage.batch} pairs")
         saved, waited = time.monotonic(), time.perf_counter()
-        self.first, self.lines = run.step, list[tuple[int, float]]()
+        self.first, self.estimate = run.step, StretchEstimate()
         for batch in self._batches():
             begun = time.perf_counter()
             due = self._decide(time.monotonic() - saved > 60 * config.checkpoint_minutes)
@@ -358,7 +359,12 @@ class _Stage:
         run = self.run
         if not run.fabric.is_global_zero:
             return
-        self._estimate()
+        limit_s = run.options.time_limit_s
+        foretold = self.estimate.at_line(
+            run.step, self.first_step + self.stage.steps, run.time_left() * limit_s if limit_s else None
+        )
+        if foretold is not None:
+            run.report(foretold)
         means = run.log.means()
         working = means["seconds_step"] * (run.step - self.logged_at)
         shares = {f"share_{name}": seconds / working for name, seconds in self.clock.items()}
@@ -371,25 +377,6 @@ class _Stage:
         run.report(f"step {run.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
         batch, sr = self.shown
         run.log.show("truth, result, reference", torch.cat((batch["hr"][0], sr[0], batch["refs"][0, 0]), -1), run.step)
-
-    def _estimate(self) -> None:
-        """Once a stretch, at its second line: how far it will come, or how long the stage will take.
-
-        The steps before the first line are left out: they decode, and compile.
-        """
-        run, now = self.run, (self.run.step, time.monotonic())
-        if len(self.lines) == 1:
-            done, passed = (new - old for new, old in zip(now, self.lines[0], strict=True))
-            left = self.first_step + self.stage.steps - run.step
-            limit_s = run.options.time_limit_s
-            possible = int(run.time_left() * limit_s * done / passed) if limit_s else left
-            if possible < left:
-                run.report(f"{passed / done:.3g} s a step: the time will be over at about step {run.step + possible}")
-            else:
-                run.report(
-                    f"{passed / done:.3g} s a step: the stage takes {left * passed / done / 60:.0f} more minutes"
-                )
-        self.lines.append(now)
 
     def _validate(self) -> None:
         run = self.run
