@@ -26,7 +26,7 @@ def check_shares(config: Any, names: Sequence[str], exclusive: Sequence[Sequence
             raise UsageError(f"{', '.join(group)} add up to {total:g}: give shares of 1 at most in all")
 
 
-def check_ranges(config: Any, limits: Mapping[str, tuple[float, float]]) -> None:
+def check_ranges(config: Any, limits: Mapping[str, tuple[float | int, float | int]]) -> None:
     """See that ranges begin with their lower limit and lie within what makes sense.
 
     Args:
