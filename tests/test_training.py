@@ -129,6 +129,25 @@ def test_all_stages_and_losses_and_resuming_among_them(
         assert all(torch.equal(whole[name], resumed[name]) for name in whole), broken_at
 
 
+def test_a_run_goes_on_with_other_workers(options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on another machine: with every kind of pair, growing crops and a damaged photograph, to the same weights."""
+    file = options.data[0] / "2.png"
+    file.write_bytes(file.read_bytes()[:200])
+    pairs = PairConfig(references=(0.2, 0.4, 0.2, 0.2), tilted=0.5, layered=0.5, relief=0.5)
+    run = config(
+        rec=dataclasses.replace(STAGE, crop_px=(16, 32)), pairs=pairs, degrade=DegradeConfig(clean=0.3), log_steps=1
+    )
+    whole = read_weights(train(run, options, silent))[2]
+    broken = dataclasses.replace(options, out=tmp_path / "broken")
+    with monkeypatch.context() as plug:
+        pull_at(plug, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(dataclasses.replace(run, checkpoint_minutes=0.0), broken, silent)
+    resumed = read_weights(train(dataclasses.replace(run, workers=1), broken, silent))[2]
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert log_of(broken.out)[-1]["errors"] == log_of(options.out)[-1]["errors"] == 1
+
+
 def test_what_is_frozen_stays(options: RunOptions, tmp_path: Path) -> None:
     """The trunk of the first stage, with the statistics of its normalisation; the rest goes on."""
     run, vgg = all_losses(tmp_path)
