@@ -125,7 +125,7 @@ def sample_view(photo: NDArray[np.uint8], view: Matrix, size_px: int) -> Float[T
         view: 3x3, from the square's pixels (x, y, 1) to the photo's.
         size_px: Side of the square.
     """
-    pixels = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)  # a copy: Pillow lends arrays that may not be written
     points = project_many(torch.from_numpy(view)[None].float(), pixel_grid(size_px, size_px, pixels.device)[None])
     return warp([pixels], [View(photo=0, matrix=view)], points)[0]
 
