@@ -125,7 +125,7 @@ class PhotoSource:
             return self._cache[number]
         size = self.files.size_px(number)
         photo = None if number in self.replaced else self._decode(number)
-        if photo is None or photo.shape[1:] != size:
+        if photo is None:
             self.replaced.add(number)
             count = len(self.files)
             following = ((number + step) % count for step in range(1, count))
@@ -147,10 +147,13 @@ class PhotoSource:
                     self._keep(number, photo)
 
     def _decode(self, number: int) -> Photo | None:
+        """None where the pixels are damaged, or not as many as the header promised to the plans."""
         file = self.files.files[number]
         try:
             pixels = decode_photo(file.read_bytes(), str(file)).pixels[0]
         except (RefSRError, OSError):
+            return None
+        if pixels.shape[1:] != self.files.size_px(number):
             return None
         return _by_pixel((pixels * 255).round().byte()).to(self.device)
 

@@ -101,14 +101,13 @@ def _references(
             put(images, alike, made)
             put(truth, alike, known)
     given = {
-        place: ref.truth_cells
-        for place, (plan, ref) in enumerate(wanted)
         # What stands in for a damaged view shows another place.
-        if ref.truth_cells is not None and photos.replaced.isdisjoint((plan.crop.photo, ref.photo))
+        place: ref.truth_cells
+        if photos.replaced.isdisjoint((plan.crop.photo, ref.photo))
+        else np.full_like(ref.truth_cells, np.nan)
+        for place, (plan, ref) in enumerate(wanted)
+        if ref.truth_cells is not None
     }
-    unknown = [place for place, (_, ref) in enumerate(wanted) if ref.truth_cells is not None and place not in given]
-    if unknown:
-        put(truth, unknown, torch.full_like(pick(truth, unknown), torch.nan))
     if given:
         put(truth, list(given), _placed(np.stack(list(given.values())), images))
     lit = {place: ref.light for place, (_, ref) in enumerate(wanted) if ref.light is not None}
