@@ -7,8 +7,8 @@ each is good at. Source: Wortsman et al., "Robust fine-tuning of zero-shot model
 import argparse
 from pathlib import Path
 
+from refsr.io.weights import save_weights
 from refsr.models import load_model
-from refsr.weights import save_weights
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ with atheris.instrument_imports(include=["refsr", "PIL"]):
     from refsr.batch.jobs import JobOptions, read_jobs
     from refsr.bench.datasets import open_dataset
     from refsr.errors import RefSRError
-    from refsr.image import as_photo
-    from refsr.weights import read_weights
+    from refsr.io.photo import as_photo
+    from refsr.io.weights import read_weights
 
 FOLDER = Path(tempfile.mkdtemp(prefix="refsr-fuzz-"))
 READERS = (

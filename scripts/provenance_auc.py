@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refsr.bench.datasets import open_dataset
-from refsr.image import Photo, as_photo
+from refsr.io.photo import Photo, as_photo
 from refsr.models import load_model
 from refsr.resize import downscale_bicubic
 from refsr.upscale import upscale

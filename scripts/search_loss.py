@@ -11,7 +11,7 @@ from torch import Tensor
 
 from refsr.bench.datasets import open_dataset
 from refsr.bench.metrics import psnr_db
-from refsr.image import Photo, as_photo
+from refsr.io.photo import Photo, as_photo
 from refsr.models import load_model
 from refsr.resize import downscale_bicubic, resize
 from refsr.search import Engine

@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 
 from refsr.assets import sample_path
-from refsr.image import Photo, as_photo, write_photo
+from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.resize import downscale_bicubic
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from refsr import load_model, upscale
 from refsr.assets import sample_path
-from refsr.image import Photo, as_photo
+from refsr.io.photo import Photo, as_photo
 from refsr.resize import downscale_bicubic, upscale_bicubic
 
 OUT = Path(__file__).parent.parent / "docs" / "images" / "texture.webp"

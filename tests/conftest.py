@@ -12,7 +12,7 @@ from torch import Tensor
 
 from refsr.assets import sample_path
 from refsr.cli import main
-from refsr.image import as_photo
+from refsr.io.photo import as_photo
 from refsr.models import SISR, SRNTT, Bicubic, DefaultConfig, DefaultModel, Flow, RefSRModel, SRNTTConfig, load_model
 from refsr.resize import downscale_bicubic
 

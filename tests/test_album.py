@@ -32,7 +32,7 @@ from refsr.bench.datasets import open_dataset
 from refsr.cli import main
 from refsr.data.sample import sample_view
 from refsr.errors import ImageError, MissingExtraError, OutputError
-from refsr.image import read_preview
+from refsr.io.photo import read_preview
 
 SCENES = ("astronaut", "coffee", "chelsea", "rocket")
 SIDE = 420

@@ -18,12 +18,12 @@ from refsr.batch.cluster import spread_on_cluster
 from refsr.batch.jobs import Job, JobOptions, read_jobs
 from refsr.batch.restore import Setup
 from refsr.batch.run import STATE, run_batch
-from refsr.batch.workers import spread
 from refsr.bench.metrics import psnr_db
 from refsr.cli import main
 from refsr.errors import MissingExtraError, OutputError, UsageError
-from refsr.files import claim
-from refsr.image import Photo, as_photo, write_photo
+from refsr.io.files import claim
+from refsr.io.photo import Photo, as_photo, write_photo
+from refsr.io.workers import spread
 
 PLAIN = JobOptions()
 BICUBIC = Setup(model="bicubic", device="cpu")

@@ -26,7 +26,7 @@ from refsr.bench.statistics import summarise
 from refsr.cli import main
 from refsr.errors import UsageError, WeightsError
 from refsr.features import VGG19
-from refsr.image import as_photo
+from refsr.io.photo import as_photo
 from refsr.resize import downscale_bicubic, upscale_bicubic
 
 SMALL = small_models()

@@ -10,7 +10,7 @@ from cyclopts import CycloptsError
 
 from refsr.assets import sample_path
 from refsr.cli import app
-from refsr.image import Photo, as_photo, write_photo
+from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.resize import downscale_bicubic
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from refsr.errors import OutputError
-from refsr.files import check_writable, clear_unfinished, write_atomically
+from refsr.io.files import check_writable, clear_unfinished, write_atomically
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:

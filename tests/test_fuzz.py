@@ -19,8 +19,8 @@ from refsr.batch.jobs import JobOptions, read_jobs
 from refsr.bench.datasets import open_dataset
 from refsr.cli import main
 from refsr.errors import RefSRError
-from refsr.image import as_photo
-from refsr.weights import read_weights
+from refsr.io.photo import as_photo
+from refsr.io.weights import read_weights
 
 EXAMPLES = int(os.environ.get("REFSR_FUZZ", "300"))
 LONGEST_S = 5.0

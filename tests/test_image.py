@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from refsr.errors import ImageError, MissingExtraError, OutputError
-from refsr.image import Photo, as_photo, check_output, read_photo, write_photo
+from refsr.io.photo import Photo, as_photo, check_output, read_photo, write_photo
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from refsr.cli import main
 from refsr.errors import OutputError, UsageError
-from refsr.image import Photo, as_photo, write_photo
+from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.library.choose import FITS, find_references
 from refsr.library.describe import describe_blurry, describe_sharp
 from refsr.library.index import nearest, open_library

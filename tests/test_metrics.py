@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from refsr.bench.metrics import Channel, luma, psnr_db, ssim
 from refsr.errors import UsageError
-from refsr.image import as_photo
+from refsr.io.photo import as_photo
 from refsr.resize import downscale_bicubic, upscale_bicubic
 
 

@@ -28,7 +28,8 @@ from refsr.data.sources import open_sources
 from refsr.degrade import CLEAN, DegradeConfig
 from refsr.errors import ImageError, OutputError, TrainingError, UsageError, WeightsError
 from refsr.features import VGG19
-from refsr.files import claim
+from refsr.io.files import claim
+from refsr.io.weights import read_weights, save_weights
 from refsr.models import SRNTT, DefaultConfig, SRNTTConfig, load_model
 from refsr.precision import computes_bf16
 from refsr.resize import downscale_bicubic
@@ -40,7 +41,6 @@ from refsr.training.options import RunOptions, parse_duration
 from refsr.training.precision import ExactInputs, choose_precision
 from refsr.training.schedule import rate_at
 from refsr.training.step import NetworkStep, Perception
-from refsr.weights import read_weights, save_weights
 
 TINY = DefaultConfig(width=8, blocks_before=1, blocks_after=1, descriptor_width=8, descriptor_size=8)
 STAGE = StageConfig(steps=8, batch=3, crop_px=(32,), learning_rate=6e-4, warmup_steps=5, decay_share=0.4,

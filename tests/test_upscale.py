@@ -17,7 +17,7 @@ from refsr import (
     upscale,
 )
 from refsr.bench.metrics import psnr_db
-from refsr.image import as_photo
+from refsr.io.photo import as_photo
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
 from refsr.tiles import tile_cells, transfer_tiled

@@ -14,7 +14,7 @@ from torch import Tensor
 from refsr.bench.metrics import psnr_db
 from refsr.cli import main
 from refsr.errors import UsageError
-from refsr.image import Photo, write_photo
+from refsr.io.photo import Photo, write_photo
 from refsr.models import RefSRModel, load_model
 from refsr.resize import downscale_bicubic
 from refsr.search import search

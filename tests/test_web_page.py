@@ -19,7 +19,7 @@ import pytest
 from conftest import fails
 
 from refsr.assets import sample_path
-from refsr.image import Photo, as_photo, write_photo
+from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.resize import downscale_bicubic
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from refsr.errors import ImageError, UsageError
-from refsr.image import Photo, as_photo, write_photo
+from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
 from refsr.web.work import Limits, Shown, Status, StoppedError, do_job
 

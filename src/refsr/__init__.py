@@ -17,7 +17,7 @@ from refsr.errors import (
     UsageError,
     WeightsError,
 )
-from refsr.image import Photo
+from refsr.io.photo import Photo
 from refsr.models import MODELS, load_model
 from refsr.provenance import Provenance
 from refsr.upscale import Upscaled, upscale

@@ -7,8 +7,8 @@ from rich.table import Table
 
 from refsr.assets import sample_path
 from refsr.bench.metrics import psnr_db, ssim
-from refsr.files import make_folder
-from refsr.image import Photo, as_photo, write_photo
+from refsr.io.files import make_folder
+from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import load_model
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.upscale import upscale

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from refsr.errors import OutputError, UsageError
-from refsr.files import write_atomically
+from refsr.io.files import write_atomically
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 _COLOURS = ((0, 158, 115), (230, 159, 0), (86, 180, 233), (204, 121, 167), (213, 94, 0), (0, 114, 178), (240, 228, 66))

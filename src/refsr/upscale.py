@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from refsr.errors import ImageError, MemoryBudgetError
-from refsr.image import ImageSource, Photo, as_photo, write_photo
+from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
 from refsr.models import RefSRModel, load_model
 from refsr.models.base import Reference
 from refsr.pose import find_pose
@@ -54,7 +54,7 @@ class Upscaled:
         return self.photo.to_pil()
 
     def save(self, path: str | Path) -> None:
-        """Write the picture; see `refsr.image.write_photo`."""
+        """Write the picture; see `refsr.io.photo.write_photo`."""
         write_photo(Path(path), self.photo)
 
     def save_provenance(self, path: str | Path) -> None:

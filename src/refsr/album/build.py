@@ -34,15 +34,15 @@ from refsr.album.plan import (
     single_crops,
     split,
 )
-from refsr.album.processes import Processes
 from refsr.album.sheet import contact_sheet
 from refsr.album.shortlist import describe, learn_words, nearest_pairs
 from refsr.album.verify import Overlap, verify
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
-from refsr.files import claim, clear_unfinished, write_atomically
-from refsr.image import READABLE_SUFFIXES
-from refsr.journal import Journal
+from refsr.io.files import claim, clear_unfinished, write_atomically
+from refsr.io.journal import Journal
+from refsr.io.photo import READABLE_SUFFIXES
+from refsr.io.processes import Processes
 
 StageProgress = Callable[[str, float], None]
 """Called with the name of a stage and the share of it that is done."""

@@ -11,8 +11,8 @@ from PIL import Image
 
 from refsr.album.plan import Square
 from refsr.data.sample import sample_view
-from refsr.files import write_atomically
-from refsr.image import read_preview
+from refsr.io.files import write_atomically
+from refsr.io.photo import read_preview
 
 
 def write_whole(long_side_px: int, item: tuple[Path, Path]) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from refsr.errors import ImageError
 from refsr.extras import import_extra
-from refsr.files import write_atomically
-from refsr.image import read_preview
+from refsr.io.files import write_atomically
+from refsr.io.photo import read_preview
 
 MOST_FEATURES: Final = 2000
 _THUMBNAIL_PX: Final = 32

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from refsr.errors import OutputError, UsageError
-from refsr.files import make_folder, write_atomically
+from refsr.io.files import make_folder, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)

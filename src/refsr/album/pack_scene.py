@@ -22,7 +22,7 @@ from refsr.album.verify import Overlap, verify
 from refsr.data.pack import Member, encode_field, tar_bytes
 from refsr.data.photos import MIB
 from refsr.errors import ImageError, UsageError
-from refsr.image import read_preview
+from refsr.io.photo import read_preview
 
 WORK_PX: Final = 2048
 """Long side at which features and truth are looked for; smaller photos are not enlarged."""

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from refsr.album.plan import AlbumPhoto, Plan, other
-from refsr.files import write_atomically
+from refsr.io.files import write_atomically
 
 _HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">

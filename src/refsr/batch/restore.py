@@ -9,8 +9,8 @@ import torch
 
 from refsr.batch.jobs import Job
 from refsr.errors import RefSRError
-from refsr.files import make_folder
-from refsr.image import as_photo, check_output
+from refsr.io.files import make_folder
+from refsr.io.photo import as_photo, check_output
 from refsr.library.choose import find_references
 from refsr.library.index import Library, open_library
 from refsr.models import Device, RefSRModel, load_model

@@ -11,9 +11,9 @@ from typing import Final, Literal
 from refsr.batch.cluster import spread_on_cluster
 from refsr.batch.jobs import Job
 from refsr.batch.restore import Outcome, Setup, restore
-from refsr.batch.workers import spread
 from refsr.errors import OutputError, RefSRError
-from refsr.files import claim, clear_unfinished, make_folder, write_atomically
+from refsr.io.files import claim, clear_unfinished, make_folder, write_atomically
+from refsr.io.workers import spread
 from refsr.library.index import open_library
 
 Progress = Callable[[int, int], None]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from refsr.image import Photo, as_photo, write_photo
+from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.provenance import Provenance
 
 SIDE_PX: Final = 96

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from refsr.errors import UsageError
-from refsr.image import READABLE_SUFFIXES
+from refsr.io.photo import READABLE_SUFFIXES
 
 _GROUP = re.compile(r"(.+)_([0-9])")
 

@@ -11,7 +11,7 @@ from refsr.bench.results import Result
 from refsr.bench.robust import CHANGES, UNCHANGED, RobustResult
 from refsr.bench.speed import SpeedResult
 from refsr.extras import import_extra
-from refsr.files import write_atomically
+from refsr.io.files import write_atomically
 
 
 def plot_gain_by_score(results: Sequence[Result], path: Path) -> None:

@@ -12,8 +12,8 @@ from refsr.bench.results import Result, load_result
 from refsr.bench.robust import UNCHANGED, RobustResult, is_robust, load_robust
 from refsr.bench.statistics import Summary
 from refsr.errors import UsageError
-from refsr.files import make_folder, write_atomically
-from refsr.image import as_photo, read_photo, write_photo
+from refsr.io.files import make_folder, write_atomically
+from refsr.io.photo import as_photo, read_photo, write_photo
 
 _STRIPS_A_SHEET: Final = 12
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from refsr.bench.statistics import Summary, summarise
 from refsr.errors import UsageError
-from refsr.files import write_atomically
+from refsr.io.files import write_atomically
 
 METRICS: Final = ("psnr_db", "ssim", "gain_db", "bicubic_db", "psnr_rgb_db", "lpips", "seconds")
 

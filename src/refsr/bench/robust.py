@@ -34,8 +34,8 @@ from refsr.bench.run import (
 )
 from refsr.bench.statistics import Summary, summarise
 from refsr.errors import RefSRError, UsageError
-from refsr.files import write_atomically
-from refsr.image import Photo
+from refsr.io.files import write_atomically
+from refsr.io.photo import Photo
 from refsr.models import RefSRModel
 from refsr.upscale import upscale
 from refsr.variants import VariantConfig, make_variants

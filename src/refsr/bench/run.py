@@ -25,9 +25,9 @@ from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
 from refsr.bench.results import ImageResult, Result, Skipped, image_from_json, software_versions, source_commit
 from refsr.data.leaks import find_leaks
 from refsr.errors import ImageError, RefSRError, UsageError
-from refsr.files import check_writable, make_folder
-from refsr.image import Photo, read_photo
-from refsr.journal import Journal
+from refsr.io.files import check_writable, make_folder
+from refsr.io.journal import Journal
+from refsr.io.photo import Photo, read_photo
 from refsr.library.choose import find_references
 from refsr.library.index import read_library
 from refsr.models import RefSRModel

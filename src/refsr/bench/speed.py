@@ -24,8 +24,8 @@ from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.results import read_json, software_versions, source_commit
 from refsr.bench.run import Progress
 from refsr.errors import MemoryBudgetError, UsageError
-from refsr.files import check_writable, write_atomically
-from refsr.image import Photo, as_photo
+from refsr.io.files import check_writable, write_atomically
+from refsr.io.photo import Photo, as_photo
 from refsr.models import load_model
 from refsr.precision import Precision
 from refsr.resize import downscale_bicubic, resize, upscale_bicubic

@@ -25,8 +25,8 @@ from refsr.convert import convert as run_convert
 from refsr.demo import run_demo
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.export import export_onnx
-from refsr.files import check_writable
-from refsr.image import Photo, as_photo, check_output
+from refsr.io.files import check_writable
+from refsr.io.photo import Photo, as_photo, check_output
 from refsr.library.choose import find_references
 from refsr.library.index import open_library
 from refsr.models import MODELS, RefSRModel, load_model, packaged_model, packaged_weights

@@ -16,7 +16,7 @@ from torch import Tensor
 from refsr.data.sample import Photo
 from refsr.data.shards import TarMember
 from refsr.errors import ImageError, RefSRError
-from refsr.image import READABLE_SUFFIXES, decode_photo
+from refsr.io.photo import READABLE_SUFFIXES, decode_photo
 
 MIB: Final = 2**20
 _TRIES: Final = 10

@@ -16,7 +16,7 @@ from typing import Final
 
 from refsr.data.pack import HEADER_NAME, PACK_FORMAT, PACK_VERSION
 from refsr.errors import ImageError
-from refsr.image import READABLE_SUFFIXES
+from refsr.io.photo import READABLE_SUFFIXES
 
 FIELD_SUFFIX: Final = ".field.npz"
 _END_BYTES: Final = 1024

@@ -14,7 +14,7 @@ from refsr.data.photos import PhotoFiles, list_photos
 from refsr.data.shards import FIELD_SUFFIX, TarMember, list_shards, pair_up, read_index, read_pack_kind
 from refsr.data.views import Partner, RealView
 from refsr.errors import ImageError, UsageError
-from refsr.image import READABLE_SUFFIXES
+from refsr.io.photo import READABLE_SUFFIXES
 
 File = Path | TarMember
 _FIELD_NAME: Final = re.compile(rf"(.+)/(\d+)-(\d+){re.escape(FIELD_SUFFIX)}")

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.errors import ImageError
-from refsr.image import Photo, as_photo
+from refsr.io.photo import Photo, as_photo
 from refsr.library.describe import describe_blurry
 from refsr.library.index import Library, nearest
 from refsr.models import RefSRModel

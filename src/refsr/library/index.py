@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from refsr.errors import OutputError, RefSRError, UsageError
-from refsr.files import make_folder
-from refsr.image import READABLE_SUFFIXES, as_photo, read_preview
+from refsr.io.files import make_folder
+from refsr.io.photo import READABLE_SUFFIXES, as_photo, read_preview
 from refsr.library.describe import CELLS, Vector, describe_sharp
 from refsr.models import RefSRModel
 

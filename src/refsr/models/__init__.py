@@ -10,11 +10,11 @@ import torch
 
 from refsr.errors import UsageError, WeightsError
 from refsr.features import VGG19, load_vgg19
+from refsr.io.weights import read_weights
 from refsr.models.base import Reference, RefSRModel
 from refsr.models.baselines import SISR, Bicubic, Flow, NoConfig
 from refsr.models.default import DefaultConfig, DefaultModel
 from refsr.models.srntt import SRNTT, SRNTTConfig
-from refsr.weights import read_weights
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 

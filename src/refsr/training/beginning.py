@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from refsr.errors import WeightsError
 from refsr.features import load_vgg19
+from refsr.io.weights import read_weights
 from refsr.models import RefSRModel
 from refsr.training.config import TrainConfig
 from refsr.training.step import Perception
-from refsr.weights import read_weights
 
 Report = Callable[[str], None]
 """Told a line now and then."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from refsr.errors import UsageError, WeightsError
-from refsr.files import write_atomically
+from refsr.io.files import write_atomically
 from refsr.training.config import StageConfig, TrainConfig
 
 _MAY_DIFFER = frozenset({"steps", "decay_share", "checkpoint_minutes", "validate_steps", "validate_samples",

@@ -31,7 +31,8 @@ from refsr.data.sources import open_sources
 from refsr.data.training import Step, TrainingPairs
 from refsr.errors import RefSRError, TrainingError
 from refsr.features import load_vgg19
-from refsr.files import claim, clear_unfinished, make_folder
+from refsr.io.files import claim, clear_unfinished, make_folder
+from refsr.io.weights import save_weights
 from refsr.losses import Critic
 from refsr.models import MODELS, RefSRModel, build_model
 from refsr.training.average import RunningAverage
@@ -45,7 +46,6 @@ from refsr.training.options import RunOptions
 from refsr.training.precision import choose_precision, fabric_precision
 from refsr.training.schedule import rate_at
 from refsr.training.step import CriticStep, NetworkStep
-from refsr.weights import save_weights
 
 _DECIDED_STEPS: Final = 10
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from refsr.errors import ImageError, OutputError
 from refsr.extras import import_extra
-from refsr.files import check_writable
+from refsr.io.files import check_writable
 
 Frame = Float[Tensor, "1 3 h w"]
 

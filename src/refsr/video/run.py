@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.errors import UsageError
-from refsr.image import Photo, as_photo
+from refsr.io.photo import Photo, as_photo
 from refsr.library.choose import find_references
 from refsr.library.index import Library, open_library
 from refsr.models import DefaultModel, RefSRModel

@@ -14,7 +14,7 @@ from typing import Any, Final
 from refsr.assets import sample_path
 from refsr.errors import RefSRError, UsageError
 from refsr.extras import import_extra
-from refsr.image import Photo, as_photo, write_photo
+from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
 from refsr.resize import downscale_bicubic
 from refsr.web.work import Format, Limits, Status, StoppedError, do_job

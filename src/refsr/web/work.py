@@ -14,7 +14,7 @@ from typing import Final, Literal
 from PIL import Image
 
 from refsr.errors import ImageError, RefSRError, UsageError
-from refsr.image import Photo, as_photo
+from refsr.io.photo import Photo, as_photo
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
 from refsr.upscale import StageProgress, Upscaled, upscale

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from refsr.errors import OutputError
-from refsr.files import write_atomically
+from refsr.io.files import write_atomically
 
 
 class Journal:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
-from refsr.deep_colour import decode_deep, encode_deep, is_deep_colour, require_codecs
 from refsr.errors import ImageError, MissingExtraError, OutputError
-from refsr.exif import descriptive, exif_with_size, read_exif, upright
-from refsr.files import write_atomically
+from refsr.io.deep_colour import decode_deep, encode_deep, is_deep_colour, require_codecs
+from refsr.io.exif import descriptive, exif_with_size, read_exif, upright
+from refsr.io.files import write_atomically
 
 SMALLEST_PX: Final = 8
 _FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}

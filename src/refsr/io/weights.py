@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from refsr.errors import WeightsError
-from refsr.files import write_atomically
+from refsr.io.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
