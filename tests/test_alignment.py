@@ -14,8 +14,8 @@ from refsr.models import DefaultModel, RefSRModel
 from refsr.models.alignment import Alignment
 from refsr.resize import downscale_bicubic
 from refsr.search import Match, cell_grid
-from refsr.smoothing import smooth
 from refsr.training.alignment import alignment_loss
+from refsr.transfer.smoothing import smooth
 
 
 def test_untrained_it_moves_nothing() -> None:

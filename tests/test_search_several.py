@@ -9,9 +9,9 @@ from test_search_coarse import moved_view, smooth_field
 
 from refsr.errors import UsageError
 from refsr.search import Match, refine_subpixel, search, search_candidates
-from refsr.search.several import choose_references
-from refsr.smoothing import smooth
-from refsr.swap import warp
+from refsr.search.candidates import choose_references
+from refsr.transfer.smoothing import smooth
+from refsr.transfer.swap import warp
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from test_search_coarse import moved_view, smooth_field
 
 from refsr.search import refine_subpixel, search_candidates
+from refsr.search.batched import find_small, is_small
 from refsr.search.match import Match
-from refsr.search.small import find_small, is_small
 
 
 def naive(query: torch.Tensor, key: torch.Tensor) -> dict[tuple[int, int], tuple[int, int]]:

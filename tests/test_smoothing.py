@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from refsr.search import Match, cell_grid
-from refsr.smoothing import coherence, smooth
+from refsr.transfer.smoothing import coherence, smooth
 
 
 def match_of(position: Tensor) -> Match:

@@ -5,7 +5,7 @@ import torch
 from conftest import texture
 
 from refsr.search import Match, cell_grid, search
-from refsr.swap import _warp_everywhere, swap, warp
+from refsr.transfer.swap import _warp_everywhere, swap, warp
 
 
 def identity_match(height: int, width: int, shift: tuple[float, float] = (0, 0)) -> Match:

@@ -18,7 +18,7 @@ from refsr.io.photo import Photo, write_photo
 from refsr.models import RefSRModel, load_model
 from refsr.resize import downscale_bicubic
 from refsr.search import search
-from refsr.search.carry import carry
+from refsr.video.carry import carry
 from refsr.video.frames import VideoFile
 from refsr.video.run import VideoConfig, upscale_video
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from refsr.models.base import RefSRModel
 from refsr.resize import downscale_bicubic, pad_to_multiple, resize
 from refsr.search import search
-from refsr.smoothing import coherence
+from refsr.transfer.smoothing import coherence
 from refsr.variants import Variant, transform
 
 _CELLS: Final = 1600

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from refsr.models.descriptor import even_out
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import Match
-from refsr.swap import warp
+from refsr.transfer.swap import warp
 
 
 class Alignment(nn.Module):

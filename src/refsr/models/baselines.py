@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.flow import dense_flow
 from refsr.models.base import Reference, RefSRModel
 from refsr.models.default import DefaultModel
 from refsr.resize import resize, upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, cell_grid
-from refsr.swap import warp
+from refsr.transfer.flow import dense_flow
+from refsr.transfer.swap import warp
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from refsr.models.descriptor import Descriptor
 from refsr.models.stripes import by_stripes, cells_at_once
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, search_candidates
-from refsr.smoothing import smooth
-from refsr.swap import warp
+from refsr.transfer.smoothing import smooth
+from refsr.transfer.swap import warp
 
 _CUES = 5
 

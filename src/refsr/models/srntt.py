@@ -17,7 +17,7 @@ from refsr.features import VGG19
 from refsr.models.base import Reference, RefSRModel
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, search
-from refsr.swap import swap
+from refsr.transfer.swap import swap
 
 _LEVELS = ("relu3_1", "relu2_1", "relu1_1")
 _CHANNELS = (256, 128, 64)

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from refsr.errors import ImageError, UsageError
 from refsr.extras import is_installed
+from refsr.search.batched import find_small, is_small
+from refsr.search.candidates import PATCH, find_candidates, find_coarse
 from refsr.search.exact import find_exact
-from refsr.search.ivf import find_ivf
+from refsr.search.faiss import find_ivf
 from refsr.search.match import Found, Match, Progress, cell_grid, part_of, strongest
 from refsr.search.patches import patch_grid_size
-from refsr.search.several import PATCH, find_candidates, find_coarse
-from refsr.search.small import find_small, is_small
 from refsr.search.subpixel import refine_subpixel
 
 MIB = 2**20
@@ -99,7 +99,7 @@ def search_candidates(
         keys: Descriptors of the references; sizes may differ.
         engine: "exact", "coarse", "faiss", or "auto": FAISS, which searches all references as one pool, for very many
             if it is installed, else coarse, which finds as good places as exact search does; on an accelerator, small
-            pictures are searched all with all, a whole batch at once (`refsr.search.small`).
+            pictures are searched all with all, a whole batch at once (`refsr.search.batched`).
         memory_bytes: Bound on the search's own working memory.
         progress: Told of each finished part.
 

@@ -35,11 +35,11 @@ from refsr.losses import (
 from refsr.models import RefSRModel
 from refsr.models.base import Reference
 from refsr.search import Match, cell_grid, strongest
-from refsr.smoothing import smooth
-from refsr.swap import swap
 from refsr.training.alignment import alignment_loss
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
 from refsr.training.contrast import contrast_loss
+from refsr.transfer.smoothing import smooth
+from refsr.transfer.swap import swap
 
 Batch = Mapping[str, Tensor]
 _SWAP_PATCH = 3

@@ -3,10 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.flow import dense_flow
 from refsr.resize import upscale_bicubic
 from refsr.search import Match, cell_grid
-from refsr.swap import warp
+from refsr.transfer.flow import dense_flow
+from refsr.transfer.swap import warp
 
 
 class Flicker:

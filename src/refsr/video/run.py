@@ -20,8 +20,8 @@ from refsr.pose import find_pose
 from refsr.precision import Precision, autocast
 from refsr.resize import pad_to_multiple
 from refsr.search import Match, refine_subpixel
-from refsr.search.carry import carry
 from refsr.tiles import search_bytes, tile_cells, transfer_tiled
+from refsr.video.carry import carry
 from refsr.video.flicker import Flicker
 from refsr.video.frames import VideoFile, writing
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from refsr.search.candidates import CANDIDATES, choose_references
 from refsr.search.match import Match
-from refsr.search.several import CANDIDATES, choose_references
 
 MAXIMUM_CELLS: Final = 2048
 """Of the picture and of each reference; for more, coarse to fine is quicker. On a CPU it is so at any size: it takes
