@@ -14,7 +14,7 @@ from refsr.models import DefaultModel, RefSRModel
 from refsr.models.alignment import Alignment
 from refsr.resize import downscale_bicubic
 from refsr.search import Match, cell_grid
-from refsr.training.alignment import alignment_loss
+from refsr.training.alignment_loss import alignment_loss
 from refsr.transfer.smoothing import smooth
 
 

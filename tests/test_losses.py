@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from refsr.errors import UsageError
 from refsr.features import VGG19
-from refsr.losses import (
+from refsr.resize import downscale_bicubic
+from refsr.training.losses import (
     TEXTURE_LEVELS,
     Critic,
     TextureLoss,
@@ -21,7 +22,6 @@ from refsr.losses import (
     perceptual,
     reconstruction,
 )
-from refsr.resize import downscale_bicubic
 
 
 @pytest.fixture(scope="module")

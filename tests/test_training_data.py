@@ -19,7 +19,7 @@ from refsr.data.plan import Drawing, PairConfig
 from refsr.data.render import render
 from refsr.data.shards import list_shards, pair_up, read_index
 from refsr.data.sources import Sources, list_pairs, open_sources
-from refsr.data.training import Step, TrainingPairs
+from refsr.data.training_pairs import Step, TrainingPairs
 from refsr.data.views import Partner, RealView, look_up, seen_of
 from refsr.degrade import DegradeConfig
 from refsr.errors import ImageError, UsageError

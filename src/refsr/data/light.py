@@ -20,7 +20,7 @@ from torch import Tensor
 from refsr.degrade.checks import check_ranges, check_shares
 from refsr.degrade.jpeg import jpeg
 from refsr.degrade.noise import unit_noise
-from refsr.degrade.values import Numbers, Range, choose
+from refsr.degrade.parameters import Numbers, Range, choose
 from refsr.device import constant, moved, per_picture, pick, put
 from refsr.errors import UsageError
 

@@ -9,7 +9,7 @@ numbers come from the values, never from the device, so that the same values giv
 from refsr.degrade.apply import degrade
 from refsr.degrade.blur import blur, blur_kernel
 from refsr.degrade.jpeg import jpeg
+from refsr.degrade.parameters import CLEAN, Degradation, DegradeConfig, draw
 from refsr.degrade.reduction import reduce
-from refsr.degrade.values import CLEAN, Degradation, DegradeConfig, draw
 
 __all__ = ["CLEAN", "Degradation", "DegradeConfig", "blur", "blur_kernel", "degrade", "draw", "jpeg", "reduce"]

@@ -11,8 +11,8 @@ from refsr.degrade.camera import demosaic, from_linear, mosaic, sharpen, to_line
 from refsr.degrade.codec import webp
 from refsr.degrade.jpeg import jpeg
 from refsr.degrade.noise import add_noise, correlate, unit_noise
+from refsr.degrade.parameters import Degradation, Reduction
 from refsr.degrade.reduction import reduce
-from refsr.degrade.values import Degradation, Reduction
 from refsr.device import moved, pick, put
 from refsr.errors import UsageError
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from refsr.degrade.values import Degradation
+from refsr.degrade.parameters import Degradation
 from refsr.device import moved, pick, put
 
 _REACH: Final = 3.0

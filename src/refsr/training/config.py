@@ -11,7 +11,7 @@ from refsr.models import DefaultConfig, SRNTTConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """What each loss counts; zero leaves it out. See `refsr.losses`.
+    """What each loss counts; zero leaves it out. See `refsr.training.losses`.
 
     Attributes:
         l1: Reconstruction.

@@ -28,23 +28,23 @@ from refsr.data.photos import PhotoSource
 from refsr.data.plan import Drawing, PairPlan
 from refsr.data.render import render
 from refsr.data.sources import open_sources
-from refsr.data.training import Step, TrainingPairs
+from refsr.data.training_pairs import Step, TrainingPairs
 from refsr.errors import RefSRError, TrainingError
 from refsr.features import load_vgg19
 from refsr.io.files import claim, clear_unfinished, make_folder
 from refsr.io.weights import save_weights
-from refsr.losses import Critic
 from refsr.models import MODELS, RefSRModel, build_model
 from refsr.training.average import RunningAverage
-from refsr.training.beginning import Report, begin_with, make_optimiser, open_perception
 from refsr.training.checkpoint import load_checkpoint, save_checkpoint
 from refsr.training.config import StageConfig, TrainConfig
-from refsr.training.estimate import StretchEstimate
+from refsr.training.eta import StretchEstimate
 from refsr.training.finite import FiniteWatch
 from refsr.training.log import RunLog
+from refsr.training.losses import Critic
 from refsr.training.options import RunOptions
 from refsr.training.precision import choose_precision, fabric_precision
 from refsr.training.schedule import rate_at
+from refsr.training.setup import Report, begin_with, make_optimiser, open_perception
 from refsr.training.step import CriticStep, NetworkStep
 
 _DECIDED_STEPS: Final = 10

@@ -21,7 +21,13 @@ from torch import Tensor, nn
 from refsr.device import moved, pick
 from refsr.errors import UsageError
 from refsr.features import VGG19
-from refsr.losses import (
+from refsr.models import RefSRModel
+from refsr.models.base import Reference
+from refsr.search import Match, cell_grid, strongest
+from refsr.training.alignment_loss import alignment_loss
+from refsr.training.config import LossWeights, StageConfig, TrainConfig
+from refsr.training.contrast import contrast_loss
+from refsr.training.losses import (
     TEXTURE_LEVELS,
     TextureLoss,
     adversarial,
@@ -32,12 +38,6 @@ from refsr.losses import (
     perceptual,
     reconstruction,
 )
-from refsr.models import RefSRModel
-from refsr.models.base import Reference
-from refsr.search import Match, cell_grid, strongest
-from refsr.training.alignment import alignment_loss
-from refsr.training.config import LossWeights, StageConfig, TrainConfig
-from refsr.training.contrast import contrast_loss
 from refsr.transfer.smoothing import smooth
 from refsr.transfer.swap import swap
 
