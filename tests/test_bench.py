@@ -25,8 +25,8 @@ from refsr.bench.run import BenchConfig, run_benchmark
 from refsr.bench.statistics import summarise
 from refsr.cli import main
 from refsr.errors import UsageError, WeightsError
-from refsr.features import VGG19
 from refsr.io.photo import as_photo
+from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic, upscale_bicubic
 
 SMALL = small_models()

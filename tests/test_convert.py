@@ -18,9 +18,9 @@ from torch import Tensor
 
 from refsr.cli import main
 from refsr.errors import WeightsError
-from refsr.features import CONVOLUTIONS, VGG19, load_vgg19
 from refsr.models import SRNTT, SRNTTConfig, load_model
 from refsr.models.base import Reference
+from refsr.models.vgg import CONVOLUTIONS, VGG19, load_vgg19
 from refsr.search import Match, cell_grid
 
 Arrays = list[np.ndarray[Any, Any]]

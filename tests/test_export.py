@@ -11,8 +11,8 @@ import torch
 from conftest import fails, small_models
 
 from refsr.errors import MissingExtraError, UsageError
-from refsr.export import export_onnx
 from refsr.models.default import DefaultModel
+from refsr.models.export import export_onnx
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from refsr.errors import UsageError, WeightsError
-from refsr.features import LAYERS, VGG19, VGG19_VARIABLE, load_vgg19
+from refsr.models.vgg import LAYERS, VGG19, VGG19_VARIABLE, load_vgg19
 
 
 @pytest.fixture(autouse=True)

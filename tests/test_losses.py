@@ -7,7 +7,7 @@ from conftest import texture
 from torch import Tensor, nn
 
 from refsr.errors import UsageError
-from refsr.features import VGG19
+from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic
 from refsr.training.losses import (
     TEXTURE_LEVELS,

@@ -27,10 +27,10 @@ from refsr.data.render import render
 from refsr.data.sources import open_sources
 from refsr.degrade import CLEAN, DegradeConfig
 from refsr.errors import ImageError, OutputError, TrainingError, UsageError, WeightsError
-from refsr.features import VGG19
 from refsr.io.files import claim
 from refsr.io.weights import read_weights, save_weights
 from refsr.models import SRNTT, DefaultConfig, SRNTTConfig, load_model
+from refsr.models.vgg import VGG19
 from refsr.precision import computes_bf16
 from refsr.resize import downscale_bicubic
 from refsr.training.average import RunningAverage

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refsr.errors import UsageError, WeightsError
-from refsr.features import LAYERS, VGG19, load_vgg19, weight_names
+from refsr.models.vgg import LAYERS, VGG19, load_vgg19, weight_names
 
 _SHIFT: Final = (-0.030, -0.088, -0.188)
 _SCALE: Final = (0.458, 0.448, 0.450)

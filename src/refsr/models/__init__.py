@@ -9,12 +9,12 @@ from typing import Any, Final, Literal
 import torch
 
 from refsr.errors import UsageError, WeightsError
-from refsr.features import VGG19, load_vgg19
 from refsr.io.weights import read_weights
 from refsr.models.base import Reference, RefSRModel
 from refsr.models.baselines import SISR, Bicubic, Flow, NoConfig
 from refsr.models.default import DefaultConfig, DefaultModel
 from refsr.models.srntt import SRNTT, SRNTTConfig
+from refsr.models.vgg import VGG19, load_vgg19
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -102,7 +102,7 @@ def load_model(
     Args:
         model: A name of the zoo, or the path of a weights file.
         device: "auto" takes CUDA, then MPS, then the CPU.
-        vgg19: File of VGG19 weights, for models that need them; see `refsr.features`.
+        vgg19: File of VGG19 weights, for models that need them; see `refsr.models.vgg`.
 
     Raises:
         WeightsError: The weights are missing, damaged, or do not fit the model that they name.

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refsr.errors import WeightsError
-from refsr.features import VGG19
 from refsr.models.base import Reference, RefSRModel
+from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, search
 from refsr.transfer.swap import swap

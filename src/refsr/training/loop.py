@@ -30,10 +30,10 @@ from refsr.data.render import render
 from refsr.data.sources import open_sources
 from refsr.data.training_pairs import Step, TrainingPairs
 from refsr.errors import RefSRError, TrainingError
-from refsr.features import load_vgg19
 from refsr.io.files import claim, clear_unfinished, make_folder
 from refsr.io.weights import save_weights
 from refsr.models import MODELS, RefSRModel, build_model
+from refsr.models.vgg import load_vgg19
 from refsr.training.average import RunningAverage
 from refsr.training.checkpoint import load_checkpoint, save_checkpoint
 from refsr.training.config import StageConfig, TrainConfig

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refsr.errors import UsageError
-from refsr.features import VGG19
+from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic
 
 TEXTURE_LEVELS: Final = ("relu3_1", "relu2_1", "relu1_1")

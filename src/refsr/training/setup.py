@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from refsr.errors import WeightsError
-from refsr.features import load_vgg19
 from refsr.io.weights import read_weights
 from refsr.models import RefSRModel
+from refsr.models.vgg import load_vgg19
 from refsr.training.config import TrainConfig
 from refsr.training.step import Perception
 

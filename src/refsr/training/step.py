@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from refsr.device import moved, pick
 from refsr.errors import UsageError
-from refsr.features import VGG19
 from refsr.models import RefSRModel
 from refsr.models.base import Reference
+from refsr.models.vgg import VGG19
 from refsr.search import Match, cell_grid, strongest
 from refsr.training.alignment_loss import alignment_loss
 from refsr.training.config import LossWeights, StageConfig, TrainConfig

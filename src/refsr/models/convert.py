@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from refsr.errors import UsageError, WeightsError
 from refsr.extras import import_extra
-from refsr.features import CONVOLUTIONS, VGG19
 from refsr.io.files import check_writable, write_atomically
 from refsr.io.weights import save_weights
 from refsr.models import SRNTT, SRNTTConfig
+from refsr.models.vgg import CONVOLUTIONS, VGG19
 
 Array = NDArray[np.floating[Any]]
 _MATCONVNET_MEAN: Final = (123.68, 116.779, 103.939)
