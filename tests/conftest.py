@@ -124,5 +124,5 @@ def made_up_references_are_used(request: pytest.FixtureRequest) -> Iterator[None
     """Textures of random numbers fit nowhere; only these tests see them left out."""
     with pytest.MonkeyPatch.context() as patch:
         if request.module.__name__ not in ("test_pose", "test_golden"):
-            patch.setattr("refsr.pose._FITS", -1.0)
+            patch.setattr("refsr.references.pose._FITS", -1.0)
         yield

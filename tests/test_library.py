@@ -11,11 +11,11 @@ from torch import Tensor
 from refsr.cli import main
 from refsr.errors import OutputError, UsageError
 from refsr.io.photo import Photo, as_photo, write_photo
-from refsr.library.choose import FITS, find_references
-from refsr.library.describe import describe_blurry, describe_sharp
-from refsr.library.index import nearest, open_library
 from refsr.models import RefSRModel
 from refsr.models.default import DefaultModel
+from refsr.references.choose import FITS, find_references
+from refsr.references.describe import describe_blurry, describe_sharp
+from refsr.references.index import nearest, open_library
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_other_weights_begin_anew(album: Path, shipped: RefSRModel, tmp_path: Pa
 def test_a_killed_run_loses_little(
     album: Path, shipped: RefSRModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("refsr.library.index._COMMITTED", 2)
+    monkeypatch.setattr("refsr.references.index._COMMITTED", 2)
 
     def killed(done: int, _total: int) -> None:
         if done == 5:

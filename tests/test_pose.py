@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from refsr.models import RefSRModel, load_model
-from refsr.pose import find_pose
+from refsr.references.pose import find_pose
+from refsr.references.variants import VariantConfig, transform
 from refsr.upscale import upscale
-from refsr.variants import VariantConfig, transform
 
 
 def found_pose(model: RefSRModel, lr: torch.Tensor, ref: torch.Tensor) -> tuple[float, float]:

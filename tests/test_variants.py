@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from conftest import texture
 
 from refsr.errors import UsageError
+from refsr.references.variants import VariantConfig, make_variants
 from refsr.resize import resize
-from refsr.variants import VariantConfig, make_variants
 
 
 def test_the_reference_itself_comes_first() -> None:

@@ -20,13 +20,13 @@ from refsr.errors import ImageError, MemoryBudgetError
 from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
 from refsr.models import RefSRModel, load_model
 from refsr.models.base import Reference
-from refsr.pose import find_pose
 from refsr.precision import Precision, autocast
 from refsr.provenance import Provenance
+from refsr.references.pose import find_pose
+from refsr.references.variants import Variant, VariantConfig, make_variants
 from refsr.resize import pad_to_multiple, upscale_bicubic
 from refsr.search import Engine, Match, strongest
 from refsr.tiles import GIB, search_bytes, tile_cells, transfer_tiled
-from refsr.variants import Variant, VariantConfig, make_variants
 
 DEFAULT_MEMORY_BYTES = 2 * GIB
 _SMALLEST_REFERENCE_CELLS = 3

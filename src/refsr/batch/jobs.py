@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from typing import Any, Final, get_args
 
 from refsr.errors import UsageError
-from refsr.library.index import photos_in
 from refsr.precision import Precision
+from refsr.references.index import photos_in
 from refsr.search import Engine
 from refsr.upscale import DEFAULT_MEMORY_BYTES
 

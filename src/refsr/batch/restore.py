@@ -11,9 +11,9 @@ from refsr.batch.jobs import Job
 from refsr.errors import RefSRError
 from refsr.io.files import make_folder
 from refsr.io.photo import as_photo, check_output
-from refsr.library.choose import find_references
-from refsr.library.index import Library, open_library
 from refsr.models import Device, RefSRModel, load_model
+from refsr.references.choose import find_references
+from refsr.references.index import Library, open_library
 from refsr.upscale import upscale
 
 

@@ -14,7 +14,7 @@ from refsr.batch.restore import Outcome, Setup, restore
 from refsr.errors import OutputError, RefSRError
 from refsr.io.files import claim, clear_unfinished, make_folder, write_atomically
 from refsr.io.workers import spread
-from refsr.library.index import open_library
+from refsr.references.index import open_library
 
 Progress = Callable[[int, int], None]
 """Called with the count of jobs that are done, in this run and before, and of all."""

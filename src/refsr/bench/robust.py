@@ -37,8 +37,8 @@ from refsr.errors import RefSRError, UsageError
 from refsr.io.files import write_atomically
 from refsr.io.photo import Photo
 from refsr.models import RefSRModel
+from refsr.references.variants import VariantConfig, make_variants
 from refsr.upscale import upscale
-from refsr.variants import VariantConfig, make_variants
 
 Picture = Float[Tensor, "1 3 _ _"]
 

@@ -28,10 +28,10 @@ from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.files import check_writable, make_folder
 from refsr.io.journal import Journal
 from refsr.io.photo import Photo, read_photo
-from refsr.library.choose import find_references
-from refsr.library.index import read_library
 from refsr.models import RefSRModel
 from refsr.precision import Precision
+from refsr.references.choose import find_references
+from refsr.references.index import read_library
 from refsr.resize import upscale_bicubic
 from refsr.search import Engine
 from refsr.upscale import DEFAULT_MEMORY_BYTES, Upscaled, upscale

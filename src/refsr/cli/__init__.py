@@ -25,16 +25,16 @@ from refsr.demo import run_demo
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.io.files import check_writable
 from refsr.io.photo import Photo, as_photo, check_output
-from refsr.library.choose import find_references
-from refsr.library.index import open_library
 from refsr.models import MODELS, RefSRModel, load_model, packaged_model, packaged_weights
 from refsr.models.convert import convert as run_convert
 from refsr.models.export import export_onnx
 from refsr.precision import Precision
 from refsr.provenance import check_map_path
+from refsr.references.choose import find_references
+from refsr.references.index import open_library
+from refsr.references.variants import VariantConfig
 from refsr.search import Engine
 from refsr.upscale import upscale as run_upscale
-from refsr.variants import VariantConfig
 
 app = App(
     name="refsr",

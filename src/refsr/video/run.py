@@ -12,12 +12,12 @@ from torch import Tensor
 
 from refsr.errors import UsageError
 from refsr.io.photo import Photo, as_photo
-from refsr.library.choose import find_references
-from refsr.library.index import Library, open_library
 from refsr.models import DefaultModel, RefSRModel
 from refsr.models.base import Reference
-from refsr.pose import find_pose
 from refsr.precision import Precision, autocast
+from refsr.references.choose import find_references
+from refsr.references.index import Library, open_library
+from refsr.references.pose import find_pose
 from refsr.resize import pad_to_multiple
 from refsr.search import Match, refine_subpixel
 from refsr.tiles import search_bytes, tile_cells, transfer_tiled
@@ -91,7 +91,7 @@ def upscale_video(
 
     Args:
         source: The video.
-        keyframes: Folder of stills, as for `refsr.library.index.open_library`. They are chosen by content, and kept
+        keyframes: Folder of stills, as for `refsr.references.index.open_library`. They are chosen by content, and kept
             from frame to frame as long as they fit. Where all names end in seconds, such as `door_12.5s.jpg`, the
             nearest in time are looked at.
         out: Video to write, .mp4 or .mkv.

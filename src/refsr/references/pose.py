@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.models.base import RefSRModel
+from refsr.references.variants import Variant, transform
 from refsr.resize import downscale_bicubic, pad_to_multiple, resize
 from refsr.search import search
 from refsr.transfer.smoothing import coherence
-from refsr.variants import Variant, transform
 
 _CELLS: Final = 1600
 _REF_CELLS: Final = 12800

@@ -21,8 +21,8 @@ from platformdirs import user_cache_path
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.io.files import make_folder
 from refsr.io.photo import READABLE_SUFFIXES, as_photo, read_preview
-from refsr.library.describe import CELLS, Vector, describe_sharp
 from refsr.models import RefSRModel
+from refsr.references.describe import CELLS, Vector, describe_sharp
 
 Progress = Callable[[int, int], None]
 """Called with the count of photos read and of all that must be read."""

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from refsr.errors import ImageError
 from refsr.io.photo import Photo, as_photo
-from refsr.library.describe import describe_blurry
-from refsr.library.index import Library, nearest
 from refsr.models import RefSRModel
-from refsr.pose import Poses
+from refsr.references.describe import describe_blurry
+from refsr.references.index import Library, nearest
+from refsr.references.pose import Poses
 
 _SHORTLIST: Final = 24
 _LOOKED_AT_CLOSELY: Final = 4
@@ -58,7 +58,7 @@ def find_references(
 
     Args:
         photo: The blurry one.
-        library: From `refsr.library.index.open_library`, with the same model.
+        library: From `refsr.references.index.open_library`, with the same model.
         model: Whose descriptors match.
         most: How many are wanted.
         apart_from: What is not to be taken, such as the blurry photo itself, which may lie in the same folder.
