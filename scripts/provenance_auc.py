@@ -14,7 +14,7 @@ from refsr.bench.datasets import open_dataset
 from refsr.io.photo import Photo, as_photo
 from refsr.models import load_model
 from refsr.resize import downscale_bicubic
-from refsr.upscale import upscale
+from refsr.restore.upscale import upscale
 
 _LEVELS = 255.0
 

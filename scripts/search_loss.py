@@ -14,8 +14,8 @@ from refsr.bench.metrics import psnr_db
 from refsr.io.photo import Photo, as_photo
 from refsr.models import load_model
 from refsr.resize import downscale_bicubic, resize
+from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, upscale
 from refsr.search import Engine
-from refsr.upscale import DEFAULT_MEMORY_BYTES, upscale
 
 _ENGINES: tuple[Engine, Engine] = ("exact", "coarse")
 

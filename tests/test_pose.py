@@ -8,7 +8,7 @@ import torch
 from refsr.models import RefSRModel, load_model
 from refsr.references.pose import find_pose
 from refsr.references.variants import VariantConfig, transform
-from refsr.upscale import upscale
+from refsr.restore.upscale import upscale
 
 
 def found_pose(model: RefSRModel, lr: torch.Tensor, ref: torch.Tensor) -> tuple[float, float]:

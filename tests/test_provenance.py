@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from refsr.errors import OutputError
-from refsr.provenance import Provenance
+from refsr.restore.provenance import Provenance
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from refsr.bench.metrics import psnr_db
 from refsr.io.photo import as_photo
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
-from refsr.tiles import tile_cells, transfer_tiled
+from refsr.restore.tiles import tile_cells, transfer_tiled
 
 SMALL = small_models()
 

@@ -19,9 +19,9 @@ from refsr.errors import (
 )
 from refsr.io.photo import Photo
 from refsr.models import MODELS, load_model
-from refsr.provenance import Provenance
 from refsr.references.variants import VariantConfig
-from refsr.upscale import Upscaled, upscale
+from refsr.restore.provenance import Provenance
+from refsr.restore.upscale import Upscaled, upscale
 
 __version__ = "0.1.0"
 

@@ -11,7 +11,7 @@ from refsr.io.files import make_folder
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import load_model
 from refsr.resize import downscale_bicubic, upscale_bicubic
-from refsr.upscale import upscale
+from refsr.restore.upscale import upscale
 
 _TITLE_PX = 20
 

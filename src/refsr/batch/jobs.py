@@ -12,8 +12,8 @@ from typing import Any, Final, get_args
 from refsr.errors import UsageError
 from refsr.precision import Precision
 from refsr.references.index import photos_in
+from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
 from refsr.search import Engine
-from refsr.upscale import DEFAULT_MEMORY_BYTES
 
 _KEYS: Final = ("input", "references", "output", "album", "search", "precision", "provenance")
 

@@ -14,7 +14,7 @@ from refsr.io.photo import as_photo, check_output
 from refsr.models import Device, RefSRModel, load_model
 from refsr.references.choose import find_references
 from refsr.references.index import Library, open_library
-from refsr.upscale import upscale
+from refsr.restore.upscale import upscale
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from refsr.io.photo import Photo, as_photo, write_photo
-from refsr.provenance import Provenance
+from refsr.restore.provenance import Provenance
 
 SIDE_PX: Final = 96
 _ZOOM: Final = 2

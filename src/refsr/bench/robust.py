@@ -38,7 +38,7 @@ from refsr.io.files import write_atomically
 from refsr.io.photo import Photo
 from refsr.models import RefSRModel
 from refsr.references.variants import VariantConfig, make_variants
-from refsr.upscale import upscale
+from refsr.restore.upscale import upscale
 
 Picture = Float[Tensor, "1 3 _ _"]
 

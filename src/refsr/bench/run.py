@@ -33,8 +33,8 @@ from refsr.precision import Precision
 from refsr.references.choose import find_references
 from refsr.references.index import read_library
 from refsr.resize import upscale_bicubic
+from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, Upscaled, upscale
 from refsr.search import Engine
-from refsr.upscale import DEFAULT_MEMORY_BYTES, Upscaled, upscale
 
 Progress = Callable[[int, int], None]
 """Called with the count of pictures done and of all."""

@@ -29,8 +29,8 @@ from refsr.io.photo import Photo, as_photo
 from refsr.models import load_model
 from refsr.precision import Precision
 from refsr.resize import downscale_bicubic, resize, upscale_bicubic
+from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, upscale
 from refsr.search import Engine
-from refsr.upscale import DEFAULT_MEMORY_BYTES, upscale
 
 _ASPECT: Final = 1.5
 _PRODUCT_SIDE: Final = 1024

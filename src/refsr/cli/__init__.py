@@ -29,12 +29,12 @@ from refsr.models import MODELS, RefSRModel, load_model, packaged_model, package
 from refsr.models.convert import convert as run_convert
 from refsr.models.export import export_onnx
 from refsr.precision import Precision
-from refsr.provenance import check_map_path
 from refsr.references.choose import find_references
 from refsr.references.index import open_library
 from refsr.references.variants import VariantConfig
+from refsr.restore.provenance import check_map_path
+from refsr.restore.upscale import upscale as run_upscale
 from refsr.search import Engine
-from refsr.upscale import upscale as run_upscale
 
 app = App(
     name="refsr",

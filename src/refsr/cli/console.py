@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from refsr.upscale import StageProgress
+from refsr.restore.upscale import StageProgress
 
 
 @contextmanager

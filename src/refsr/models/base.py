@@ -30,7 +30,7 @@ class RefSRModel(nn.Module, ABC):
     """Reference-based super-resolution by matching and transfer.
 
     Subclasses give the five steps of `forward`. Images are RGB, float32, 0..1, (B, 3, H, W), of any size; the
-    references' sides are multiples of `scale` (`refsr.upscale` pads them).
+    references' sides are multiples of `scale` (`refsr.restore.upscale` pads them).
     """
 
     name: ClassVar[str]
@@ -41,7 +41,7 @@ class RefSRModel(nn.Module, ABC):
     uses_references: ClassVar[bool] = True
     """False for models that are here to be compared with: references given to them are left aside."""
     matches_tell_the_pose: ClassVar[bool] = True
-    """Whether its matches hang together only where a reference is turned and scaled rightly: `refsr.references.pose`."""
+    """Whether its matches hang together only where a reference is turned and scaled as it fits: `refsr.references.pose`."""
     cell_px: ClassVar[int] = 4
     """Reference pixels per cell of its key."""
     halo_cells: ClassVar[int]

@@ -19,8 +19,8 @@ from refsr.references.choose import find_references
 from refsr.references.index import Library, open_library
 from refsr.references.pose import find_pose
 from refsr.resize import pad_to_multiple
+from refsr.restore.tiles import search_bytes, tile_cells, transfer_tiled
 from refsr.search import Match, refine_subpixel
-from refsr.tiles import search_bytes, tile_cells, transfer_tiled
 from refsr.video.carry import carry
 from refsr.video.flicker import Flicker
 from refsr.video.frames import VideoFile, writing

@@ -17,7 +17,7 @@ from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.photo import Photo, as_photo
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
-from refsr.upscale import StageProgress, Upscaled, upscale
+from refsr.restore.upscale import StageProgress, Upscaled, upscale
 
 Format = Literal["PNG", "JPEG"]
 

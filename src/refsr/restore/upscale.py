@@ -21,12 +21,12 @@ from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
 from refsr.models import RefSRModel, load_model
 from refsr.models.base import Reference
 from refsr.precision import Precision, autocast
-from refsr.provenance import Provenance
 from refsr.references.pose import find_pose
 from refsr.references.variants import Variant, VariantConfig, make_variants
 from refsr.resize import pad_to_multiple, upscale_bicubic
+from refsr.restore.provenance import Provenance
+from refsr.restore.tiles import GIB, search_bytes, tile_cells, transfer_tiled
 from refsr.search import Engine, Match, strongest
-from refsr.tiles import GIB, search_bytes, tile_cells, transfer_tiled
 
 DEFAULT_MEMORY_BYTES = 2 * GIB
 _SMALLEST_REFERENCE_CELLS = 3
@@ -58,7 +58,7 @@ class Upscaled:
         write_photo(Path(path), self.photo)
 
     def save_provenance(self, path: str | Path) -> None:
-        """Write the map; see `refsr.provenance.Provenance.save`.
+        """Write the map; see `refsr.restore.provenance.Provenance.save`.
 
         Raises:
             UsageError: It was not asked for.
