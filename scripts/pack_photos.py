@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from refsr.album.pack import PackConfig, pack_photos
 from refsr.errors import RefSRError
+from refsr.pairs.pack_photos import PackConfig, pack_photos
 
 
 def main() -> None:

@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from refsr.album.build import build_pairs
-from refsr.album.features import LocalFeatures, detect, load_features
-from refsr.album.folder import Built, PairsConfig
-from refsr.album.plan import AlbumPhoto, find_duplicates, make_groups, matched_crops, other, single_crops, split
-from refsr.album.shortlist import describe, learn_words, nearest_pairs
-from refsr.album.verify import LEVEL_MATCHES, Overlap, level_of, verify
 from refsr.bench.datasets import open_dataset
 from refsr.cli import main
 from refsr.data.sample import sample_view
 from refsr.errors import ImageError, MissingExtraError, OutputError
 from refsr.io.photo import read_preview
+from refsr.pairs.build import build_pairs
+from refsr.pairs.features import LocalFeatures, detect, load_features
+from refsr.pairs.output_folder import Built, PairsConfig
+from refsr.pairs.selection import AlbumPhoto, find_duplicates, make_groups, matched_crops, other, single_crops, split
+from refsr.pairs.shortlist import describe, learn_words, nearest_pairs
+from refsr.pairs.verify import LEVEL_MATCHES, Overlap, level_of, verify
 
 SCENES = ("astronaut", "coffee", "chelsea", "rocket")
 SIDE = 420

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data as pictures
 
-from refsr.album.features import detect
-from refsr.album.pack import Packed, diverse_order, pack_photos
-from refsr.album.pack_scene import PackConfig, choose_pairs
-from refsr.album.truth import _decide, dense_positions, dense_truth, resized_nodes
-from refsr.album.verify import Overlap
 from refsr.assets import sample_path
 from refsr.data.pack import NODE_PX, UNKNOWN, ShardWriter, decode_field, encode_field
 from refsr.errors import ImageError, OutputError, UsageError
+from refsr.pairs.features import detect
+from refsr.pairs.pack_photos import Packed, diverse_order, pack_photos
+from refsr.pairs.pack_scene import PackConfig, choose_pairs
+from refsr.pairs.truth import _decide, dense_positions, dense_truth, resized_nodes
+from refsr.pairs.verify import Overlap
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "pack_photos.py"
 Pixels = NDArray[np.uint8]

@@ -12,8 +12,6 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from refsr.album.build import build_pairs
-from refsr.album.folder import PairsConfig
 from refsr.cli.batch import batch
 from refsr.cli.bench import bench
 from refsr.cli.console import complain, count_bar, stage_bar
@@ -28,6 +26,8 @@ from refsr.io.photo import Photo, as_photo, check_output
 from refsr.models import MODELS, RefSRModel, load_model, packaged_model, packaged_weights
 from refsr.models.convert import convert as run_convert
 from refsr.models.export import export_onnx
+from refsr.pairs.build import build_pairs
+from refsr.pairs.output_folder import PairsConfig
 from refsr.precision import Precision
 from refsr.references.choose import find_references
 from refsr.references.index import open_library

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 
-from refsr.album.features import LocalFeatures
-from refsr.album.verify import mutual_matches
 from refsr.data.pack import NODE_PX
 from refsr.extras import import_extra
+from refsr.pairs.features import LocalFeatures
+from refsr.pairs.verify import mutual_matches
 
 _MOST_HOMOGRAPHIES: Final = 4
 _FEWEST_MATCHES: Final = 20

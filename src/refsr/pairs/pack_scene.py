@@ -15,14 +15,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
 
-from refsr.album.features import LocalFeatures, detect
-from refsr.album.shortlist import describe, learn_words, nearest_pairs
-from refsr.album.truth import Grey, dense_positions, enough_known, resized_nodes
-from refsr.album.verify import Overlap, verify
 from refsr.data.pack import Member, encode_field, tar_bytes
 from refsr.data.photos import MIB
 from refsr.errors import ImageError, UsageError
 from refsr.io.photo import read_preview
+from refsr.pairs.features import LocalFeatures, detect
+from refsr.pairs.shortlist import describe, learn_words, nearest_pairs
+from refsr.pairs.truth import Grey, dense_positions, enough_known, resized_nodes
+from refsr.pairs.verify import Overlap, verify
 
 WORK_PX: Final = 2048
 """Long side at which features and truth are looked for; smaller photos are not enlarged."""

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from refsr.album.plan import Square
 from refsr.data.sample import sample_view
 from refsr.io.files import write_atomically
 from refsr.io.photo import read_preview
+from refsr.pairs.selection import Square
 
 
 def write_whole(long_side_px: int, item: tuple[Path, Path]) -> None:

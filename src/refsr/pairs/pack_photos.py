@@ -19,7 +19,6 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
 
-from refsr.album.pack_scene import PackConfig, encode_picture, pack_scene
 from refsr.data.leaks import find_leaks
 from refsr.data.pack import ShardWriter, tar_bytes
 from refsr.data.photos import MIB, list_photos
@@ -28,6 +27,7 @@ from refsr.extras import import_extra
 from refsr.io.files import make_folder
 from refsr.io.photo import read_preview
 from refsr.io.processes import Processes
+from refsr.pairs.pack_scene import PackConfig, encode_picture, pack_scene
 
 _VIEWS_SHARE: Final = 0.5
 _DESCRIBED_PX: Final = 64

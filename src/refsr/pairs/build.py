@@ -18,11 +18,27 @@ from typing import Any, Final
 
 import numpy as np
 
-from refsr.album.cutting import write_crops, write_whole
-from refsr.album.features import LocalFeatures, detect, load_features
-from refsr.album.folder import Built, PairsConfig, describe_run, digest, find_built, make_work, take_up, write_built
-from refsr.album.manifest import crop_records, group_records
-from refsr.album.plan import (
+from refsr.errors import OutputError, RefSRError, UsageError
+from refsr.extras import import_extra
+from refsr.io.files import claim, clear_unfinished, write_atomically
+from refsr.io.journal import Journal
+from refsr.io.photo import READABLE_SUFFIXES
+from refsr.io.processes import Processes
+from refsr.pairs.contact_sheet import contact_sheet
+from refsr.pairs.cutting import write_crops, write_whole
+from refsr.pairs.features import LocalFeatures, detect, load_features
+from refsr.pairs.manifest import crop_records, group_records
+from refsr.pairs.output_folder import (
+    Built,
+    PairsConfig,
+    describe_run,
+    digest,
+    find_built,
+    make_work,
+    take_up,
+    write_built,
+)
+from refsr.pairs.selection import (
     AlbumPhoto,
     CropPair,
     Group,
@@ -34,15 +50,8 @@ from refsr.album.plan import (
     single_crops,
     split,
 )
-from refsr.album.sheet import contact_sheet
-from refsr.album.shortlist import describe, learn_words, nearest_pairs
-from refsr.album.verify import Overlap, verify
-from refsr.errors import OutputError, RefSRError, UsageError
-from refsr.extras import import_extra
-from refsr.io.files import claim, clear_unfinished, write_atomically
-from refsr.io.journal import Journal
-from refsr.io.photo import READABLE_SUFFIXES
-from refsr.io.processes import Processes
+from refsr.pairs.shortlist import describe, learn_words, nearest_pairs
+from refsr.pairs.verify import Overlap, verify
 
 StageProgress = Callable[[str, float], None]
 """Called with the name of a stage and the share of it that is done."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from refsr.album.plan import AlbumPhoto, Plan, other
 from refsr.io.files import write_atomically
+from refsr.pairs.selection import AlbumPhoto, Plan, other
 
 _HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">

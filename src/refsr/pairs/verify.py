@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from refsr.album.features import LocalFeatures
 from refsr.extras import import_extra
+from refsr.pairs.features import LocalFeatures
 
 LEVEL_MATCHES: Final = (200, 100, 50, 28, 16)
 """Verified matches that levels 1 to 5 need at least; fewer are no proof."""

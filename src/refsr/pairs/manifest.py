@@ -9,7 +9,7 @@ A box is in pixels of the photo's working copy, whose height and width stand in 
 from collections.abc import Sequence
 from typing import Any
 
-from refsr.album.plan import AlbumPhoto, CropPair, Group, Square, other
+from refsr.pairs.selection import AlbumPhoto, CropPair, Group, Square, other
 
 Record = dict[str, Any]
 

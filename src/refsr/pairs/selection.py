@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from refsr.album.verify import LEVEL_MATCHES, Overlap
+from refsr.pairs.verify import LEVEL_MATCHES, Overlap
 
 LEVELS: Final = tuple(range(1, len(LEVEL_MATCHES) + 1))
 
