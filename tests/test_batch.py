@@ -16,8 +16,8 @@ from PIL import Image
 
 from refsr.batch.cluster import spread_on_cluster
 from refsr.batch.jobs import Job, JobOptions, read_jobs
-from refsr.batch.restore import Setup
-from refsr.batch.run import STATE, run_batch
+from refsr.batch.restore_job import Setup
+from refsr.batch.runner import STATE, run_batch
 from refsr.bench.metrics import psnr_db
 from refsr.cli import main
 from refsr.errors import MissingExtraError, OutputError, UsageError

@@ -14,14 +14,14 @@ import torch
 from conftest import fails, small_models, texture
 from PIL import Image
 
-import refsr.bench.run
+import refsr.bench.measure
 from refsr.bench.compare import compare
 from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import LPIPS, AlexNet, load_lpips
+from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.metrics import psnr_db
 from refsr.bench.results import ImageResult, Result, load_result, source_commit
 from refsr.bench.robust import CHANGES, UNCHANGED, load_robust, run_robust
-from refsr.bench.run import BenchConfig, run_benchmark
 from refsr.bench.statistics import summarise
 from refsr.cli import main
 from refsr.errors import UsageError, WeightsError
@@ -160,7 +160,7 @@ def test_the_json_file(groups: Path, tmp_path: Path) -> None:
 def test_a_broken_run_goes_on(groups: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out.json"
     dataset, config = open_dataset(groups), BenchConfig(references="self")
-    measure = refsr.bench.run._measure
+    measure = refsr.bench.measure._measure
     calls: list[str] = []
 
     def counted(sample: Any, *rest: Any) -> Any:
@@ -169,7 +169,7 @@ def test_a_broken_run_goes_on(groups: Path, tmp_path: Path, monkeypatch: pytest.
             raise KeyboardInterrupt
         return measure(sample, *rest)
 
-    monkeypatch.setattr(refsr.bench.run, "_measure", counted)
+    monkeypatch.setattr(refsr.bench.measure, "_measure", counted)
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(dataset, SMALL["default"], "m", config, out=out)
     assert not out.exists()

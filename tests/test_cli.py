@@ -17,7 +17,7 @@ from test_image import bomb, encoded
 
 import refsr.cli
 from refsr.cli import main
-from refsr.cli.values import parse_bytes
+from refsr.cli.quantities import parse_bytes
 from refsr.errors import UsageError
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 import refsr.training.loop
-from refsr.bench.run import run_benchmark
+from refsr.bench.measure import run_benchmark
 from refsr.cli import main
 from refsr.data.photos import PhotoSource
 from refsr.data.plan import Drawing, PairConfig

@@ -20,7 +20,7 @@ from refsr.resize import downscale_bicubic
 from refsr.search import search
 from refsr.video.carry import carry
 from refsr.video.frames import VideoFile
-from refsr.video.run import VideoConfig, upscale_video
+from refsr.video.upscale_video import VideoConfig, upscale_video
 
 FRAMES = 10
 

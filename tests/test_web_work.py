@@ -13,7 +13,7 @@ from torch import Tensor
 from refsr.errors import ImageError, UsageError
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
-from refsr.web.work import Limits, Shown, Status, StoppedError, do_job
+from refsr.web.request import Limits, Shown, Status, StoppedError, do_job
 
 LIMITS = Limits()
 

@@ -22,9 +22,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from refsr.bench.datasets import Dataset, Sample
-from refsr.bench.metrics import psnr_db
-from refsr.bench.results import read_json, software_versions, source_commit
-from refsr.bench.run import (
+from refsr.bench.measure import (
     Progress,
     choose_references,
     measure_each,
@@ -32,6 +30,8 @@ from refsr.bench.run import (
     prepare_sample,
     spread,
 )
+from refsr.bench.metrics import psnr_db
+from refsr.bench.results import read_json, software_versions, source_commit
 from refsr.bench.statistics import Summary, summarise
 from refsr.errors import RefSRError, UsageError
 from refsr.io.files import write_atomically

@@ -20,9 +20,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from refsr.assets import sample_path
+from refsr.bench.measure import Progress
 from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.results import read_json, software_versions, source_commit
-from refsr.bench.run import Progress
 from refsr.errors import MemoryBudgetError, UsageError
 from refsr.io.files import check_writable, write_atomically
 from refsr.io.photo import Photo, as_photo

@@ -15,11 +15,11 @@ from rich.table import Table
 from refsr.cli.batch import batch
 from refsr.cli.bench import bench
 from refsr.cli.console import complain, count_bar, stage_bar
+from refsr.cli.demo import run_demo
+from refsr.cli.quantities import parse_bytes
 from refsr.cli.serve import serve
 from refsr.cli.train import train
-from refsr.cli.values import parse_bytes
 from refsr.cli.video import video
-from refsr.demo import run_demo
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.io.files import check_writable
 from refsr.io.photo import Photo, as_photo, check_output

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from refsr.batch.jobs import JobOptions, read_jobs
-from refsr.batch.restore import Setup
-from refsr.batch.run import run_batch
+from refsr.batch.restore_job import Setup
+from refsr.batch.runner import run_batch
 from refsr.cli.console import complain, count_bar
-from refsr.cli.values import parse_bytes
+from refsr.cli.quantities import parse_bytes
 from refsr.errors import UsageError
 from refsr.models import Device
 from refsr.precision import Precision

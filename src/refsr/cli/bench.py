@@ -13,15 +13,15 @@ from refsr.bench.compare import compare as compare_results
 from refsr.bench.compare import comparison_table
 from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import load_lpips
+from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.plots import plot_robustness, plot_speed
 from refsr.bench.protocol import ProtocolName
 from refsr.bench.report import write_report
 from refsr.bench.results import Result, load_result
 from refsr.bench.robust import run_robust
-from refsr.bench.run import BenchConfig, run_benchmark
 from refsr.bench.speed import SpeedConfig, plain_table, run_speed
 from refsr.cli.console import complain, count_bar
-from refsr.cli.values import parse_bytes
+from refsr.cli.quantities import parse_bytes
 from refsr.errors import RefSRError, UsageError
 from refsr.models import load_model
 from refsr.precision import Precision

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from refsr.cli.values import parse_bytes
+from refsr.cli.quantities import parse_bytes
 from refsr.errors import UsageError
 from refsr.models import Device, load_model
 from refsr.web.page import serve as run_server
-from refsr.web.work import Limits
+from refsr.web.request import Limits
 
 
 def serve(

@@ -6,11 +6,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from refsr.cli.console import count_bar
-from refsr.cli.values import parse_bytes
+from refsr.cli.quantities import parse_bytes
 from refsr.errors import OutputError
 from refsr.models import Device, load_model
 from refsr.precision import Precision
-from refsr.video.run import VideoConfig, upscale_video
+from refsr.video.upscale_video import VideoConfig, upscale_video
 
 
 def video(

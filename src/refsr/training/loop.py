@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from refsr.bench.datasets import Dataset, open_dataset
-from refsr.bench.run import BenchConfig, run_benchmark
+from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.data.photos import PhotoSource
 from refsr.data.plan import Drawing, PairPlan
 from refsr.data.render import render

@@ -17,7 +17,7 @@ from refsr.extras import import_extra
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
 from refsr.resize import downscale_bicubic
-from refsr.web.work import Format, Limits, Status, StoppedError, do_job
+from refsr.web.request import Format, Limits, Status, StoppedError, do_job
 
 _TITLE: Final = "refsr: real detail from another sharp photo"
 _ABOUT: Final = """# Real detail from another sharp photo

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from refsr.batch.cluster import spread_on_cluster
 from refsr.batch.jobs import Job
-from refsr.batch.restore import Outcome, Setup, restore
+from refsr.batch.restore_job import Outcome, Setup, restore
 from refsr.errors import OutputError, RefSRError
 from refsr.io.files import claim, clear_unfinished, make_folder, write_atomically
 from refsr.io.workers import spread
