@@ -21,8 +21,8 @@ from refsr.data.plan import Drawing, PairConfig
 from refsr.data.render import render
 from refsr.data.sources import Sources, open_sources
 from refsr.degrade import DegradeConfig
+from refsr.device import computes_bf16
 from refsr.models import load_model
-from refsr.precision import computes_bf16
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
 from refsr.training.step import NetworkStep
 

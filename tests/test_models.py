@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 
 from refsr import MODELS, load_model, upscale
 from refsr.bench.metrics import psnr_db
+from refsr.device import choose_device
 from refsr.errors import MissingExtraError, UsageError, WeightsError
 from refsr.io.weights import FORMAT, read_weights, save_weights
-from refsr.models import SRNTT, DefaultModel, RefSRModel, SRNTTConfig, choose_device, packaged_weights
+from refsr.models import SRNTT, DefaultModel, RefSRModel, SRNTTConfig, packaged_weights
 from refsr.models.default import _believed
 from refsr.resize import downscale_bicubic, resize, upscale_bicubic
 from refsr.search import cell_grid

@@ -26,12 +26,12 @@ from refsr.data.plan import Drawing, PairConfig
 from refsr.data.render import render
 from refsr.data.sources import open_sources
 from refsr.degrade import CLEAN, DegradeConfig
+from refsr.device import computes_bf16
 from refsr.errors import ImageError, OutputError, TrainingError, UsageError, WeightsError
 from refsr.io.files import claim
 from refsr.io.weights import read_weights, save_weights
 from refsr.models import SRNTT, DefaultConfig, SRNTTConfig, load_model
 from refsr.models.vgg import VGG19
-from refsr.precision import computes_bf16
 from refsr.resize import downscale_bicubic
 from refsr.training.average import RunningAverage
 from refsr.training.config import LossWeights, StageConfig, TrainConfig

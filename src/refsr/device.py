@@ -1,15 +1,53 @@
-"""Parts of a batch, and small numbers on its device, without waiting for the device.
+"""Where and how exactly tensors are computed.
 
 A copy that is not asked to run ahead waits for all that the GPU still has to do; so does an index that is a list or a
-mask. Here numbers go through pinned memory, and indices are tensors that went the same way.
+mask. In `moved` and what follows it, numbers go through pinned memory, and indices are tensors that went the same way.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
+
+from refsr.errors import UsageError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+"""auto is CUDA, then MPS, then the CPU."""
+
+Precision = Literal["auto", "fp32", "bf16"]
+"""auto is bf16 where the device has instructions for it, else fp32."""
+
+
+def choose_device(device: Device | torch.device) -> torch.device:
+    """Resolve "auto", and refuse a device that is not there.
+
+    Raises:
+        UsageError: The device is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    chosen = torch.device(device)
+    if not available.get(chosen.type, False):
+        raise UsageError(f"the device {chosen.type!r} is not available on this machine: use --device auto")
+    return chosen
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16: without them it is emulated, ten times as slow as fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(bool(getattr(torch.cpu, name, bool)()) for name in checks)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Inside, convolutions and matrix products are computed so; weights and pictures stay in float32."""
+    enabled = precision == "bf16" or (precision == "auto" and computes_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def moved(numbers: Tensor, like: Tensor) -> Tensor:

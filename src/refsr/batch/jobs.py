@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Final, get_args
 
+from refsr.device import Precision
 from refsr.errors import UsageError
-from refsr.precision import Precision
 from refsr.references.index import photos_in
 from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
 from refsr.search import Engine
@@ -26,7 +26,7 @@ class JobOptions:
         references: Sharp photos.
         album: Folder in which references are found, beside those named.
         search: See `refsr.search`.
-        precision: See `refsr.precision`.
+        precision: See `refsr.device`.
         memory_bytes: Budget of one photo.
         provenance: Also write the map, as NAME.map.png beside the result.
     """

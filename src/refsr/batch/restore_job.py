@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from refsr.batch.jobs import Job
+from refsr.device import Device
 from refsr.errors import RefSRError
 from refsr.io.files import make_folder
 from refsr.io.photo import as_photo, check_output
-from refsr.models import Device, RefSRModel, load_model
+from refsr.models import RefSRModel, load_model
 from refsr.references.choose import find_references
 from refsr.references.index import Library, open_library
 from refsr.restore.upscale import upscale

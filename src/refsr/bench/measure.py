@@ -24,12 +24,12 @@ from refsr.bench.metrics import psnr_db, ssim
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
 from refsr.bench.results import ImageResult, Result, Skipped, image_from_json, software_versions, source_commit
 from refsr.data.leaks import find_leaks
+from refsr.device import Precision
 from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.files import check_writable, make_folder
 from refsr.io.journal import Journal
 from refsr.io.photo import Photo, read_photo
 from refsr.models import RefSRModel
-from refsr.precision import Precision
 from refsr.references.choose import find_references
 from refsr.references.index import read_library
 from refsr.resize import upscale_bicubic

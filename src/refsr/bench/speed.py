@@ -23,11 +23,11 @@ from refsr.assets import sample_path
 from refsr.bench.measure import Progress
 from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.results import read_json, software_versions, source_commit
+from refsr.device import Precision
 from refsr.errors import MemoryBudgetError, UsageError
 from refsr.io.files import check_writable, write_atomically
 from refsr.io.photo import Photo, as_photo
 from refsr.models import load_model
-from refsr.precision import Precision
 from refsr.resize import downscale_bicubic, resize, upscale_bicubic
 from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, upscale
 from refsr.search import Engine

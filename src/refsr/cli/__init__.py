@@ -20,6 +20,7 @@ from refsr.cli.quantities import parse_bytes
 from refsr.cli.serve import serve
 from refsr.cli.train import train
 from refsr.cli.video import video
+from refsr.device import Precision
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.io.files import check_writable
 from refsr.io.photo import Photo, as_photo, check_output
@@ -28,7 +29,6 @@ from refsr.models.convert import convert as run_convert
 from refsr.models.export import export_onnx
 from refsr.pairs.build import build_pairs
 from refsr.pairs.output_folder import PairsConfig
-from refsr.precision import Precision
 from refsr.references.choose import find_references
 from refsr.references.index import open_library
 from refsr.references.variants import VariantConfig

@@ -11,9 +11,8 @@ from refsr.batch.restore_job import Setup
 from refsr.batch.runner import run_batch
 from refsr.cli.console import complain, count_bar
 from refsr.cli.quantities import parse_bytes
+from refsr.device import Device, Precision
 from refsr.errors import UsageError
-from refsr.models import Device
-from refsr.precision import Precision
 from refsr.search import Engine as Search
 
 _Many = Parameter(negative=())

@@ -3,7 +3,7 @@
 import os
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -22,15 +22,13 @@ from refsr.bench.robust import run_robust
 from refsr.bench.speed import SpeedConfig, plain_table, run_speed
 from refsr.cli.console import complain, count_bar
 from refsr.cli.quantities import parse_bytes
+from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
 from refsr.models import load_model
-from refsr.precision import Precision
 from refsr.search import Engine
 
 bench = App(name="bench", help="Measure models on sets of pictures, so that others get the same figures.")
 _Many = Parameter(negative=())
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @bench.default

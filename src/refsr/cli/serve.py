@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from refsr.cli.quantities import parse_bytes
+from refsr.device import Device
 from refsr.errors import UsageError
-from refsr.models import Device, load_model
+from refsr.models import load_model
 from refsr.web.page import serve as run_server
 from refsr.web.request import Limits
 

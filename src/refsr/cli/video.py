@@ -7,9 +7,9 @@ from cyclopts import Parameter
 
 from refsr.cli.console import count_bar
 from refsr.cli.quantities import parse_bytes
+from refsr.device import Device, Precision
 from refsr.errors import OutputError
-from refsr.models import Device, load_model
-from refsr.precision import Precision
+from refsr.models import load_model
 from refsr.video.upscale_video import VideoConfig, upscale_video
 
 

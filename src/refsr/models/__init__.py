@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 
+from refsr.device import Device, choose_device
 from refsr.errors import UsageError, WeightsError
 from refsr.io.weights import read_weights
 from refsr.models.base import Reference, RefSRModel
@@ -15,8 +16,6 @@ from refsr.models.baselines import SISR, Bicubic, Flow, NoConfig
 from refsr.models.default import DefaultConfig, DefaultModel
 from refsr.models.srntt import SRNTT, SRNTTConfig
 from refsr.models.vgg import VGG19, load_vgg19
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,21 +142,6 @@ def build_model(name: str, config: Any, vgg: VGG19 | None = None) -> RefSRModel:
     return MODELS[name].build(config, vgg)
 
 
-def choose_device(device: Device | torch.device) -> torch.device:
-    """Resolve "auto", and refuse a device that is not there.
-
-    Raises:
-        UsageError: The device is not there.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
-    chosen = torch.device(device)
-    if not available.get(chosen.type, False):
-        raise UsageError(f"the device {chosen.type!r} is not available on this machine: use --device auto")
-    return chosen
-
-
 def packaged_model(name: str) -> RefSRModel:
     """A model of the sizes that its packaged weights have, or of the usual ones if there are none; random weights.
 
@@ -216,14 +200,12 @@ __all__ = [
     "Bicubic",
     "DefaultConfig",
     "DefaultModel",
-    "Device",
     "Flow",
     "ModelSpec",
     "RefSRModel",
     "Reference",
     "SRNTTConfig",
     "build_model",
-    "choose_device",
     "load_model",
     "network_config",
     "packaged_model",

@@ -41,7 +41,7 @@ class RefSRModel(nn.Module, ABC):
     uses_references: ClassVar[bool] = True
     """False for models that are here to be compared with: references given to them are left aside."""
     matches_tell_the_pose: ClassVar[bool] = True
-    """Whether its matches hang together only where a reference is turned and scaled as it fits: `refsr.references.pose`."""
+    """Whether matches hang together only where a reference is turned and scaled rightly: `refsr.references.pose`."""
     cell_px: ClassVar[int] = 4
     """Reference pixels per cell of its key."""
     halo_cells: ClassVar[int]

@@ -16,11 +16,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from refsr.device import Precision, autocast
 from refsr.errors import ImageError, MemoryBudgetError
 from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
 from refsr.models import RefSRModel, load_model
 from refsr.models.base import Reference
-from refsr.precision import Precision, autocast
 from refsr.references.pose import find_pose
 from refsr.references.variants import Variant, VariantConfig, make_variants
 from refsr.resize import pad_to_multiple, upscale_bicubic

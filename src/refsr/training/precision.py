@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.precision.amp import MixedPrecision
 
-from refsr.precision import computes_bf16
+from refsr.device import computes_bf16
 
 
 def choose_precision(wanted: str, accelerator: str) -> str:

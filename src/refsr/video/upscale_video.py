@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refsr.device import Precision, autocast
 from refsr.errors import UsageError
 from refsr.io.photo import Photo, as_photo
 from refsr.models import DefaultModel, RefSRModel
 from refsr.models.base import Reference
-from refsr.precision import Precision, autocast
 from refsr.references.choose import find_references
 from refsr.references.index import Library, open_library
 from refsr.references.pose import find_pose
