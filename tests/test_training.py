@@ -21,6 +21,7 @@ from torch import Tensor
 import refsr.training.loop
 from refsr.bench.measure import run_benchmark
 from refsr.cli import main
+from refsr.cli.quantities import parse_duration
 from refsr.data.photos import PhotoSource
 from refsr.data.plan import Drawing, PairConfig
 from refsr.data.render import render
@@ -34,10 +35,9 @@ from refsr.models import SRNTT, DefaultConfig, SRNTTConfig, load_model
 from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic
 from refsr.training.average import RunningAverage
-from refsr.training.config import LossWeights, StageConfig, TrainConfig
+from refsr.training.config import LossWeights, RunOptions, StageConfig, TrainConfig
 from refsr.training.contrast import contrast_loss
 from refsr.training.loop import train
-from refsr.training.options import RunOptions, parse_duration
 from refsr.training.precision import ExactInputs, choose_precision
 from refsr.training.schedule import rate_at
 from refsr.training.step import NetworkStep, Perception

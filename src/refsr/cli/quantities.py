@@ -1,4 +1,4 @@
-"""Values as people write them."""
+"""Sizes and times as people write them."""
 
 import re
 
@@ -16,3 +16,21 @@ def parse_bytes(text: str) -> int:
     if not found or float(found[1]) == 0:
         raise UsageError(f"--memory {text!r} is no size: write it like 800MiB or 2GiB")
     return int(float(found[1]) * units[found[2] or ""])
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a time such as 150min, 2h, 90s or 1.5h.
+
+    Raises:
+        UsageError: It is none.
+    """
+    for unit, seconds in (("min", 60), ("h", 3600), ("s", 1)):
+        number = text.strip().removesuffix(unit)
+        if number != text.strip():
+            try:
+                found = float(number) * seconds
+            except ValueError:
+                break
+            if found > 0:
+                return found
+    raise UsageError(f"--time-limit {text!r} is no time: write it like 150min or 2h")

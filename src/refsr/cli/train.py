@@ -8,9 +8,10 @@ from cyclopts.config import Yaml
 from rich.console import Console
 
 from refsr.cli.console import count_bar
+from refsr.cli.quantities import parse_duration
 from refsr.errors import UsageError
 from refsr.extras import import_extra
-from refsr.training.config import TrainConfig
+from refsr.training.config import RunOptions, TrainConfig
 
 _Many = Parameter(negative=())
 
@@ -60,7 +61,6 @@ def _train(
     if config is None:
         raise UsageError("the recipe is empty: give it a model and stages, as recipes/default.yaml has them")
     from refsr.training.loop import train as run_training
-    from refsr.training.options import RunOptions, parse_duration
 
     options = RunOptions(
         data=tuple(data),

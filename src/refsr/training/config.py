@@ -1,6 +1,10 @@
-"""A training run in one tree of values; a recipe (YAML) sets some of them, flags of the command line go before it."""
+"""A training run in one tree of values; a recipe (YAML) sets some of them, flags of the command line go before it.
+
+`RunOptions` is what no recipe says: where, how long, on what.
+"""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from refsr.data.plan import PairConfig
@@ -166,6 +170,37 @@ class TrainConfig:
     def steps(self) -> int:
         """Of all stages."""
         return sum(stage.steps for stage in (self.sisr, self.rec, self.full))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What of a run is not part of its recipe.
+
+    Attributes:
+        data: Folders of photographs or of pairs.
+        out: Folder of the run; a checkpoint in it is gone on from.
+        vgg19: File of VGG19 weights, for models and losses that need them.
+        init: Weights to begin with; a checkpoint goes before them.
+        validate: Data set to validate on, if any.
+        held_out: Folders of pictures that must not be trained on, beside those of `validate`.
+        time_limit_s: End of this stretch, in seconds from its begin; 0 for none.
+        tensorboard: Write TensorBoard's files as well.
+        accelerator: For lightning-fabric: auto, cpu, cuda or mps.
+        devices: Processes of this machine, or "auto".
+        nodes: Machines.
+    """
+
+    data: tuple[Path, ...]
+    out: Path
+    vgg19: Path | None = None
+    init: Path | None = None
+    validate: Path | None = None
+    held_out: tuple[Path, ...] = ()
+    time_limit_s: float = 0.0
+    tensorboard: bool = False
+    accelerator: str = "auto"
+    devices: str = "auto"
+    nodes: int = 1
 
 
 def _listed(numbers: tuple[int, ...]) -> str:

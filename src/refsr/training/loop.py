@@ -36,12 +36,11 @@ from refsr.models import MODELS, RefSRModel, build_model
 from refsr.models.vgg import load_vgg19
 from refsr.training.average import RunningAverage
 from refsr.training.checkpoint import load_checkpoint, save_checkpoint
-from refsr.training.config import StageConfig, TrainConfig
+from refsr.training.config import RunOptions, StageConfig, TrainConfig
 from refsr.training.eta import StretchEstimate
 from refsr.training.finite import FiniteWatch
 from refsr.training.log import RunLog
 from refsr.training.losses import Critic
-from refsr.training.options import RunOptions
 from refsr.training.precision import choose_precision, fabric_precision
 from refsr.training.schedule import rate_at
 from refsr.training.setup import Report, begin_with, make_optimiser, open_perception
