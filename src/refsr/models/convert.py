@@ -26,7 +26,7 @@ from refsr.errors import UsageError, WeightsError
 from refsr.extras import import_extra
 from refsr.io.files import check_writable, write_atomically
 from refsr.io.weights import save_weights
-from refsr.models import SRNTT, SRNTTConfig
+from refsr.models.srntt import SRNTT, SRNTTConfig
 from refsr.models.vgg import CONVOLUTIONS, VGG19
 
 Array = NDArray[np.floating[Any]]

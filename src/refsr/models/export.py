@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from refsr.errors import UsageError
 from refsr.extras import import_extra
 from refsr.io.files import check_writable, make_folder, write_atomically
-from refsr.models import RefSRModel
+from refsr.models.base import RefSRModel
 from refsr.models.default import DefaultModel
 from refsr.search import Match
 
