@@ -1,5 +1,5 @@
 """Pairs of input and reference out of any folder of photos.
 
 photos ── detect ──> local features ── shortlist ──> pairs worth a look ── verify ──> overlaps (matches, places)
-overlaps ── plan ──> no near-duplicates, test and training apart ──> groups by level, crops ── build ──> files
+overlaps ── selection ──> no near-duplicates, test and training apart ──> groups by level, crops ── build ──> files
 """

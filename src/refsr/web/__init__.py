@@ -1,1 +1,1 @@
-"""The page in the browser: `work` does a job within limits, `page` shows it."""
+"""The page in the browser: `request` does a job within limits, `page` shows it."""
