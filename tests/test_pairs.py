@@ -19,7 +19,7 @@ from refsr.data.render import render
 from refsr.data.sample import Crop, cut, sample_view
 from refsr.data.scene import Planes, Relief
 from refsr.data.sources import Sources
-from refsr.degrade import CLEAN, DegradeConfig
+from refsr.degrade import CLEAN, DegradeConfig, degrade
 from refsr.errors import UsageError
 
 RELATED: dict[str, Any] = {"references": (0.0, 1.0), "unrelated": 0.0, "elsewhere": 0.0}
@@ -150,10 +150,14 @@ def test_the_same_pair_on_an_accelerator(photos: PhotoSource) -> None:
     made = dataclasses.replace(made, degrade=DegradeConfig(clean=0.2))
     plans = [made.plan(number, 64) for number in range(24)]
     here, there = (render(plans, PhotoSource(photos.files, device=device), 64) for device in ("cpu", "cuda"))
-    for name in ("hr", "lr", "refs"):
+    for name in ("hr", "refs"):
         difference = (here[name] - there[name].cpu()).abs()
         assert difference.mean() < 0.2 / 255, name
         assert (difference > 3 / 255).float().mean() < 1e-3, name
+    # Where the accelerator rounds a pixel of the truth otherwise, JPEG makes more of it.
+    assert (here["lr"] - there["lr"].cpu()).abs().mean() < 1 / 255
+    same = degrade(here["hr"].cuda(), [plan.degradation for plan in plans])
+    assert (here["lr"] - same.cpu()).abs().mean() < 0.05 / 255
     both = ~here["truth_cells"].isnan() & ~there["truth_cells"].cpu().isnan()
     assert (here["truth_cells"][both] - there["truth_cells"].cpu()[both]).abs().max() < 1e-2
 

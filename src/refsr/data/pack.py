@@ -17,7 +17,6 @@ from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 
 from refsr.errors import ImageError
 
@@ -37,7 +36,7 @@ _BLOCK: Final = tarfile.BLOCKSIZE
 Member = tuple[str, bytes]
 """A file in a shard."""
 
-Field = Float[NDArray[np.float32], "2 gh gw"]
+Field = Float[np.ndarray, "2 gh gw"]
 
 
 def encode_header(kind: Literal["photos", "views"]) -> bytes:

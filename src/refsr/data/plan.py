@@ -28,6 +28,7 @@ MOST_REFERENCES = 5
 _TRIES = 10
 _MASK_NODES = 48
 _RELIEF_NODES = 24
+_COUNT_STREAM = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ class ReferencePlan:
     view: Matrix | None = None
     motions: tuple[Matrix, ...] = ()
     relief: Relief | None = None
-    truth_cells: Float[NDArray[np.float32], "2 h w"] | None = None
+    truth_cells: Float[np.ndarray, "2 h w"] | None = None
     light: Light | None = None
 
 
@@ -137,13 +138,19 @@ class Drawing:
     real: float
     seed: int
 
-    def plan(self, number: int, size_px: int) -> PairPlan:
-        """The pair of a number, with crops of a size, a multiple of 4."""
+    def plan(self, number: int, size_px: int, count: int | None = None) -> PairPlan:
+        """The pair of a number.
+
+        Args:
+            number: Any.
+            size_px: Side of the crops, a multiple of 4.
+            count: Of its references, if it gets any; drawn for the pair alone without it.
+        """
         rng, start = self._start(number)
         if isinstance(start, RealView):
-            crop, planes, references = _real(self, start, size_px, rng)
+            crop, planes, references = _real(self, start, size_px, rng, count)
         else:
-            crop, planes, references = _synthetic(self, start, size_px, rng)
+            crop, planes, references = _synthetic(self, start, size_px, rng, count)
         return PairPlan(
             number=number,
             crop=crop,
@@ -151,6 +158,18 @@ class Drawing:
             references=tuple(references[place] for place in rng.permutation(len(references))),
             degradation=draw(self.degrade, rng),
         )
+
+    def count_of_step(self, first: int) -> int:
+        """How many references the pairs of a step get that get any; the shares of pairs stay as configured.
+
+        Args:
+            first: Number of its first pair.
+        """
+        shares = np.array(self.pairs.references)[1:]
+        if not shares.any():
+            return 0
+        rng = np.random.default_rng((self.seed, first, _COUNT_STREAM))
+        return 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
 
     def file_of(self, number: int) -> str:
         """Where a pair's truth comes from."""
@@ -215,14 +234,14 @@ def random_crop(photos: PhotoFiles, number: int, size: int, rng: np.random.Gener
 
 
 def _synthetic(
-    drawing: Drawing, photo: int, size: int, rng: np.random.Generator
+    drawing: Drawing, photo: int, size: int, rng: np.random.Generator, count: int | None
 ) -> tuple[Crop, Planes | None, list[ReferencePlan]]:
     """A crop of one photograph, and views of the same place by known motions."""
     config = drawing.pairs
     crop = random_crop(drawing.sources.photos, photo, size, rng)
     planes = _planes(drawing, size, rng) if rng.random() < config.layered else None
     references = []
-    for _ in range(_count(config, rng)):
+    for _ in range(_count(config, rng, count)):
         kind, light = rng.random(), draw_light(config.light, rng)
         if kind < config.unrelated:
             references.append(ReferencePlan(crop=drawing.another(size, rng), light=light))
@@ -242,9 +261,10 @@ def _synthetic(
     return crop, planes, references
 
 
-def _count(config: PairConfig, rng: np.random.Generator) -> int:
-    """How many references a pair gets."""
-    return int(np.searchsorted(np.cumsum(config.references)[:-1], rng.random(), side="right"))
+def _count(config: PairConfig, rng: np.random.Generator, count: int | None) -> int:
+    """How many references a pair gets; if any, `count` where that is given."""
+    drawn = int(np.searchsorted(np.cumsum(config.references)[:-1], rng.random(), side="right"))
+    return drawn if drawn == 0 or count is None else count
 
 
 def random_motion(config: PairConfig, size: int, rng: np.random.Generator, reach_px: float) -> Matrix:
@@ -297,7 +317,7 @@ def _relief(size: int, rng: np.random.Generator) -> Relief:
 
 
 def _real(
-    drawing: Drawing, view: RealView, size: int, rng: np.random.Generator
+    drawing: Drawing, view: RealView, size: int, rng: np.random.Generator, count: int | None
 ) -> tuple[Crop, None, list[ReferencePlan]]:
     """A crop of a view, and of its partners in any order; what is lacking to the number shows other things."""
     config, photos = drawing.pairs, drawing.sources.photos
@@ -311,7 +331,7 @@ def _real(
         left, top = (int(rng.integers(length - size + 1)) for length in (width, height))
         crop = replace(crop, left=left, top=top, side=size)
     references: list[ReferencePlan] = []
-    for place in range(_count(config, rng)):
+    for place in range(_count(config, rng, count)):
         unrelated = rng.random() < config.unrelated
         if place >= len(partners) or unrelated:
             references.append(ReferencePlan(crop=drawing.another(size, rng)))

@@ -38,7 +38,7 @@ class Planes:
         fill_px: How far off, (x, y), texture is taken for what the own photograph's planes uncover.
     """
 
-    masks: Float[NDArray[np.float32], "planes nodes nodes"]
+    masks: Float[np.ndarray, "planes nodes nodes"]
     cutouts: tuple[Crop | None, ...]
     fill_px: tuple[float, float]
 
@@ -52,7 +52,7 @@ class Relief:
         direction: Unit vector (x, y).
     """
 
-    shift_px: Float[NDArray[np.float32], "nodes nodes"]
+    shift_px: Float[np.ndarray, "nodes nodes"]
     direction: tuple[float, float]
 
 

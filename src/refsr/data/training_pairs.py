@@ -42,5 +42,7 @@ class TrainingPairs(Dataset[tuple[list[PairPlan], int]]):
 
     def __getitem__(self, index: int) -> tuple[list[PairPlan], int]:
         step = self.steps[index]
-        plans = [self.drawing.plan(number, step.size_px) for number in step.numbers]
+        # As many for all that get any: pairs with as many are restored together.
+        count = self.drawing.count_of_step(step.numbers.start)
+        plans = [self.drawing.plan(number, step.size_px, count) for number in step.numbers]
         return plans, len(self.drawing.sources.photos.unusable)

@@ -1,7 +1,8 @@
 """The last fraction of a pixel: where exactly does the reference show what the LR image shows?"""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -13,44 +14,74 @@ from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import Match
 from refsr.transfer.swap import warp
 
+_REACH_CELLS: Final = 2.0
+"""Of one step."""
+
+_MAXIMUM_GONE: Final = 4.0
+_DOUBT: Final = 4.0
+_RIDGE: Final = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aligned:
+    """A field after a step of the alignment.
+
+    Attributes:
+        field: Where texture is sampled.
+        doubt: Logarithm of the distance in cells to the true place that is to be expected, -4..4.
+    """
+
+    field: Match
+    doubt: Float[Tensor, "b 1 h w"]
+
+    def detach(self) -> "Aligned":
+        """The same without gradient."""
+        field = replace(self.field, position_cells=self.field.position_cells.detach())
+        return Aligned(field=field, doubt=self.doubt.detach())
+
 
 class Alignment(nn.Module):
-    """Moves each cell of a smooth field by up to a cell, learned on views whose true field is known.
+    """Moves each cell of a smooth field step by step, learned on views whose true field is known.
 
-    The reference is shrunk after it was warped: then its pixels mix as those of the LR image do, and what differs tells
-    how far it is off.
+    The reference is warped anew in each step, and shrunk after it was warped: then its pixels mix as those of the LR
+    image do, and what differs tells how far it is off. All steps share their weights.
 
     lr ──────────────────────────────── even out ──┬── and their difference ──┐
     refs ── warp ──┬── down ─────────── even out ──┘                          │
-                   ├── minus up(down), pixels of a cell ──────────────────────┼── 3x3 convolutions ── (y, x)
+                   ├── minus up(down), pixels of a cell ──────────────────────┼── 3x3 convolutions ── (y, x), doubt
                    └── slopes ── down ────────────────────────────────────────┤
-    match: score, offset beyond the field's ──────────────────────────────────┘
-    Differences and slopes are what Lucas and Kanade (1981) solve for the offset; given them, it learns much faster.
+    match: score, offset beyond the field's; way gone so far ────────────────────┤
+    the offset that Lucas and Kanade find ───────────────────────────────────────┘
+
+    Source: Teed and Deng, "RAFT", ECCV 2020, section 3.3, for steps with shared weights and without gradient between
+        them; Lucas and Kanade, "An iterative image registration technique", IJCAI 1981, section 4.
     """
 
-    def __init__(self, width: int, scale: int) -> None:
+    def __init__(self, width: int, scale: int, steps: int) -> None:
         """Build; at first it moves nothing.
 
         Args:
             width: Channels.
             scale: Reference pixels per cell.
+            steps: How often the field is moved.
         """
         super().__init__()
         self.scale = scale
+        self.steps = steps
         layers: list[nn.Module] = []
-        inputs = 3 * 3 + scale**2 + 2 + 1 + 2
+        inputs = 3 * 3 + scale**2 + 2 + 1 + 2 + 2 + 2
         for channels, dilation in zip((inputs, width, width, width, width), (1, 1, 2, 2, 1), strict=True):
             layers += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
-        self.move = nn.Conv2d(width, 2, 3, padding=1)
+        self.move = nn.Conv2d(width, 3, 3, padding=1)
         nn.init.zeros_(self.move.weight)
         assert self.move.bias is not None
         nn.init.zeros_(self.move.bias)
 
     def forward(
         self, lr: Float[Tensor, "b 3 h w"], sharps: Sequence[Float[Tensor, "b 3 _ _"]], match: Match, field: Match
-    ) -> Match:
-        """The field, moved.
+    ) -> list[Aligned]:
+        """The field after each step.
 
         Args:
             lr: The picture.
@@ -58,16 +89,37 @@ class Alignment(nn.Module):
             match: As searched.
             field: The same, made smooth.
         """
+        wanted, _ = even_out(lr)
+        begun, found = field.position_cells, []
+        for _ in range(self.steps):
+            cues = self._cues(wanted, sharps, match, field, begun)
+            moved, doubt = self.move(self.layers(cues)).split((2, 1), 1)
+            position = field.position_cells.detach() + _softly(moved, _REACH_CELLS)
+            field = replace(field, position_cells=position)
+            found.append(Aligned(field=field, doubt=_softly(doubt, _DOUBT)))
+        return found
+
+    def _cues(
+        self,
+        wanted: Float[Tensor, "b 3 h w"],
+        sharps: Sequence[Float[Tensor, "b 3 _ _"]],
+        match: Match,
+        field: Match,
+        begun: Float[Tensor, "b 2 h w"],
+    ) -> Float[Tensor, "b c h w"]:
+        """What tells a step how far the field is off."""
+        field = replace(field, position_cells=field.position_cells.detach())
         warped = warp(sharps, field, scale=self.scale)
         down = downscale_bicubic(warped, self.scale)
-        (wanted, _), (there, deviation) = even_out(lr), even_out(down)
+        there, deviation = even_out(down)
         grey = warped.mean(1, keepdim=True)
         detail = F.pixel_unshuffle(grey - upscale_bicubic(down.mean(1, keepdim=True), self.scale), self.scale)
-        slopes = downscale_bicubic(_slopes(grey), self.scale) * self.scale
+        slopes = downscale_bicubic(_slopes(grey), self.scale) * self.scale / deviation
         beyond = (match.position_cells - field.position_cells).clamp(-2, 2)
-        cues = (wanted, there, wanted - there, detail / deviation, slopes / deviation, match.score, beyond)
-        moved = self.move(self.layers(torch.cat(cues, 1))).clamp(-1, 1)
-        return replace(field, position_cells=field.position_cells + moved)
+        gone = (field.position_cells - begun).clamp(-_MAXIMUM_GONE, _MAXIMUM_GONE)
+        solved = solve_offset(slopes, (wanted - there).mean(1, keepdim=True))
+        cues = (wanted, there, wanted - there, detail / deviation, slopes, match.score, beyond, gone, solved)
+        return torch.cat(cues, 1)
 
 
 def _slopes(grey: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 2 h w"]:
@@ -76,3 +128,25 @@ def _slopes(grey: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 2 h w"]:
     down = around[..., 2:, 1:-1] - around[..., :-2, 1:-1]
     right = around[..., 1:-1, 2:] - around[..., 1:-1, :-2]
     return torch.cat((down, right), 1) / 2
+
+
+def solve_offset(slopes: Float[Tensor, "b 2 h w"], lacking: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 2 h w"]:
+    """The offset (y, x) in cells that explains best what is lacking over 5x5 cells, within two; slightly too short.
+
+    Args:
+        slopes: In y and in x, a cell.
+        lacking: What the picture has beyond what was found.
+
+    Source: Lucas and Kanade, 1981, equation 9.
+    """
+    y, x = torch.split(slopes, 1, 1)
+    sums = F.avg_pool2d(torch.cat((y * y, x * x, y * x, y * lacking, x * lacking), 1), 5, stride=1, padding=2)
+    yy, xx, yx, yl, xl = torch.split(sums, 1, 1)
+    yy, xx = yy + _RIDGE, xx + _RIDGE
+    solved: Tensor = torch.cat((xx * yl - yx * xl, yy * xl - yx * yl), 1) / (yy * xx - yx * yx)
+    return solved.clamp(-_REACH_CELLS, _REACH_CELLS)
+
+
+def _softly(values: Float[Tensor, "b c h w"], limit: float) -> Float[Tensor, "b c h w"]:
+    """Nearly the same while they are small, and never beyond a limit."""
+    return limit * torch.tanh(values / limit)

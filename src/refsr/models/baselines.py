@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from refsr.models.alignment import Aligned
 from refsr.models.base import Reference, RefSRModel
 from refsr.models.default import DefaultModel
 from refsr.resize import resize, upscale_bicubic
@@ -107,14 +108,15 @@ class Flow(DefaultModel):
                 progress((index + 1) / len(references))
         return found
 
-    def field(
+    def fields(
         self,
         lr: Float[Tensor, "b 3 h w"],  # noqa: ARG002
         references: Sequence[Reference],  # noqa: ARG002
         match: Match,
-    ) -> Match:
+        begun: Match,  # noqa: ARG002
+    ) -> list[Aligned]:
         """A flow is smooth already."""
-        return match
+        return [Aligned(field=match, doubt=torch.zeros_like(match.score))]
 
     def _follow(self, query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], index: int) -> Match:
         """The flow from the query to one reference, as a match."""

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refsr.models.alignment import Alignment
+from refsr.models.alignment import Aligned, Alignment
 from refsr.models.base import Reference, RefSRModel
 from refsr.models.descriptor import Descriptor
 from refsr.models.stripes import by_stripes, cells_at_once
@@ -23,7 +23,7 @@ from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, search_c
 from refsr.transfer.smoothing import smooth
 from refsr.transfer.swap import warp
 
-_CUES = 5
+_CUES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class DefaultConfig:
         descriptor_width: Channels of the descriptor's hidden layers.
         descriptor_size: Numbers that describe a cell.
         alignment_width: Channels of the alignment's layers.
+        alignment_steps: How often a field is moved.
     """
 
     width: int = 48
@@ -45,6 +46,7 @@ class DefaultConfig:
     descriptor_width: int = 48
     descriptor_size: int = 64
     alignment_width: int = 32
+    alignment_steps: int = 3
 
 
 class ResidualBlock(nn.Module):
@@ -72,7 +74,7 @@ class DefaultModel(RefSRModel):
     """
 
     name: ClassVar[str] = "default"
-    halo_cells: ClassVar[int] = 16
+    halo_cells: ClassVar[int] = 32
     transfer_bytes_per_cell: ClassVar[int] = 4700
     encode_bytes_per_cell: ClassVar[int] = 1600
     reference_bytes_per_cell: ClassVar[int] = 652
@@ -88,7 +90,7 @@ class DefaultModel(RefSRModel):
         self.after = nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks_after)))
         self.tail = nn.Conv2d(width, 3 * self.scale**2, 3, padding=1)
         self.descriptor = Descriptor(self.config.descriptor_width, self.config.descriptor_size)
-        self.align = Alignment(self.config.alignment_width, self.scale)
+        self.align = Alignment(self.config.alignment_width, self.scale, self.config.alignment_steps)
         self.believe = nn.Sequential(nn.Conv2d(width + texture + _CUES, width, 3, padding=1), nn.ReLU())
         self.gate = nn.Conv2d(width, 1, 3, padding=1)
         self.fuse = nn.Conv2d(width, width, 3, padding=1)
@@ -128,7 +130,7 @@ class DefaultModel(RefSRModel):
         lr: Float[Tensor, "b 3 h w"],
         references: Sequence[Reference],
         matches: Sequence[Match],
-        fields: Iterable[Match] | None = None,
+        fields: Iterable[Aligned] | None = None,
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """Restore from LR image and matched texture.
 
@@ -139,8 +141,8 @@ class DefaultModel(RefSRModel):
             lr: The picture.
             references: As encoded.
             matches: As searched.
-            fields: Those of the matches, by `field`, where they are known already; without gradient, since what is made
-                of the texture does not teach where it lies.
+            fields: Those of the matches, by `fields`, where they are known already; without gradient, since what is
+                made of the texture does not teach where it lies.
         """
         up = upscale_bicubic(lr, self.scale)
         features = self.before(self.head(lr - 0.5))
@@ -152,15 +154,24 @@ class DefaultModel(RefSRModel):
         residual = self.tail(self.after(features))
         return up + F.pixel_shuffle(residual, self.scale)
 
-    def field(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match) -> Match:
-        """The match between cells, from which texture is sampled: made smooth, then aligned."""
-        sharps = [reference.values[1][:, :3] for reference in references]
-        aligned: Match = self.align(lr, sharps, match, smooth(match))
-        return aligned
+    def fields(
+        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match, begun: Match
+    ) -> list[Aligned]:
+        """The match between cells after each step of the alignment; from the last one, texture is sampled.
 
-    def _still_field(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match) -> Match:
+        Args:
+            lr: The picture.
+            references: As encoded.
+            match: As searched.
+            begun: The same, made smooth.
+        """
+        sharps = [reference.values[1][:, :3] for reference in references]
+        found: list[Aligned] = self.align(lr, sharps, match, begun)
+        return found
+
+    def _still_field(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match) -> Aligned:
         with torch.no_grad():
-            return self.field(lr, references, match)
+            return self.fields(lr, references, match, smooth(match))[-1]
 
     def _candidate(
         self,
@@ -169,16 +180,17 @@ class DefaultModel(RefSRModel):
         up: Float[Tensor, "b 3 h2 w2"],
         references: Sequence[Reference],
         match: Match,
-        field: Match,
+        aligned: Aligned,
     ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b c h w"]]:
         """How far to believe one match, as a logit, and what it would change; all on the LR grid.
 
         match ──┬── score, spread ───────────┬── believe ──┬── gate
-                └── field ── warp ── texture ┘             └── fuse
+                └── field ─┬─ doubt ─────────┤             └── fuse
+                           └─ warp ── texture ┘
         """
         downs, sharps = ([reference.values[level] for reference in references] for level in (0, 1))
-        cues = torch.cat((match.score, _spread(match), lr - warp(downs, field, scale=1)), 1)
-        colour, detail = warp(sharps, field, scale=self.scale).chunk(2, 1)
+        cues = torch.cat((match.score, _spread(match), lr - warp(downs, aligned.field, scale=1), aligned.doubt), 1)
+        colour, detail = warp(sharps, aligned.field, scale=self.scale).chunk(2, 1)
         texture = (F.pixel_unshuffle(colour - up, self.scale), F.pixel_unshuffle(detail, self.scale))
         believed = self.believe(torch.cat((features, cues, *texture), 1))
         return self.gate(believed), self.fuse(believed)

@@ -10,7 +10,8 @@ _LEAST_DEVIATION = 0.02
 class Descriptor(nn.Module):
     """Describes each pixel's surroundings by a unit vector that light and contrast hardly change.
 
-    lr (B, 3, h, w) -> even out the light -> five 3x3 convolutions, 19 px wide in all -> (B, C, h, w)
+    lr (B, 3, h, w) -> even out the light -> five 3x3 convolutions, 19 px wide ─┬────────────────────(+)-> (B, C, h, w)
+                                                                               └─ two more, 43 px wide ─┘
     """
 
     def __init__(self, width: int, size: int) -> None:
@@ -19,10 +20,18 @@ class Descriptor(nn.Module):
         for channels, dilation in zip((3, width, width, width, width), (1, 1, 2, 4, 1), strict=True):
             layers += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, size, 1))
+        context: list[nn.Module] = []
+        for dilation in (4, 8):
+            context += [nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation), nn.ReLU()]
+        last = nn.Conv2d(width, size, 1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        self.context = nn.Sequential(*context, last)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         even, _ = even_out(image)
-        return F.normalize(self.layers(even).to(image.dtype), dim=1)
+        near = self.layers[:-1](even)
+        return F.normalize((self.layers[-1](near) + self.context(near)).to(image.dtype), dim=1)
 
 
 def even_out(image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 1 h w"]]:

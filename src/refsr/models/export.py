@@ -70,7 +70,10 @@ class _Network(nn.Module):
 
     def forward(self, lr: Tensor, ref: Tensor, position_cells: Tensor, score: Tensor) -> Float[Tensor, "1 3 h w"]:
         match = Match(
-            position_cells=position_cells, reference=torch.zeros_like(score[:, 0], dtype=torch.long), score=score
+            position_cells=position_cells,
+            reference=torch.zeros_like(score[:, 0], dtype=torch.long),
+            score=score,
+            alone=0,
         )
         return self.model.transfer(lr, [self.model.encode_reference(ref)], [match]).clamp(0, 1)
 

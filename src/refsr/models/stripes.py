@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-HALO_CELLS: Final = 20
+HALO_CELLS: Final = 32
 """How far a cell's surroundings matter to its descriptor and its detail."""
 
 _STRIPE_CELLS: Final = 2**17

@@ -32,14 +32,14 @@ class LocalFeatures:
         licence: The copyright text of its EXIF; empty if there is none.
     """
 
-    points_px: Float[NDArray[np.float32], "n 2"]
-    descriptors: UInt8[NDArray[np.uint8], "n 128"]
+    points_px: Float[np.ndarray, "n 2"]
+    descriptors: UInt8[np.ndarray, "n 128"]
     size_px: tuple[int, int]
     full_px: tuple[int, int]
-    thumbnail: UInt8[NDArray[np.uint8], "t t"]
+    thumbnail: UInt8[np.ndarray, "t t"]
     licence: str
 
-    def root_descriptors(self) -> Float[NDArray[np.float32], "n 128"]:
+    def root_descriptors(self) -> Float[np.ndarray, "n 128"]:
         """RootSIFT: unit vectors whose inner product compares histograms fairly.
 
         Source: Arandjelovic and Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012.

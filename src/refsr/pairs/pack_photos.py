@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 from PIL import Image
 
 from refsr.data.leaks import find_leaks
@@ -37,7 +36,7 @@ _ORIENTATIONS: Final = 8
 Progress = Callable[[str], None]
 """Called with a line now and then."""
 
-Vector = Float[NDArray[np.float32], " d"]
+Vector = Float[np.ndarray, " d"]
 
 
 @dataclass(kw_only=True)
@@ -226,7 +225,7 @@ def _whole_or_not_at_all(out: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def diverse_order(vectors: Float[NDArray[np.float32], "n d"]) -> list[int]:
+def diverse_order(vectors: Float[np.ndarray, "n d"]) -> list[int]:
     """The one nearest to the mean, then again and again the one that is the furthest from all before it.
 
     Args:

@@ -12,7 +12,6 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 from PIL import Image
 
 from refsr.data.pack import Member, encode_field, tar_bytes
@@ -168,7 +167,7 @@ def choose_pairs(overlaps: Sequence[Overlap], partners: int) -> list[tuple[int, 
     return sorted({(o.first, o.second) for found in best.values() for o in found[:partners]})
 
 
-def _field(first: _View, second: _View) -> Float[NDArray[np.float32], "2 gh gw"] | None:
+def _field(first: _View, second: _View) -> Float[np.ndarray, "2 gh gw"] | None:
     """Truth of the photos themselves, at the nodes of the first packed view, in pixels of the second one."""
     grey, other = _grey(first.path), _grey(second.path)
     positions = dense_positions(grey, other, first.features, second.features)

@@ -9,11 +9,10 @@ from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 
 from refsr.extras import import_extra
 
-Vectors = Float[NDArray[np.float32], "_ d"]
+Vectors = Float[np.ndarray, "_ d"]
 _WORDS: Final = 64
 _SAMPLE: Final = 50_000
 _ROWS: Final = 512
@@ -37,15 +36,14 @@ def learn_words(descriptors: Sequence[Vectors]) -> Vectors:
     return np.asarray(centres, dtype=np.float32)
 
 
-def describe(descriptors: Vectors, words: Vectors) -> Float[NDArray[np.float32], " words_d"]:
+def describe(descriptors: Vectors, words: Vectors) -> Float[np.ndarray, " words_d"]:
     """One unit vector for a photo: for each word, the direction in which its descriptors miss it."""
     nearest = (descriptors @ words.T - 0.5 * (words**2).sum(1)).argmax(1)
     sums = np.zeros_like(words)
     np.add.at(sums, nearest, descriptors - words[nearest])
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
     flat = sums.ravel()
-    unit: NDArray[np.float32] = flat / max(float(np.linalg.norm(flat)), 1e-12)
-    return unit
+    return (flat / max(float(np.linalg.norm(flat)), 1e-12)).astype(np.float32)
 
 
 def nearest_pairs(vectors: Vectors, neighbours: int) -> list[tuple[int, int]]:

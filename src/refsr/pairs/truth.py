@@ -52,18 +52,18 @@ _SMALLEST_BOX_PX: Final = 64
 _SPECK_PX: Final = 200
 _FEWEST_NODES: Final = 60
 
-Grey = UInt8[NDArray[np.uint8], "_ _"]
-Mask = Bool[NDArray[np.bool_], "h w"]
-Points = Float[NDArray[np.float32], "n 2"]
-Plane = Float[NDArray[np.float32], "h w"]
-Positions = Float[NDArray[np.float32], "2 h w"]
-Hypothesis = tuple[tuple[slice, slice], Float[NDArray[np.float32], "2 _ _"], Float[NDArray[np.float32], "_ _"]]
+Grey = UInt8[np.ndarray, "_ _"]
+Mask = Bool[np.ndarray, "h w"]
+Points = Float[np.ndarray, "n 2"]
+Plane = Float[np.ndarray, "h w"]
+Positions = Float[np.ndarray, "2 h w"]
+Hypothesis = tuple[tuple[slice, slice], Float[np.ndarray, "2 _ _"], Float[np.ndarray, "_ _"]]
 """A box of the first photo, where its pixels lie, and how likely that is."""
 
 
 def dense_truth(
     first: Grey, second: Grey, features_first: LocalFeatures, features_second: LocalFeatures
-) -> Float[NDArray[np.float32], "2 gh gw"] | None:
+) -> Float[np.ndarray, "2 gh gw"] | None:
     """A grid of verified correspondences; None if there are hardly any.
 
     Args:
@@ -86,14 +86,14 @@ def dense_truth(
     return nodes if enough_known(nodes) else None
 
 
-def enough_known(nodes: Float[NDArray[np.float32], "2 gh gw"]) -> bool:
+def enough_known(nodes: Float[np.ndarray, "2 gh gw"]) -> bool:
     """Whether a grid is worth keeping."""
     return int(np.isfinite(nodes[0]).sum()) >= _FEWEST_NODES
 
 
 def resized_nodes(
     positions: Positions, first_px: tuple[int, ...], second_full_px: tuple[int, ...], second_px: tuple[int, ...]
-) -> Float[NDArray[np.float32], "2 gh gw"]:
+) -> Float[np.ndarray, "2 gh gw"]:
     """The grid for photos in other sizes: bilinear between the pixels round each node, all of which must be known.
 
     Args:

@@ -21,7 +21,7 @@ _DUPLICATE_LIKENESS: Final = 0.95
 _DUPLICATE_SHARE: Final = 0.4
 _FEWEST_IN_CROP: Final = 4
 
-Points = Float[NDArray[np.float32], "n 2"]
+Points = Float[np.ndarray, "n 2"]
 
 
 @dataclass(frozen=True, kw_only=True)

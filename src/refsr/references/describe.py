@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from refsr.models import RefSRModel
@@ -22,7 +21,7 @@ CELLS: Final = 4096
 
 _SMALLEST_PX: Final = 8
 
-Vector = Float[NDArray[np.float32], " d"]
+Vector = Float[np.ndarray, " d"]
 
 
 def describe_blurry(model: RefSRModel, lr: Float[Tensor, "1 3 h w"]) -> Vector:

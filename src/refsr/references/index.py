@@ -15,7 +15,6 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from refsr.errors import OutputError, RefSRError, UsageError
@@ -43,7 +42,7 @@ class Library:
     """
 
     paths: tuple[Path, ...]
-    vectors: Float[NDArray[np.float32], "n d"]
+    vectors: Float[np.ndarray, "n d"]
     problems: dict[Path, str]
     read: int
 

@@ -58,8 +58,8 @@ def contrast_loss(
     positive = F.grid_sample(key, grid[:, None], align_corners=False)[:, :, 0]
     wanted = (descriptors * F.normalize(positive, dim=1)).sum(1)
     cosines = descriptors.transpose(1, 2) @ key.flatten(2)
-    beside = torch.cdist(truth.transpose(1, 2), cells[None], compute_mode="donot_use_mm_for_euclid_dist")
-    others = (cosines / temperature).masked_fill(beside < _NEAR_CELLS, -math.inf)
+    y, x = ((truth[:, axis, :, None] - cells[:, axis]).square() for axis in (0, 1))
+    others = (cosines / temperature).masked_fill(y + x < _NEAR_CELLS**2, -math.inf)
     lost = torch.logsumexp(torch.cat((wanted[..., None] / temperature, others), 2), 2) - wanted / temperature
     best = cells[cosines.argmax(2)]
     hits = ((best - truth.transpose(1, 2)).abs().amax(-1) <= 1).to(query)

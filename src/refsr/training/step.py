@@ -12,7 +12,7 @@ between black and white than a photo.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -93,7 +93,7 @@ class NetworkStep(nn.Module):
         self.frozen = [parts[name] for name in stage.frozen]
         weights = stage.losses if stage.references else LossWeights()
         told = {"texture": weights.texture, "contrast": weights.contrast, "hits": weights.contrast,
-                "alignment": weights.alignment}  # fmt: skip
+                "alignment": weights.alignment, "cells": weights.alignment}  # fmt: skip
         self._matched = [name for name, weight in told.items() if weight]
 
     def train(self, mode: bool = True) -> "NetworkStep":
@@ -171,11 +171,14 @@ class NetworkStep(nn.Module):
             return self.model.transfer(lr, references, matches)
         fields = []
         for match in matches:
-            field = self.model.field(lr, references, match)  # type: ignore[operator]
+            begun = smooth(match)
+            found = self.model.fields(lr, references, match, begun)  # type: ignore[operator]
             truth_cells = _of_matched(batch["truth_cells"], match)
-            lost = alignment_loss(field.position_cells, smooth(match).position_cells, truth_cells)
+            with _exactly(lr):
+                lost, cells = alignment_loss(found, begun.position_cells, truth_cells)
             losses["alignment"].append(lost / len(matches))
-            fields.append(replace(field, position_cells=field.position_cells.detach()))
+            losses["cells"].append(cells / len(matches))
+            fields.append(found[-1].detach())
         return self.model.transfer(lr, references, matches, fields)  # type: ignore[call-arg]
 
     def _texture(self, restored: Tensor, refs: Sequence[Tensor], match: Match) -> Float[Tensor, " b"]:
