@@ -2,7 +2,7 @@
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from refsr.cli import main
 from refsr.io.photo import as_photo
 from refsr.models import SISR, SRNTT, Bicubic, DefaultConfig, DefaultModel, Flow, RefSRModel, SRNTTConfig, load_model
 from refsr.resize import downscale_bicubic
+from refsr.restore.pipeline import encode, match, transfer
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -85,6 +86,11 @@ def small_models() -> dict[str, RefSRModel]:
         "bicubic": Bicubic(),
     }
     return {name: model.eval().requires_grad_(False) for name, model in models.items()}
+
+
+def restored(model: RefSRModel, lr: Tensor, refs: Sequence[Tensor] = ()) -> Tensor:
+    """Whole pictures through the whole pipeline, not clamped."""
+    return transfer(model, match(model, encode(model, lr, refs if model.uses_references else ())))
 
 
 def texture(height: int, width: int, seed: int = 0) -> Tensor:

@@ -104,7 +104,7 @@ def test_the_shipped_alignment_finds_the_true_field(shipped: RefSRModel, sample:
         reference = shipped.encode_reference(ref)
         (match,) = shipped.search(shipped.encode_query(lr), [reference])
         begun = smooth(match)
-        steps = shipped.fields(lr, [reference], match, begun)
+        steps = shipped.fields(lr, [reference.values], match)[1:]
         still = Aligned(field=begun, doubt=torch.zeros_like(match.score))
         before, *after = (
             alignment_loss([step], begun.position_cells, truth)[1].item() for step in (still, steps[0], steps[-1])

@@ -19,8 +19,8 @@ from torch import Tensor
 from refsr.cli import main
 from refsr.errors import WeightsError
 from refsr.models import SRNTT, SRNTTConfig, load_model
-from refsr.models.base import Reference
 from refsr.models.vgg import CONVOLUTIONS, VGG19, load_vgg19
+from refsr.restore.pipeline import Matched, transfer
 from refsr.search import Match, cell_grid
 
 Arrays = list[np.ndarray[Any, Any]]
@@ -119,7 +119,7 @@ def reference_result(content: Arrays, transfer: Arrays, lr: Tensor, maps: list[T
 def test_converted_weights_compute_what_the_official_network_does(
     official: tuple[Path, Path, Arrays, Arrays], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second, content, transfer = official
+    first, second, content, others = official
     output = tmp_path / "official.safetensors"
     assert main(["convert", str(second), str(first), "-o", str(output)]) == 0
     assert "4.39 M" in capsys.readouterr().out
@@ -134,10 +134,10 @@ def test_converted_weights_compute_what_the_official_network_does(
         reference=torch.zeros(1, 6, 7, dtype=torch.long),
         score=torch.ones(1, 1, 6, 7),
     )
-    reference = Reference(key=maps[0], values=tuple(maps))
     channels_last = [m.permute(0, 2, 3, 1) for m in (lr * 2 - 1, *maps)]
-    alone, fused = reference_result(content, transfer, channels_last[0], channels_last[1:])
-    for ours, theirs in ((model.transfer(lr, [], []), alone), (model.transfer(lr, [reference], [match]), fused)):
+    alone, fused = reference_result(content, others, channels_last[0], channels_last[1:])
+    matched = Matched(lr=lr, values=(tuple(maps),), matches=(match,))
+    for ours, theirs in ((transfer(model, Matched(lr=lr)), alone), (transfer(model, matched), fused)):
         assert (ours - (theirs.permute(0, 3, 1, 2) + 1) / 2).abs().max() < 1e-4
         assert ours.std() > 1e-3
 

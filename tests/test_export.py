@@ -13,6 +13,7 @@ from conftest import fails, small_models
 from refsr.errors import MissingExtraError, UsageError
 from refsr.models.default import DefaultModel
 from refsr.models.export import export_onnx
+from refsr.restore.pipeline import encode, match, transfer
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +38,14 @@ def test_equals_torch_at_any_size(
     generator = torch.Generator().manual_seed(lr_px[0])
     lr, ref = (torch.rand(1, 3, *px, generator=generator) for px in (lr_px, ref_px))
     with torch.inference_mode():
-        query, reference = shipped.encode_query(lr), shipped.encode_reference(ref)
-        (match,) = shipped.search(query, [reference])
-        sr = shipped.transfer(lr, [reference], [match]).clamp(0, 1)
+        encoded = encode(shipped, lr, [ref])
+        matched = match(shipped, encoded)
+        sr = transfer(shipped, matched).clamp(0, 1)
+    (found,) = matched.matches
     network, descriptors = files
     (described,) = descriptors.run(None, {"image": lr.numpy()})
-    assert np.abs(described - query.numpy()).max() < 1e-3
-    fed = {"lr": lr, "ref": ref, "position_cells": match.position_cells, "score": match.score}
+    assert np.abs(described - encoded.query.numpy()).max() < 1e-3
+    fed = {"lr": lr, "ref": ref, "position_cells": found.position_cells, "score": found.score}
     (restored,) = network.run(None, {name: tensor.numpy() for name, tensor in fed.items()})
     assert restored.shape == (1, 3, 4 * lr_px[0], 4 * lr_px[1])
     assert np.abs(restored - sr.numpy()).max() < 1e-3

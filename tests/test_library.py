@@ -16,6 +16,7 @@ from refsr.models.default import DefaultModel
 from refsr.references.choose import FITS, find_references
 from refsr.references.describe import describe_blurry, describe_sharp
 from refsr.references.index import nearest, open_library
+from refsr.restore.upscale import upscale
 
 
 @pytest.fixture
@@ -97,6 +98,36 @@ def test_what_fits_is_found_and_nothing_else(
     assert find_references(photo, library, shipped, apart_from=[found.path]) == []
     found.path.unlink()  # after the index was read
     assert find_references(photo, library, shipped) == []
+
+
+def test_a_found_photo_is_neither_read_nor_posed_again(
+    album: Path,
+    shipped: RefSRModel,
+    sample: dict[str, Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    library = open_library(album, shipped, cache=tmp_path)
+    photo = Photo(pixels=sample["lr"])
+    read: list[str] = []
+
+    def counted(path: Path) -> Photo:
+        read.append(path.name)
+        return as_photo(path)
+
+    monkeypatch.setattr("refsr.references.choose.as_photo", counted)
+    (found,) = find_references(photo, library, shipped)
+    assert sorted(read) == sorted(set(read)), "each photo of the shortlist once"
+    expected = upscale(photo, [found.path], model=shipped, precision="fp32")
+
+    def never(*_: object) -> None:
+        pytest.fail("read or posed again")
+
+    monkeypatch.setattr("refsr.restore.upscale.as_photo", never)
+    monkeypatch.setattr("refsr.restore.upscale.find_pose", never)
+    result = upscale(photo, [found], model=shipped, precision="fp32")
+    assert torch.equal(result.photo.pixels, expected.photo.pixels)
+    assert result.provenance.names == expected.provenance.names == (str(found.path),)
 
 
 def test_the_command(

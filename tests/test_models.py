@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import small_models, texture
+from conftest import restored, small_models, texture
 from safetensors.torch import save_file
 
 from refsr import MODELS, load_model, upscale
@@ -20,6 +20,7 @@ from refsr.io.weights import FORMAT, read_weights, save_weights
 from refsr.models import SRNTT, DefaultModel, RefSRModel, SRNTTConfig, packaged_weights
 from refsr.models.default import _believed
 from refsr.resize import downscale_bicubic, resize, upscale_bicubic
+from refsr.restore.pipeline import encode, match
 from refsr.search import cell_grid
 
 SMALL = small_models()
@@ -39,7 +40,7 @@ def test_the_zoo_is_covered() -> None:
 @pytest.mark.parametrize("size", [(8, 8), (11, 17), (20, 13)])
 @pytest.mark.parametrize("refs", [(), ((44, 52),), ((44, 52), (32, 80), (12, 12))])
 def test_sizes_range_and_type(model: RefSRModel, size: tuple[int, int], refs: tuple[tuple[int, int], ...]) -> None:
-    sr = model(texture(*size), [texture(*ref, seed=i) for i, ref in enumerate(refs)])
+    sr = restored(model, texture(*size), [texture(*ref, seed=i) for i, ref in enumerate(refs)])
     assert sr.shape == (1, 3, size[0] * model.scale, size[1] * model.scale)
     assert sr.dtype == torch.float32
     assert sr.isfinite().all()
@@ -54,7 +55,7 @@ def precise(model: RefSRModel) -> RefSRModel:
 def test_the_order_of_references_changes_nothing(precise: RefSRModel) -> None:
     lr = texture(12, 15).double()
     refs = [texture(*size, seed=i).double() for i, size in enumerate(((40, 44), (32, 60), (48, 48)), 1)]
-    assert torch.allclose(precise(lr, refs), precise(lr, refs[::-1]), atol=1e-6)
+    assert torch.allclose(restored(precise, lr, refs), restored(precise, lr, refs[::-1]), atol=1e-6)
 
 
 def test_changes_are_weighed_by_the_softmax_of_their_logits(rng: torch.Generator) -> None:
@@ -83,9 +84,9 @@ def test_maps_by_stripes_equal_whole_ones(monkeypatch: pytest.MonkeyPatch) -> No
 def test_batch_equals_loop(precise: RefSRModel) -> None:
     lr = torch.cat([texture(12, 15, seed=s) for s in range(3)]).double()
     ref = torch.cat([texture(40, 44, seed=s + 5) for s in range(3)]).double()
-    whole = precise(lr, [ref])
+    whole = restored(precise, lr, [ref])
     for b in range(3):
-        assert torch.allclose(whole[b : b + 1], precise(lr[b : b + 1], [ref[b : b + 1]]), atol=1e-6)
+        assert torch.allclose(whole[b : b + 1], restored(precise, lr[b : b + 1], [ref[b : b + 1]]), atol=1e-6)
 
 
 def test_weights_round_trip(model: RefSRModel, precise: RefSRModel, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_weights_round_trip(model: RefSRModel, precise: RefSRModel, tmp_path: Pa
     if not MODELS[name].needs_vgg19:
         lr, ref = texture(12, 15).double(), texture(40, 44, seed=1).double()
         loaded = load_model(path, device="cpu").double()
-        assert torch.allclose(loaded(lr, [ref]), precise(lr, [ref]), atol=1e-6)
+        assert torch.allclose(restored(loaded, lr, [ref]), restored(precise, lr, [ref]), atol=1e-6)
 
 
 def test_srntt_loads_with_vgg19(tmp_path: Path, shared: Path) -> None:
@@ -109,10 +110,10 @@ def test_srntt_loads_with_vgg19(tmp_path: Path, shared: Path) -> None:
     )
     truth = texture(48, 60)
     lr = torch.nn.functional.avg_pool2d(truth, 4)
-    (match,) = loaded.search(loaded.encode_query(lr), [loaded.encode_reference(truth)])
+    (found,) = match(loaded, encode(loaded, lr, [truth])).matches
     y, x = torch.meshgrid(torch.arange(12.0), torch.arange(15.0), indexing="ij")
-    found = ((match.position_cells[0] - torch.stack((y, x))).abs().amax(0) == 0).float().mean()
-    assert found > 0.9, "the truth as the reference must match itself"
+    same = ((found.position_cells[0] - torch.stack((y, x))).abs().amax(0) == 0).float().mean()
+    assert same > 0.9, "the truth as the reference must match itself"
 
 
 def test_srntt_has_the_papers_size() -> None:
@@ -132,7 +133,7 @@ def test_srntt_at_larger_scales(scale: int) -> None:
     config = SRNTTConfig(scale=scale, width=8, trunk_blocks=1, transfer_blocks=(1, 1, 1))  # type: ignore[arg-type]
     model = SRNTT(config).eval()
     for refs in ([], [texture(40, 44)]):
-        assert model(texture(9, 11), refs).shape == (1, 3, 9 * scale, 11 * scale)
+        assert restored(model, texture(9, 11), refs).shape == (1, 3, 9 * scale, 11 * scale)
 
 
 def test_the_gate_alone_lets_the_reference_in() -> None:
@@ -142,7 +143,7 @@ def test_the_gate_alone_lets_the_reference_in() -> None:
     model.gate.weight.zero_()
     model.gate.bias.fill_(-200)  # type: ignore[union-attr]
     lr, ref = texture(12, 15), texture(40, 44, seed=1)
-    assert torch.equal(model(lr, [ref]), model(lr))
+    assert torch.equal(restored(model, lr, [ref]), restored(model, lr))
 
 
 def test_descriptors_hardly_mind_light() -> None:
@@ -170,7 +171,7 @@ def test_shipped_srntt_restores_the_sample(name: str, shared: Path, sample: dict
     model = load_model(name, device="cpu", vgg19=shared / "weights" / "vgg19_conv1_1_to_conv3_1.pth")
     lr, truth = sample["lr"][..., :32, :40], sample["truth"][..., :128, :160]
     with torch.inference_mode():
-        sr = model(lr, [truth]).clamp(0, 1)
+        sr = restored(model, lr, [truth]).clamp(0, 1)
     assert psnr_db(sr, truth) > psnr_db(upscale_bicubic(lr, 4), truth) + 1
 
 
@@ -182,7 +183,7 @@ def test_the_texture_model_is_crisper(sample: dict[str, torch.Tensor]) -> None:
 
     with torch.inference_mode():
         results = [
-            load_model(name, device="cpu")(sample["lr"], [sample["ref"]]).clamp(0, 1)
+            restored(load_model(name, device="cpu"), sample["lr"], [sample["ref"]]).clamp(0, 1)
             for name in ("default", "default-texture")
         ]
     assert crispness(results[1]) > crispness(results[0])
@@ -235,10 +236,10 @@ def test_damaged_and_foreign_weights(tmp_path: Path) -> None:
 def test_baselines_share_the_default_weights() -> None:
     lr, ref = texture(12, 15), texture(48, 60, seed=1)
     default, alone = load_model("default", device="cpu"), load_model("sisr", device="cpu")
-    assert torch.equal(alone(lr), default(lr))
+    assert torch.equal(restored(alone, lr), restored(default, lr))
     assert load_model("bicubic").parameter_count() == 0
     sr = upscale(lr, [ref], model=load_model("sisr", device="cpu"), precision="fp32")
-    assert torch.equal(sr.photo.pixels, default(lr).clamp(0, 1))
+    assert torch.equal(sr.photo.pixels, restored(default, lr).clamp(0, 1))
     assert (sr.provenance.reference == -1).all()
 
 
@@ -248,10 +249,9 @@ def test_flow_follows_a_small_shift(size: tuple[int, int]) -> None:
     scene = F.interpolate(texture(44, 44), scale_factor=4, mode="bicubic").clamp(0, 1)
     truth, ref = scene[..., 8:136, :160], scene[..., 8:136, 8:168]
     model = load_model("flow", device="cpu")
-    reference = model.encode_reference(resize(ref, size))
-    (match,) = model.search(model.encode_query(downscale_bicubic(truth, 4)), [reference])
-    grid = cell_grid((32, 40), match.position_cells)
-    offset = (match.position_cells[0] + 0.5) / (size[0] / 128) - 0.5 - grid
+    (found,) = match(model, encode(model, downscale_bicubic(truth, 4), [resize(ref, size)])).matches
+    grid = cell_grid((32, 40), found.position_cells)
+    offset = (found.position_cells[0] + 0.5) / (size[0] / 128) - 0.5 - grid
     inside = offset[:, 4:-4, 6:-6]
     assert inside[0].abs().mean() < 0.15
     assert (inside[1] + 2).abs().mean() < 0.15
@@ -260,13 +260,13 @@ def test_flow_follows_a_small_shift(size: tuple[int, int]) -> None:
 def test_flow_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingExtraError, match=r"^the model 'flow' needs an extra: pip install 'refsr\[geometry\]'"):
-        SMALL["flow"](texture(12, 15), [texture(40, 44)])
+        restored(SMALL["flow"], texture(12, 15), [texture(40, 44)])
 
 
 def test_progress_grows_within_each_reference() -> None:
     model, told = SMALL["default"], list[float]()
-    references = [model.encode_reference(texture(200, 240, seed=s)) for s in (1, 2)]
-    model.search(model.encode_query(texture(50, 60)), references, memory_bytes=2**20, progress=told.append)
+    encoded = encode(model, texture(50, 60), [texture(200, 240, seed=s) for s in (1, 2)])
+    match(model, encoded, memory_bytes=2**20, progress=told.append)
     assert told == sorted(told)
     assert told[-1] == 1
     assert sum(share <= 0.5 for share in told) > 1

@@ -14,9 +14,9 @@ from refsr.restore.upscale import upscale
 def found_pose(model: RefSRModel, lr: torch.Tensor, ref: torch.Tensor) -> tuple[float, float]:
     """Scale and degrees, read from the way back to the reference's pixels."""
     with torch.inference_mode():
-        variant = find_pose(model, lr, ref, 0)
-    assert variant is not None
-    linear = variant.to_reference[:, :2]
+        pose = find_pose(model, lr, ref)
+    assert pose is not None
+    linear = transform(ref, 0, pose.scale, pose.degrees).origin.to_reference[:, :2]
     scale = 1 / linear.det().sqrt().item()
     return scale, math.degrees(math.atan2(linear[0, 1].item(), linear[0, 0].item()))
 
@@ -36,7 +36,7 @@ def test_a_changed_reference_is_changed_back(
 def test_what_shows_other_things_is_not_used(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
     noise = torch.rand(1, 3, 200, 240, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert find_pose(shipped, sample["lr"], noise, 0) is None
+        assert find_pose(shipped, sample["lr"], noise) is None
     found = upscale(sample["lr"], [noise], model=shipped)
     assert torch.equal(found.photo.pixels, upscale(sample["lr"], model=shipped).photo.pixels)
     assert (found.provenance.reference == -1).all()
@@ -48,11 +48,36 @@ def test_what_fits_already_or_is_too_small_to_tell_is_left_alone(
 ) -> None:
     for ref in (sample["truth"], sample["truth"][..., :20, :28]):
         with torch.inference_mode():
-            variant = find_pose(shipped, sample["lr"], ref, 3)
-        assert variant is not None
-        assert torch.equal(variant.image, ref)
-        assert torch.equal(variant.to_reference, torch.eye(3)[:2])
-        assert variant.reference == 3
+            pose = find_pose(shipped, sample["lr"], ref)
+        assert pose is not None
+        assert (pose.scale, pose.degrees) == (1.0, 0.0)
+        kept = transform(ref, 3, pose.scale, pose.degrees)
+        assert torch.equal(kept.image, ref)
+        assert torch.equal(kept.origin.to_reference, torch.eye(3)[:2])
+        assert kept.origin.reference == 3
+
+
+def test_an_unfit_reference_among_others_moves_no_number(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+    """The left half of the photo is shown by the first reference, the right one by the third, nothing by the second."""
+    noise = torch.rand(1, 3, 200, 240, generator=torch.Generator().manual_seed(0))
+    left, right = sample["truth"][..., :168], sample["truth"][..., 152:]
+    found = upscale(sample["lr"], [left, noise, right], model=shipped, precision="fp32")
+    assert found.unfit == ("reference 2",)
+    origin = found.provenance
+    assert origin.names == ("reference 1", "reference 2", "reference 3")
+    assert (origin.reference[:, :36] == 0).float().mean() > 0.9
+    assert (origin.reference[:, 44:] == 2).float().mean() > 0.9
+    assert not (origin.reference == 1).any()
+    x = torch.arange(80) * 4 + 1.5
+    for columns, first_px in ((slice(0, 36), 0), (slice(44, 80), 152)):
+        off = (origin.position_px[1][:, columns] - (x[columns] - first_px)).abs()
+        assert (off < 2).float().mean() > 0.9
+    both = upscale(sample["lr"], [left, right], model=shipped, precision="fp32")
+    assert torch.equal(found.photo.pixels, both.photo.pixels)
+    assert origin.used_levels is not None
+    assert both.provenance.used_levels is not None
+    assert torch.equal(origin.used_levels, both.provenance.used_levels)
+    assert origin.used_levels.mean() > 1
 
 
 def test_flow_takes_references_as_they_are(sample: dict[str, torch.Tensor]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from refsr.errors import MemoryBudgetError, MissingExtraError
 from refsr.models.default import DefaultModel
+from refsr.restore.pipeline import Matched, encode, match, transfer
 from refsr.search import choose_engine, search
 
 
@@ -73,11 +74,10 @@ def test_very_many_large_references_are_searched_together(monkeypatch: pytest.Mo
 def test_the_default_model_takes_one_candidate_of_all(shipped: DefaultModel, sample: dict[str, Tensor]) -> None:
     lr, ref = sample["lr"], sample["ref"]
     with torch.inference_mode():
-        references = [shipped.encode_reference(picture) for picture in (torch.rand(1, 3, 96, 96), ref)]
-        (match,) = shipped.search(shipped.encode_query(lr), references, engine="faiss")
-        alone = shipped.transfer(lr, [], [])
-        helped = shipped.transfer(lr, references, [match])
-    assert (match.reference == 1).float().mean() > 0.8
+        matched = match(shipped, encode(shipped, lr, [torch.rand(1, 3, 96, 96), ref]), engine="faiss")
+        alone, helped = (transfer(shipped, known) for known in (Matched(lr=lr), matched))
+    (found,) = matched.matches
+    assert (found.reference == 1).float().mean() > 0.8
     truth = sample["truth"]
     assert (helped - truth).square().mean() < (alone - truth).square().mean()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import fails, small_models, texture
+from conftest import fails, restored, small_models, texture
 from PIL import Image
 from torch import Tensor
 
@@ -34,6 +34,7 @@ from refsr.io.weights import read_weights, save_weights
 from refsr.models import SRNTT, DefaultConfig, SRNTTConfig, load_model
 from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic
+from refsr.restore.pipeline import encode, match
 from refsr.training.average import RunningAverage
 from refsr.training.config import LossWeights, RunOptions, StageConfig, TrainConfig
 from refsr.training.contrast import contrast_loss
@@ -84,7 +85,7 @@ def test_the_loss_falls(options: RunOptions) -> None:
     assert lines[-1]["l1"] < lines[0]["l1"]
     assert lines[-1]["contrast"] < lines[0]["contrast"]
     assert {"seconds_data", "seconds_step", "share_features", "share_search", "errors", "rate"} <= lines[0].keys()
-    assert load_model(weights, device="cpu")(texture(8, 8)).shape == (1, 3, 32, 32)
+    assert restored(load_model(weights, device="cpu"), texture(8, 8)).shape == (1, 3, 32, 32)
     assert json.loads((options.out / "config.json").read_text())["rec"]["steps"] == 120
 
 
@@ -349,7 +350,7 @@ def test_a_network_grows_by_blocks_that_change_nothing(options: RunOptions, tmp_
     added = [f"after.{TINY.blocks_after}", f"after.{TINY.blocks_after + 1}"]
     assert f"{small} has no {', '.join(added)}: trained from the beginning" in said
     lr = texture(12, 16, 3)
-    without, with_blocks = (load_model(file, device="cpu").transfer(lr, [], []) for file in (small, grown))
+    without, with_blocks = (restored(load_model(file, device="cpu"), lr) for file in (small, grown))
     torch.testing.assert_close(with_blocks, without)
     with pytest.raises(WeightsError, match="is of another model or size than this run"):
         train(config(), dataclasses.replace(options, out=tmp_path / "shorter", init=grown), silent)
@@ -486,13 +487,15 @@ def test_two_runs_at_once_in_one_folder_are_refused(options: RunOptions) -> None
 
 
 def batch(references: list[int]) -> dict[str, Tensor]:
-    count = len(references)
+    count, most = len(references), max(2, *references)
     return {
         "hr": (hr := torch.cat([texture(32, 32, s) for s in range(count)])),
         "lr": (downscale_bicubic(hr, 4) * 255).round() / 255,
-        "refs": torch.stack([torch.cat([texture(32, 32, 2 * s + n) for n in (9, 10)]) for s in range(count)]),
+        "refs": torch.stack(
+            [torch.cat([texture(32, 32, 2 * s + n) for n in range(9, 9 + most)]) for s in range(count)]
+        ),
         "references": torch.tensor(references),
-        "truth_cells": torch.full((count, 2, 2, 8, 8), float("nan")),
+        "truth_cells": torch.full((count, most, 2, 8, 8), float("nan")),
         "number": torch.arange(count),
     }
 
@@ -523,6 +526,37 @@ def test_a_batch_without_references_tells_the_same_losses() -> None:
     (without, _), (with_one, _) = step(batch([0, 0])), step(batch([0, 1]))
     assert without.keys() == with_one.keys()
     assert without["contrast"] == without["alignment"] == 0
+
+
+def test_each_of_three_references_is_compared_with_its_own_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The truth of reference n says n everywhere, so that what the losses are given tells whose truth it was."""
+    model, given = small_models()["default"], batch([3, 3])
+    for number in range(3):
+        given["truth_cells"][:, number] = number
+    aligned: list[Tensor] = []
+    contrasted: list[tuple[Tensor, Tensor]] = []
+
+    def align(_steps: object, begun: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        aligned.append(truth)
+        return begun.new_zeros(2), begun.new_zeros(2)
+
+    def contrast(_query: Tensor, key: Tensor, truth: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+        contrasted.append((key, truth))
+        return key.new_zeros(2), key.new_zeros(2)
+
+    monkeypatch.setattr("refsr.training.step.alignment_loss", align)
+    monkeypatch.setattr("refsr.training.step.contrast_loss", contrast)
+    losses = LossWeights(contrast=1.0, alignment=1.0)
+    NetworkStep(model, config(), dataclasses.replace(STAGE, losses=losses), None)(given)
+    encoded = encode(model, given["lr"], given["refs"].unbind(1))
+    matches = match(model, encoded).matches
+    assert len(matches) == 2, "two candidates of three references"
+    for found, truth in zip(matches, aligned, strict=True):
+        assert torch.equal(truth[:, 0], found.reference.float())
+        assert torch.equal(truth[:, 1], found.reference.float())
+    for number, (reference, (key, truth)) in enumerate(zip(encoded.references, contrasted, strict=True)):
+        assert torch.equal(key, reference.key)
+        assert (truth == number).all()
 
 
 def test_the_truth_as_its_own_reference_helps() -> None:

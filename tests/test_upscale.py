@@ -20,6 +20,7 @@ from refsr.bench.metrics import psnr_db
 from refsr.io.photo import as_photo
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
+from refsr.restore.pipeline import encode, match
 from refsr.restore.tiles import tile_cells, transfer_tiled
 
 SMALL = small_models()
@@ -53,9 +54,8 @@ def test_tiled_equals_whole(name: str, refs: int) -> None:
     model = SMALL[name]
     refs = refs if model.uses_references else 0
     lr = texture(50, 70)
-    references = [model.encode_reference(texture(80, 72, seed=s)) for s in range(refs)]
-    matches = model.search(model.encode_query(lr), references) if refs else ()
-    parts = [transfer_tiled(model, lr, references, matches, tile, True, lambda _: None) for tile in (32, 100)]
+    matched = match(model, encode(model, lr, [texture(80, 72, seed=s) for s in range(refs)]))
+    parts = [transfer_tiled(model, matched, tile, measure=True) for tile in (32, 100)]
     (tiled, tiled_used), (whole, whole_used) = parts
     assert (tiled - whole).abs().max() < 1 / 255
     assert tiled_used is not None
@@ -66,11 +66,8 @@ def test_tiled_equals_whole(name: str, refs: int) -> None:
 
 def test_tiles_of_the_shipped_model_leave_no_seams(shipped: RefSRModel) -> None:
     lr, ref = texture(70, 90), texture(160, 200, seed=3)
-    references = [shipped.encode_reference(ref)]
-    matches = shipped.search(shipped.encode_query(lr), references)
-    tiled, whole = (
-        transfer_tiled(shipped, lr, references, matches, tile, False, lambda _: None)[0] for tile in (24, 100)
-    )
+    matched = match(shipped, encode(shipped, lr, [ref]))
+    tiled, whole = (transfer_tiled(shipped, matched, tile)[0] for tile in (24, 100))
     assert (tiled - whole).abs().max() < 1 / 255
 
 

@@ -14,7 +14,7 @@ def test_the_reference_itself_comes_first() -> None:
     image = texture(24, 32)
     (only,) = make_variants(image, 3, VariantConfig())
     assert torch.equal(only.image, image)
-    assert only.reference == 3
+    assert only.origin.reference == 3
     made = make_variants(image, 0, VariantConfig(scales=(0.5, 1.0), degrees=(0.0, 90.0)))
     assert [tuple(v.image.shape[2:]) for v in made] == [(24, 32), (32, 24), (12, 16), (16, 12)]
 
@@ -31,7 +31,7 @@ def test_positions_lead_back_to_the_same_texture(scale: float, degrees: float) -
     variant = make_variants(image, 0, VariantConfig(scales=(scale,), degrees=(degrees,)))[-1]
     height, width = variant.image.shape[2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    position = torch.einsum("ij,jhw->ihw", variant.to_reference, torch.stack((y, x, torch.ones_like(y))).float())
+    position = torch.einsum("ij,jhw->ihw", variant.origin.to_reference, torch.stack((y, x, torch.ones_like(y))).float())
     inside = ((position >= 4) & (position <= torch.tensor((91, 123)).view(2, 1, 1))).all(0)
     grid = (2 * position.flip(0).permute(1, 2, 0) + 1) / torch.tensor((128, 96)) - 1
     back = F.grid_sample(image, grid[None], align_corners=False)

@@ -15,7 +15,7 @@ from refsr.io.photo import as_photo, check_output
 from refsr.models import RefSRModel, load_model
 from refsr.references.choose import find_references
 from refsr.references.index import Library, open_library
-from refsr.restore.upscale import upscale
+from refsr.restore.upscale import AnyReference, upscale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +72,9 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
         target = out / job.output
         make_folder(target.parent)
         check_output(target, photo, model.scale)
-        references = list(options.references)
+        references: list[AnyReference] = list(options.references)
         if options.album is not None:
-            found = find_references(photo, _library(options.album, setup), model, apart_from=[job.image])
-            references += [reference.path for reference in found]
+            references += find_references(photo, _library(options.album, setup), model, apart_from=[job.image])
         result = upscale(
             photo,
             references,

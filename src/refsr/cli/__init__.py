@@ -29,7 +29,7 @@ from refsr.models.convert import convert as run_convert
 from refsr.models.export import export_onnx
 from refsr.pairs.build import build_pairs
 from refsr.pairs.output_folder import PairsConfig
-from refsr.references.choose import find_references
+from refsr.references.choose import FoundReference, find_references
 from refsr.references.index import open_library
 from refsr.references.variants import VariantConfig
 from refsr.restore.provenance import check_map_path
@@ -127,14 +127,13 @@ def upscale(
     photo = as_photo(image)
     loaded = load_model(model, device=device, vgg19=vgg19)
     check_output(output, photo, loaded.scale)
-    if album is not None:
-        refs = [*refs, *_found_references(photo, image, album, loaded)]
+    found = [] if album is None else _found_references(photo, image, album, loaded)
 
     begun = time.monotonic()
     with stage_bar() as progress:
         result = run_upscale(
             photo,
-            refs,
+            [*refs, *found],
             model=loaded,
             memory_bytes=memory_bytes,
             variants=variants,
@@ -153,7 +152,7 @@ def upscale(
         print(f"{output}: {width}x{height} in {time.monotonic() - begun:.1f} s")
 
 
-def _found_references(photo: Photo, image: Path, album: Path, model: RefSRModel) -> list[Path]:
+def _found_references(photo: Photo, image: Path, album: Path, model: RefSRModel) -> list[FoundReference]:
     """The album's photos that fit, which are told on standard error."""
     if not model.uses_references:
         raise UsageError(f"--album {album}: the model {model.name} takes no references")
@@ -169,7 +168,7 @@ def _found_references(photo: Photo, image: Path, album: Path, model: RefSRModel)
         complain(f"took {reference.why()}")
     if not found:
         complain(f"none of the {len(library.paths)} photos in {album} fits: all detail is guessed")
-    return [reference.path for reference in found]
+    return found
 
 
 @app.command

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refsr.models.alignment import Aligned
 from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress
+
+Values = tuple[Float[Tensor, "b _ _ _"], ...]
+"""What we take of one reference: its sharp maps, finest last, each a whole number of pixels a cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,18 +23,22 @@ class Reference:
 
     Attributes:
         key: Where we look: features of the blurred reference, one vector a cell.
-        values: What we take: the sharp reference's maps, finest last, each a whole number of pixels a cell.
+        values: What we take.
     """
 
     key: Float[Tensor, "b c h w"]
-    values: tuple[Float[Tensor, "b _ _ _"], ...]
+    values: Values
 
 
 class RefSRModel(nn.Module, ABC):
     """Reference-based super-resolution by matching and transfer.
 
-    Subclasses give the five steps of `forward`. Images are RGB, float32, 0..1, (B, 3, H, W), of any size; the
-    references' sides are multiples of `scale` (`refsr.restore.upscale` pads them).
+    lr ── encode_query ──────> query ──┐
+    ref ── encode_reference ─┬> key ───┴── search ──> matches ── fields ──┐
+                             └> values ───────────────────────────────────┴── transfer ──> sr
+
+    `refsr.restore.pipeline` calls the steps. Images are RGB, float32, 0..1, (B, 3, H, W), of any size; the references'
+    sides are multiples of `cell_px`.
     """
 
     name: ClassVar[str]
@@ -55,17 +63,6 @@ class RefSRModel(nn.Module, ABC):
     external: ClassVar[tuple[str, ...]] = ()
     """Prefixes of parameters that come from elsewhere and are not part of the weights file."""
 
-    def forward(
-        self,
-        lr: Float[Tensor, "b 3 h w"],
-        refs: Sequence[Float[Tensor, "b 3 _ _"]] = (),
-        memory_bytes: int = DEFAULT_SEARCH_BYTES,
-    ) -> Float[Tensor, "b 3 h2 w2"]:
-        """Restore whole images, with any number of references, or none; nominally 0..1, but not clamped."""
-        references = [self.encode_reference(ref) for ref in refs] if self.uses_references else []
-        matches = self.search(self.encode_query(lr), references, memory_bytes=memory_bytes) if references else ()
-        return self.transfer(lr, references, matches)
-
     @abstractmethod
     def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """What we look for: one feature vector for each LR pixel."""
@@ -77,6 +74,7 @@ class RefSRModel(nn.Module, ABC):
     @abstractmethod
     def search(
         self,
+        lr: Float[Tensor, "b 3 h w"],
         query: Float[Tensor, "b c h w"],
         references: Sequence[Reference],
         *,
@@ -84,13 +82,46 @@ class RefSRModel(nn.Module, ABC):
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
         progress: Progress | None = None,
     ) -> Sequence[Match]:
-        """Where each cell's texture may lie in the references: one candidate or several, in no order."""
+        """Where each cell's texture may lie in the references: one candidate or several, in no order.
+
+        Args:
+            lr: The picture.
+            query: Of it, encoded.
+            references: Encoded.
+            engine: See `refsr.search`.
+            memory_bytes: Bound on the search's own working memory.
+            progress: Told of each finished part.
+        """
+
+    def fields(self, lr: Float[Tensor, "b 3 h w"], values: Sequence[Values], match: Match) -> Sequence[Aligned]:  # noqa: ARG002
+        """Where texture is sampled: the field that a match begins with, then the same after each step of an alignment.
+
+        The last one is what `transfer` samples. Without an alignment it is the match itself.
+
+        Args:
+            lr: The picture.
+            values: Of each reference.
+            match: As searched.
+        """
+        return (Aligned(field=match, doubt=torch.zeros_like(match.score)),)
 
     @abstractmethod
     def transfer(
-        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], matches: Sequence[Match]
+        self,
+        lr: Float[Tensor, "b 3 h w"],
+        values: Sequence[Values],
+        matches: Sequence[Match],
+        fields: Iterable[Aligned],
     ) -> Float[Tensor, "b 3 h2 w2"]:
-        """Swap the texture in and restore; without matches, restore from the LR image alone."""
+        """Swap the texture in and restore, nominally 0..1; without matches, restore from the LR image alone.
+
+        Args:
+            lr: The picture.
+            values: Of each reference.
+            matches: As searched.
+            fields: For each match the last of its fields, without gradient: what is made of the texture does not teach
+                where it lies. Each is computed when it is asked for.
+        """
 
     def cells_at_once(self, height: int, width: int) -> int:
         """How many cells of a picture `encode_query` and `encode_reference` look at together.

@@ -1,8 +1,8 @@
 """What reference-based super-resolution must beat: no references, and references by optical flow."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.models.alignment import Aligned
-from refsr.models.base import Reference, RefSRModel
+from refsr.models.base import Reference, RefSRModel, Values
 from refsr.models.default import DefaultModel
 from refsr.resize import resize, upscale_bicubic
-from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, cell_grid
+from refsr.search import Match, Progress, cell_grid, search
 from refsr.transfer.flow import dense_flow
 from refsr.transfer.swap import warp
 
@@ -46,21 +46,19 @@ class Bicubic(RefSRModel):
 
     def search(
         self,
+        lr: Float[Tensor, "b 3 h w"],  # noqa: ARG002
         query: Float[Tensor, "b c h w"],
-        references: Sequence[Reference],  # noqa: ARG002
-        *,
-        engine: Engine = "auto",  # noqa: ARG002
-        memory_bytes: int = DEFAULT_SEARCH_BYTES,  # noqa: ARG002
-        progress: Progress | None = None,  # noqa: ARG002
+        references: Sequence[Reference],
+        **how: Any,
     ) -> Sequence[Match]:
-        nowhere = query.new_zeros(query.shape[0], 3, *query.shape[-2:])
-        return (Match(position_cells=nowhere[:, :2], reference=nowhere[:, 0].long(), score=nowhere[:, 2:]),)
+        return (search(query, [reference.key for reference in references], patch=1, **how),)
 
     def transfer(
         self,
         lr: Float[Tensor, "b 3 h w"],
-        references: Sequence[Reference],  # noqa: ARG002
+        values: Sequence[Values],  # noqa: ARG002
         matches: Sequence[Match],  # noqa: ARG002
+        fields: Iterable[Aligned],  # noqa: ARG002
     ) -> Float[Tensor, "b 3 h2 w2"]:
         return upscale_bicubic(lr, self.scale)
 
@@ -84,45 +82,34 @@ class Flow(DefaultModel):
     name: ClassVar[str] = "flow"
     matches_tell_the_pose: ClassVar[bool] = False
 
-    def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        return torch.cat((self.descriptor(lr), lr.mean(1, keepdim=True)), 1)
-
-    def encode_reference(self, ref: Float[Tensor, "b 3 h2 w2"]) -> Reference:
-        reference = super().encode_reference(ref)
-        grey = reference.values[0].mean(1, keepdim=True)
-        return Reference(key=torch.cat((reference.key, grey), 1), values=reference.values)
-
     def search(
         self,
+        lr: Float[Tensor, "b 3 h w"],
         query: Float[Tensor, "b c h w"],
         references: Sequence[Reference],
         *,
-        engine: Engine = "auto",  # noqa: ARG002
-        memory_bytes: int = DEFAULT_SEARCH_BYTES,  # noqa: ARG002
         progress: Progress | None = None,
+        **_: Any,
     ) -> Sequence[Match]:
         found = []
         for index, reference in enumerate(references):
-            found.append(self._follow(query, reference.key, index))
+            found.append(self._follow(lr, query, reference, index))
             if progress is not None:
                 progress((index + 1) / len(references))
         return found
 
-    def fields(
-        self,
-        lr: Float[Tensor, "b 3 h w"],  # noqa: ARG002
-        references: Sequence[Reference],  # noqa: ARG002
-        match: Match,
-        begun: Match,  # noqa: ARG002
-    ) -> list[Aligned]:
+    def fields(self, lr: Float[Tensor, "b 3 h w"], values: Sequence[Values], match: Match) -> Sequence[Aligned]:  # noqa: ARG002
         """A flow is smooth already."""
-        return [Aligned(field=match, doubt=torch.zeros_like(match.score))]
+        return (Aligned(field=match, doubt=torch.zeros_like(match.score)),)
 
-    def _follow(self, query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], index: int) -> Match:
-        """The flow from the query to one reference, as a match."""
+    def _follow(
+        self, lr: Float[Tensor, "b 3 h w"], query: Float[Tensor, "b c h w"], reference: Reference, index: int
+    ) -> Match:
+        """The flow from the picture to one shrunk reference, as a match."""
         height, width = query.shape[-2:]
+        key = reference.key
         size_px = (height * self.cell_px, width * self.cell_px)
-        first, second = (resize(x[:, -1:], size_px) for x in (query, key))
+        first, second = (resize(image.mean(1, keepdim=True), size_px) for image in (lr, reference.values[0]))
         flow_px = dense_flow(first, second, "the model 'flow'")
         flow_cells = F.avg_pool2d(flow_px, self.cell_px) / self.cell_px
         stretch = query.new_tensor((key.shape[-2] / height, key.shape[-1] / width)).view(1, 2, 1, 1)
@@ -133,6 +120,5 @@ class Flow(DefaultModel):
             reference=torch.full_like(query[:, 0], index, dtype=torch.long),
             score=query[:, :1],
         )
-        there = warp([key[:, :-1]], match, scale=1)
-        score = (query[:, :-1] * F.normalize(there, dim=1)).sum(1, keepdim=True)
-        return Match(position_cells=match.position_cells, reference=match.reference, score=score)
+        there = warp([key], match, scale=1)
+        return replace(match, score=(query * F.normalize(there, dim=1)).sum(1, keepdim=True))

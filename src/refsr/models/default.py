@@ -6,7 +6,7 @@ sampled from the reference's pixels, not from VGG maps; and a gate that says how
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refsr.models.alignment import Aligned, Alignment
-from refsr.models.base import Reference, RefSRModel
+from refsr.models.base import Reference, RefSRModel, Values
 from refsr.models.descriptor import Descriptor
 from refsr.models.stripes import by_stripes, cells_at_once
 from refsr.resize import downscale_bicubic, upscale_bicubic
-from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, search_candidates
+from refsr.search import Match, search_candidates
 from refsr.transfer.smoothing import smooth
 from refsr.transfer.swap import warp
 
@@ -114,71 +114,46 @@ class DefaultModel(RefSRModel):
 
     def search(
         self,
+        lr: Float[Tensor, "b 3 h w"],  # noqa: ARG002
         query: Float[Tensor, "b c h w"],
         references: Sequence[Reference],
-        *,
-        engine: Engine = "auto",
-        memory_bytes: int = DEFAULT_SEARCH_BYTES,
-        progress: Progress | None = None,
+        **how: Any,
     ) -> Sequence[Match]:
         """One candidate for each reference; two of more than two, one of all together where they are very many."""
-        keys = [reference.key for reference in references]
-        return search_candidates(query, keys, engine=engine, memory_bytes=memory_bytes, progress=progress)
+        return search_candidates(query, [reference.key for reference in references], **how)
+
+    def fields(self, lr: Float[Tensor, "b 3 h w"], values: Sequence[Values], match: Match) -> Sequence[Aligned]:
+        """The match made smooth, then between cells after each step of the alignment."""
+        begun = smooth(match)
+        steps: list[Aligned] = self.align(lr, [sharp[:, :3] for _, sharp in values], match, begun)
+        return Aligned(field=begun, doubt=torch.zeros_like(match.score)), *steps
 
     def transfer(
         self,
         lr: Float[Tensor, "b 3 h w"],
-        references: Sequence[Reference],
+        values: Sequence[Values],
         matches: Sequence[Match],
-        fields: Iterable[Aligned] | None = None,
+        fields: Iterable[Aligned],
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """Restore from LR image and matched texture.
 
         lr ── head ── before ──┬─────────────────────(+)── after ── tail ── pixel shuffle ──(+)── sr
                  each match ── candidate ── weigh ────┘                          bicubic ────┘
-
-        Args:
-            lr: The picture.
-            references: As encoded.
-            matches: As searched.
-            fields: Those of the matches, by `fields`, where they are known already; without gradient, since what is
-                made of the texture does not teach where it lies.
         """
         up = upscale_bicubic(lr, self.scale)
         features = self.before(self.head(lr - 0.5))
         if matches:
-            fields = fields or (self._still_field(lr, references, match) for match in matches)
             pairs = zip(matches, fields, strict=True)
-            candidates = (self._candidate(features, lr, up, references, match, field) for match, field in pairs)
-            features = features + _believed(candidates)
+            features = features + _believed(self._candidate(features, lr, up, values, *pair) for pair in pairs)
         residual = self.tail(self.after(features))
         return up + F.pixel_shuffle(residual, self.scale)
-
-    def fields(
-        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match, begun: Match
-    ) -> list[Aligned]:
-        """The match between cells after each step of the alignment; from the last one, texture is sampled.
-
-        Args:
-            lr: The picture.
-            references: As encoded.
-            match: As searched.
-            begun: The same, made smooth.
-        """
-        sharps = [reference.values[1][:, :3] for reference in references]
-        found: list[Aligned] = self.align(lr, sharps, match, begun)
-        return found
-
-    def _still_field(self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], match: Match) -> Aligned:
-        with torch.no_grad():
-            return self.fields(lr, references, match, smooth(match))[-1]
 
     def _candidate(
         self,
         features: Float[Tensor, "b c h w"],
         lr: Float[Tensor, "b 3 h w"],
         up: Float[Tensor, "b 3 h2 w2"],
-        references: Sequence[Reference],
+        values: Sequence[Values],
         match: Match,
         aligned: Aligned,
     ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b c h w"]]:
@@ -188,7 +163,7 @@ class DefaultModel(RefSRModel):
                 └── field ─┬─ doubt ─────────┤             └── fuse
                            └─ warp ── texture ┘
         """
-        downs, sharps = ([reference.values[level] for reference in references] for level in (0, 1))
+        downs, sharps = zip(*values, strict=True)
         cues = torch.cat((match.score, _spread(match), lr - warp(downs, aligned.field, scale=1), aligned.doubt), 1)
         colour, detail = warp(sharps, aligned.field, scale=self.scale).chunk(2, 1)
         texture = (F.pixel_unshuffle(colour - up, self.scale), F.pixel_unshuffle(detail, self.scale))

@@ -75,7 +75,9 @@ class _Network(nn.Module):
             score=score,
             alone=0,
         )
-        return self.model.transfer(lr, [self.model.encode_reference(ref)], [match]).clamp(0, 1)
+        values = [self.model.encode_reference(ref).values]
+        fields = [self.model.fields(lr, values, match)[-1]]
+        return self.model.transfer(lr, values, [match], fields).clamp(0, 1)
 
 
 class _Descriptors(nn.Module):

@@ -4,23 +4,26 @@ It is here to be compared with. Its features live at the size of the output, so 
 and time of the default model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from refsr.errors import WeightsError
-from refsr.models.base import Reference, RefSRModel
+from refsr.models.alignment import Aligned
+from refsr.models.base import Reference, RefSRModel, Values
 from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic, upscale_bicubic
-from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress, search
+from refsr.search import Match, search
 from refsr.transfer.swap import swap
 
 _LEVELS = ("relu3_1", "relu2_1", "relu1_1")
 _CHANNELS = (256, 128, 64)
+_PATCH = 3
+"""Side of a patch in cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,18 +135,19 @@ class SRNTT(RefSRModel):
 
     def search(
         self,
+        lr: Float[Tensor, "b 3 h w"],  # noqa: ARG002
         query: Float[Tensor, "b c h w"],
         references: Sequence[Reference],
-        *,
-        engine: Engine = "auto",
-        memory_bytes: int = DEFAULT_SEARCH_BYTES,
-        progress: Progress | None = None,
+        **how: Any,
     ) -> Sequence[Match]:
-        keys = [reference.key for reference in references]
-        return (search(query, keys, patch=3, engine=engine, memory_bytes=memory_bytes, progress=progress),)
+        return (search(query, [reference.key for reference in references], patch=_PATCH, **how),)
 
     def transfer(
-        self, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], matches: Sequence[Match]
+        self,
+        lr: Float[Tensor, "b 3 h w"],
+        values: Sequence[Values],
+        matches: Sequence[Match],
+        fields: Iterable[Aligned] = (),  # noqa: ARG002
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """Restore from LR image and swapped features.
 
@@ -156,9 +160,8 @@ class SRNTT(RefSRModel):
             alone: Tensor = self.sisr(psi)
             return ((alone.tanh() if self.config.official else alone) + 1) / 2
         (match,) = matches
-        for level, transfer in enumerate(self.transfers):
-            maps = [reference.values[level] for reference in references]
-            psi = transfer(psi, swap(maps, match, scale=2**level, patch=3))
+        for level, (transfer, maps) in enumerate(zip(self.transfers, zip(*values, strict=True), strict=True)):
+            psi = transfer(psi, swap(maps, match, scale=2**level, patch=_PATCH))
             if level < len(self.enlarge):
                 psi = self.enlarge[level](psi)
         fused: Tensor = self.tail(psi)

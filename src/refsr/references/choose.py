@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from refsr.errors import ImageError
 from refsr.io.photo import Photo, as_photo
 from refsr.models import RefSRModel
 from refsr.references.describe import describe_blurry
 from refsr.references.index import Library, nearest
-from refsr.references.pose import Poses
+from refsr.references.pose import Pose, Poses
 
 _SHORTLIST: Final = 24
 _LOOKED_AT_CLOSELY: Final = 4
@@ -27,15 +25,22 @@ _MUCH_WORSE: Final = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class FoundReference:
-    """A photo that serves.
+    """A photo that serves, as `refsr.restore.upscale` takes it: decoded, and with its pose.
 
     Attributes:
         path: Where it is.
-        fit: How well it matches, 0..1; beyond 0.4 it shows the same view.
+        photo: Its picture.
+        pose: How it must be turned and scaled to fit.
     """
 
     path: Path
-    fit: float
+    photo: Photo
+    pose: Pose
+
+    @property
+    def fit(self) -> float:
+        """How well it matches, 0..1; beyond 0.4 it shows the same view."""
+        return self.pose.fit
 
     def why(self) -> str:
         """For people."""
@@ -54,7 +59,8 @@ def find_references(
 ) -> list[FoundReference]:
     """The photos that fit, best first; none if none does.
 
-    The nearest by their vectors are matched with the photo in small; the best of these also turned and scaled.
+    The nearest by their vectors are matched with the photo in small; the best of these, four or more, also turned and
+    scaled. Only these are held decoded.
 
     Args:
         photo: The blurry one.
@@ -68,31 +74,47 @@ def find_references(
     left_out = {path.resolve() for path in apart_from}
     near = nearest(library, describe_blurry(model, lr), _SHORTLIST + len(left_out))
     shortlist = [path for path in near if path.resolve() not in left_out][:_SHORTLIST]
-    total = len(shortlist) + min(len(shortlist), max(most, _LOOKED_AT_CLOSELY))
-    done = 0
-
-    def measured(paths: list[Path], look: Callable[[Poses], float]) -> list[FoundReference]:
-        nonlocal done
-        found = []
-        for path in paths:
-            pixels = _pixels(path)
-            if pixels is not None:
-                with torch.inference_mode():
-                    found.append(FoundReference(path=path, fit=look(Poses(model, lr, pixels))))
-            done += 1
+    closely = max(most, _LOOKED_AT_CLOSELY)
+    total = len(shortlist) + min(len(shortlist), closely)
+    best: list[_Finalist] = []
+    with torch.inference_mode():
+        for done, path in enumerate(shortlist, 1):
+            seen = _read(path)
+            if seen is not None:
+                poses = Poses(model, lr, seen.pixels)
+                best.append(_Finalist(path=path, photo=seen, poses=poses, rough=poses.score(1.0, 0.0)))
+                best = sorted(best, key=lambda finalist: -finalist.rough)[:closely]
             if progress is not None:
                 progress(done / total)
-        return sorted(found, key=lambda reference: -reference.fit)
+        found = []
+        for done, finalist in enumerate(best, len(shortlist) + 1):
+            found.append(FoundReference(path=finalist.path, photo=finalist.photo, pose=finalist.poses.best()))
+            if progress is not None:
+                progress(done / total)
+    found.sort(key=lambda reference: -reference.fit)
+    return [reference for reference in found[:most] if reference.fit >= max(FITS, _MUCH_WORSE * found[0].fit)]
 
-    rough = measured(shortlist, lambda poses: poses.score(1.0, 0.0))
-    closely = [reference.path for reference in rough[: max(most, _LOOKED_AT_CLOSELY)]]
-    fine = measured(closely, lambda poses: poses.best().fit)
-    return [found for found in fine[:most] if found.fit >= max(FITS, _MUCH_WORSE * fine[0].fit)]
+
+@dataclass(frozen=True, kw_only=True)
+class _Finalist:
+    """A photo that is looked at closely.
+
+    Attributes:
+        path: Where it is.
+        photo: Its picture.
+        poses: Small copies of it.
+        rough: How well it matches as it is.
+    """
+
+    path: Path
+    photo: Photo
+    poses: Poses
+    rough: float
 
 
-def _pixels(path: Path) -> Float[Tensor, "1 3 h w"] | None:
+def _read(path: Path) -> Photo | None:
     """None if it vanished, or broke, since the folder was read."""
     try:
-        return as_photo(path).pixels
+        return as_photo(path)
     except (ImageError, OSError):
         return None

@@ -1,8 +1,7 @@
 """How must a reference be turned and scaled to be matched?
 
 Matching finds texture that is turned by a dozen degrees or a quarter larger, not more. So small copies of photo and
-reference are matched first, in many poses; the pose whose match hangs together best is the reference's, and the
-reference is given in it.
+reference are matched first, in many poses; the pose whose match hangs together best is the reference's.
 """
 
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.models.base import RefSRModel
-from refsr.references.variants import Variant, transform
+from refsr.references.variants import transform
 from refsr.resize import downscale_bicubic, pad_to_multiple, resize
 from refsr.search import search
 from refsr.transfer.smoothing import coherence
@@ -58,25 +57,20 @@ class Pose:
     fit: float
 
 
-def find_pose(
-    model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor, "1 3 h2 w2"], index: int
-) -> Variant | None:
-    """Turn and scale a reference as it fits the photo best; in doubt, leave it as it is.
+def find_pose(model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor, "1 3 h2 w2"]) -> Pose | None:
+    """How a reference must be turned and scaled to fit the photo best; in doubt, not at all.
 
     Args:
         model: Whose descriptors match.
         lr: The photo.
         ref: The reference.
-        index: Its place among all references.
 
     Returns:
-        The reference in that pose; None where it shows other things, and can only do harm.
+        The pose; None where the reference shows other things, and can only do harm.
     """
     poses = Poses(model, lr, ref)
     pose = poses.best()
-    if pose.fit < _FITS and poses.is_measured(1.0):
-        return None
-    return transform(ref, index, pose.scale, pose.degrees)
+    return None if pose.fit < _FITS and poses.is_measured(1.0) else pose
 
 
 class Poses:

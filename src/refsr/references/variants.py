@@ -34,18 +34,29 @@ class VariantConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a copy of a reference comes from.
+
+    Attributes:
+        reference: Index of the reference among all that were given.
+        to_reference: From the copy's pixels (y, x, 1) to the reference's; pixel centres lie at whole numbers.
+    """
+
+    reference: int
+    to_reference: Float[Tensor, "2 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Variant:
     """A copy of a reference.
 
     Attributes:
         image: The copy.
-        reference: Index of its original.
-        to_reference: From the copy's pixels (y, x, 1) to the original's; pixel centres lie at whole numbers.
+        origin: Of it.
     """
 
     image: Float[Tensor, "1 3 h w"]
-    reference: int
-    to_reference: Float[Tensor, "2 3"]
+    origin: Origin
 
 
 def make_variants(image: Float[Tensor, "1 3 h w"], reference: int, config: VariantConfig) -> list[Variant]:
@@ -56,8 +67,7 @@ def make_variants(image: Float[Tensor, "1 3 h w"], reference: int, config: Varia
         reference: Its index.
         config: Which copies.
     """
-    identity = torch.eye(3)[:2]
-    made = [Variant(image=image, reference=reference, to_reference=identity)]
+    made = [Variant(image=image, origin=Origin(reference=reference, to_reference=torch.eye(3)[:2]))]
     for scale, angle in product(dict.fromkeys((1.0, *config.scales)), dict.fromkeys((0.0, *config.degrees))):
         if scale != 1 or angle % 360 != 0:
             made.append(transform(image, reference, scale, angle))
@@ -86,13 +96,13 @@ def transform(image: Float[Tensor, "1 3 h w"], reference: int, scale: float, ang
     linear = factor[:, None] * turn
     centre = (torch.tensor((height, width)) - 1) / 2
     shift = centre - linear @ ((torch.tensor(canvas) - 1) / 2)
-    to_reference = torch.cat((linear, shift[:, None]), 1)
+    origin = Origin(reference=reference, to_reference=torch.cat((linear, shift[:, None]), 1))
     if angle % 360 == 0:
-        return Variant(image=scaled, reference=reference, to_reference=to_reference)
+        return Variant(image=scaled, origin=origin)
 
     y, x = torch.meshgrid(torch.arange(canvas[0]), torch.arange(canvas[1]), indexing="ij")
     from_centre = torch.stack((y, x), -1) - (torch.tensor(canvas) - 1) / 2
     position = from_centre @ turn.T + (torch.tensor(small) - 1) / 2
     grid = ((2 * position + 1) / torch.tensor(small) - 1).flip(-1)[None].to(image)
     rotated = F.grid_sample(scaled, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
-    return Variant(image=rotated.clamp(0, 1), reference=reference, to_reference=to_reference)
+    return Variant(image=rotated.clamp(0, 1), origin=origin)

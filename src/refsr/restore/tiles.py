@@ -1,6 +1,6 @@
 """A large picture restored tile by tile, within a memory budget; each tile sees a halo of its surroundings."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import ceil, isqrt
 from typing import Final
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
 from refsr.models import RefSRModel
-from refsr.models.base import Reference
-from refsr.search import DEFAULT_SEARCH_BYTES, Match
+from refsr.restore.pipeline import Matched, transfer
+from refsr.search import DEFAULT_SEARCH_BYTES, Progress
 
 GIB: Final = 2**30
 _SMALLEST_TILE_CELLS: Final = 32
@@ -21,16 +21,21 @@ _LARGEST_TILE_CELLS: Final = 256
 
 
 def transfer_tiled(
-    model: RefSRModel,
-    lr: Float[Tensor, "1 3 h w"],
-    references: Sequence[Reference],
-    matches: Sequence[Match],
-    tile: int,
-    measure: bool,
-    progress: Callable[[float], None],
+    model: RefSRModel, matched: Matched, tile: int, *, measure: bool = False, progress: Progress | None = None
 ) -> tuple[Float[Tensor, "1 3 h2 w2"], Float[Tensor, "h w"] | None]:
-    """`model.transfer` tile by tile; each sees a halo of its surroundings, of which only the inside is kept."""
-    height, width = lr.shape[-2:]
+    """Restore a picture tile by tile; each tile sees a halo of its surroundings, of which only the inside is kept.
+
+    Args:
+        model: That matched.
+        matched: From `match`.
+        tile: Longest side of a tile in cells, without its halo.
+        measure: Restore each tile a second time, without references.
+        progress: Told of the share that is done.
+
+    Returns:
+        The result, 0..1, and by how many grey levels the references changed each of its cells, if that is measured.
+    """
+    height, width = matched.lr.shape[-2:]
     scale = model.scale
     sr = torch.empty(1, 3, height * scale, width * scale)
     used = torch.zeros(height, width) if measure else None
@@ -45,15 +50,15 @@ def transfer_tiled(
             slice((rows.start - seen_rows.start) * scale, (rows.stop - seen_rows.start) * scale),
             slice((columns.start - seen_columns.start) * scale, (columns.stop - seen_columns.start) * scale),
         )
-        seen = lr[..., seen_rows, seen_columns]
-        seen_matches = [match.crop(seen_rows, seen_columns) for match in matches]
-        restored = model.transfer(seen, references, seen_matches)[inside].clamp(0, 1)
+        seen = matched.crop(seen_rows, seen_columns)
+        restored = transfer(model, seen)[inside].clamp(0, 1)
         sr[..., rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale] = restored.cpu()
-        if used is not None and matches:
-            alone = model.transfer(seen, [], [])[inside].clamp(0, 1)
+        if used is not None and matched.matches:
+            alone = transfer(model, Matched(lr=seen.lr))[inside].clamp(0, 1)
             change = F.avg_pool2d((restored - alone).square().mean(1, keepdim=True), scale).sqrt() * 255
             used[rows, columns] = change[0, 0].cpu()
-        progress(done / len(tiles))
+        if progress is not None:
+            progress(done / len(tiles))
     return sr, used
 
 

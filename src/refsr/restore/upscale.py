@@ -1,13 +1,11 @@
 """A blurry photo and sharp references in, a sharp photo out.
 
-    image ── as_photo ──> lr ── encode_query ──> query ──┐
-    refs ── as_photo, find_pose ─ encode_reference ──> key ── search ──> matches ──> provenance
-                                       └───────────> values ──────────────┐ │
-                                                     lr ── transfer, tile by tile ──> sr ── Photo
+    image ── as_photo ─────────────> lr ────┐                      ┌──> provenance
+    refs ── as_photo ── find_pose ── turned ┴─ encode ── match ────┴─ transfer, tile by tile ──> sr ── Photo
 The search always sees whole references; only `transfer`, which looks no further than a halo, is tiled.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,16 +18,20 @@ from refsr.device import Precision, autocast
 from refsr.errors import ImageError, MemoryBudgetError
 from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
 from refsr.models import RefSRModel, load_model
-from refsr.models.base import Reference
+from refsr.references.choose import FoundReference
 from refsr.references.pose import find_pose
-from refsr.references.variants import Variant, VariantConfig, make_variants
-from refsr.resize import pad_to_multiple, upscale_bicubic
+from refsr.references.variants import Origin, Variant, VariantConfig, make_variants, transform
+from refsr.resize import upscale_bicubic
+from refsr.restore.pipeline import Matched, encode, match
 from refsr.restore.provenance import Provenance
 from refsr.restore.tiles import GIB, search_bytes, tile_cells, transfer_tiled
 from refsr.search import Engine, Match, strongest
 
 DEFAULT_MEMORY_BYTES = 2 * GIB
 _SMALLEST_REFERENCE_CELLS = 3
+
+AnyReference = ImageSource | Photo | FoundReference
+"""A sharp picture; or one that was found in an album, with its pose."""
 
 StageProgress = Callable[[str, float], None]
 """Called with "matching" or "restoring" and the share of that stage that is done, 0..1."""
@@ -68,7 +70,7 @@ class Upscaled:
 
 def upscale(
     image: ImageSource | Photo,
-    refs: Sequence[ImageSource | Photo] = (),
+    refs: Sequence[AnyReference] = (),
     *,
     model: RefSRModel | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
@@ -82,7 +84,8 @@ def upscale(
 
     Args:
         image: The blurry picture: path, PIL image, array, tensor or `Photo`; at least 8 pixels a side.
-        refs: Sharp pictures, each at least 12 pixels a side; of any sizes, in any order.
+        refs: Sharp pictures, each at least 12 pixels a side; of any sizes, in any order. Those that were found in an
+            album are neither read nor posed again.
         model: From `load_model`; the default model if none is given.
         memory_bytes: Working memory allowed beside the program and the pictures as given; larger pictures are
             restored in tiles.
@@ -101,14 +104,29 @@ def upscale(
     model = model or load_model()
     photo = _take(image, "image")
     names = tuple(_name(ref, index) for index, ref in enumerate(refs))
-    # No name for a single one may outlive the list: large ones are let go as soon as they are encoded.
-    refs_px = [_take_reference(model, ref, name) for ref, name in zip(refs, names, strict=True)]
+
+    def report(stage: str) -> Callable[[float], None]:
+        return lambda share: progress(stage, share) if progress else None
+
     try:
         with torch.inference_mode():
-            pool = _pool(model, photo.pixels.to(model.device), refs_px if model.uses_references else [], variants)
-            del refs_px
-            fitting = {variant.reference for variant in pool}
-            sr, used, matches = _restore(model, photo, pool, engine, precision, memory_bytes, provenance, progress)
+            lr = photo.pixels.to(model.device)
+            pool = _pool(model, lr, refs, names, variants)
+            origins = [variant.origin for variant in pool]
+            images = [variant.image for variant in pool]
+            del pool
+            tile = tile_cells(model, photo.size_px, [image.shape[-2:] for image in images], memory_bytes)
+            matched = Matched(lr=lr)
+            if images:
+                matched = match(
+                    model,
+                    encode(model, lr, _let_go(images)),
+                    engine=engine,
+                    memory_bytes=search_bytes(memory_bytes),
+                    progress=report("matching"),
+                )
+            with autocast(model.device, precision):
+                sr, used = transfer_tiled(model, matched, tile, measure=provenance, progress=report("restoring"))
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryBudgetError) or not _is_out_of_memory(error):
@@ -117,62 +135,43 @@ def upscale(
         raise MemoryBudgetError(
             f"out of memory while enlarging {width}x{height} pixels: close other programs, or use smaller pictures"
         ) from error
-    origin = _provenance(model, photo.size_px, used, matches, pool, names)
-    unfit = tuple(name for index, name in enumerate(names) if index not in fitting) if model.uses_references else ()
-    return Upscaled(photo=replace(photo, pixels=sr, alpha=alpha), provenance=origin, unfit=unfit)
+    fitting = {origin.reference for origin in origins}
+    return Upscaled(
+        photo=replace(photo, pixels=sr, alpha=alpha),
+        provenance=_provenance(model, photo.size_px, used, matched.matches, origins, names),
+        unfit=tuple(name for index, name in enumerate(names) if model.uses_references and index not in fitting),
+    )
 
 
 def _pool(
     model: RefSRModel,
     lr: Float[Tensor, "1 3 h w"],
-    refs: Sequence[Float[Tensor, "1 3 _ _"]],
+    refs: Sequence[AnyReference],
+    names: Sequence[str],
     variants: VariantConfig | None,
 ) -> list[Variant]:
-    """What is searched."""
-    if variants is None and model.matches_tell_the_pose:
-        posed = (find_pose(model, lr, ref, index) for index, ref in enumerate(refs))
-        return [variant for variant in posed if variant is not None]
-    return [
-        variant for index, ref in enumerate(refs) for variant in make_variants(ref, index, variants or VariantConfig())
-    ]
+    """What is searched: the copies of each reference, or each in its pose where it fits.
 
-
-def _restore(
-    model: RefSRModel,
-    photo: Photo,
-    pool: list[Variant],
-    engine: Engine,
-    precision: Precision,
-    memory_bytes: int,
-    measure: bool,
-    progress: StageProgress | None,
-) -> tuple[Float[Tensor, "1 3 h2 w2"], Float[Tensor, "h w"] | None, Sequence[Match]]:
-    """The picture, how much of each cell the references changed if that is to be measured, and the matches.
-
-    The images of the pool are let go as soon as they are encoded.
+    All are read first, so that one that cannot be used is told before any is posed.
     """
+    found: list[Variant] = []
+    taken = [_take_reference(model, ref, name) for ref, name in zip(refs, names, strict=True)]
+    if not model.uses_references:
+        return []
+    for index, (ref, pixels) in enumerate(zip(refs, taken, strict=True)):
+        if variants is not None or not model.matches_tell_the_pose:
+            found += make_variants(pixels, index, variants or VariantConfig())
+            continue
+        pose = ref.pose if isinstance(ref, FoundReference) else find_pose(model, lr, pixels)
+        if pose is not None:
+            found.append(transform(pixels, index, pose.scale, pose.degrees))
+    return found
 
-    def report(stage: str) -> Callable[[float], None]:
-        return lambda share: progress(stage, share) if progress else None
 
-    lr = photo.pixels.to(model.device)
-    tile = tile_cells(model, photo.size_px, [variant.image.shape[-2:] for variant in pool], memory_bytes)
-    references: list[Reference] = []
-    matches: Sequence[Match] = ()
-    if pool:
-        for index, variant in enumerate(pool):
-            references.append(model.encode_reference(pad_to_multiple(variant.image, model.cell_px).to(lr)))
-            pool[index] = replace(variant, image=lr.new_empty(1, 3, 0, 0))
-        del variant
-        query = model.encode_query(lr)
-        matches = model.search(
-            query, references, engine=engine, memory_bytes=search_bytes(memory_bytes), progress=report("matching")
-        )
-        del query
-        references = [replace(reference, key=reference.key.new_empty(1, 0, 0, 0)) for reference in references]
-    with autocast(model.device, precision):
-        sr, used = transfer_tiled(model, lr, references, matches, tile, measure, report("restoring"))
-    return sr, used, matches
+def _let_go(images: list[Float[Tensor, "1 3 _ _"]]) -> Iterator[Float[Tensor, "1 3 _ _"]]:
+    """One after the other, each taken out of the list."""
+    while images:
+        yield images.pop(0)
 
 
 def _provenance(
@@ -180,7 +179,7 @@ def _provenance(
     size: tuple[int, int],
     used_levels: Float[Tensor, "h w"] | None,
     matches: Sequence[Match],
-    pool: Sequence[Variant],
+    origins: Sequence[Origin],
     names: tuple[str, ...],
 ) -> Provenance:
     if not matches:
@@ -192,12 +191,12 @@ def _provenance(
             names=names,
         )
     match = strongest(matches)
-    variant = match.reference[0].cpu()
+    copy = match.reference[0].cpu()
     centre_px = (match.position_cells[0].cpu() + 0.5) * model.cell_px - 0.5
-    maps = torch.stack([v.to_reference for v in pool])[variant]
+    maps = torch.stack([origin.to_reference for origin in origins])[copy]
     position = torch.einsum("hwij,jhw->ihw", maps[..., :2], centre_px) + maps[..., 2].permute(2, 0, 1)
     return Provenance(
-        reference=torch.tensor([v.reference for v in pool])[variant],
+        reference=torch.tensor([origin.reference for origin in origins])[copy],
         position_px=position,
         score=match.score[0, 0].cpu(),
         used_levels=used_levels,
@@ -209,8 +208,8 @@ def _take(source: ImageSource | Photo, name: str) -> Photo:
     return source if isinstance(source, Photo) else as_photo(source, name)
 
 
-def _take_reference(model: RefSRModel, source: ImageSource | Photo, name: str) -> Float[Tensor, "1 3 h w"]:
-    ref = _take(source, name)
+def _take_reference(model: RefSRModel, source: AnyReference, name: str) -> Float[Tensor, "1 3 h w"]:
+    ref = source.photo if isinstance(source, FoundReference) else _take(source, name)
     smallest = _SMALLEST_REFERENCE_CELLS * model.cell_px
     if min(ref.size_px) < smallest:
         height, width = ref.size_px
@@ -218,7 +217,9 @@ def _take_reference(model: RefSRModel, source: ImageSource | Photo, name: str) -
     return ref.pixels
 
 
-def _name(ref: ImageSource | Photo, index: int) -> str:
+def _name(ref: AnyReference, index: int) -> str:
+    if isinstance(ref, FoundReference):
+        return str(ref.path)
     return str(ref) if isinstance(ref, str | Path) else f"reference {index + 1}"
 
 

@@ -1,7 +1,7 @@
 """One step: the network's losses on a batch, and the critic's.
 
-    lr ────┬── with references: encode, search, transfer ──┬──> sr ──> losses against hr
-    refs ──┘── without: transfer alone ────────────────────┘
+    lr ────┬── with references: encode, match, transfer ──┬──> sr ──> losses against hr
+    refs ──┘── without: transfer alone ───────────────────┘
 Each loss is a mean over the pairs of the batch, with zero for pairs that take no part in it, so that two processes with
 half a batch each find what one finds with all of it.
 
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from refsr.device import moved, pick
 from refsr.errors import UsageError
 from refsr.models import RefSRModel
-from refsr.models.base import Reference
+from refsr.models.alignment import Aligned
 from refsr.models.vgg import VGG19
+from refsr.restore.pipeline import Matched, encode, encode_reference, match, transfer
 from refsr.search import Match, cell_grid, strongest
 from refsr.training.alignment_loss import alignment_loss
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
@@ -38,7 +39,6 @@ from refsr.training.losses import (
     perceptual,
     reconstruction,
 )
-from refsr.transfer.smoothing import smooth
 from refsr.transfer.swap import swap
 
 Batch = Mapping[str, Tensor]
@@ -136,50 +136,40 @@ class NetworkStep(nn.Module):
         """The results of pairs that all have so many references; what else is lost is appended to the losses."""
         lr = batch["lr"]
         if count == 0:
-            return self.model.transfer(lr, [], []).to(lr.dtype)
+            return transfer(self.model, Matched(lr=lr)).to(lr.dtype)
         refs = batch["refs"][:, :count].unbind(1)
         with self._clock("features"):
-            query = self.model.encode_query(lr)
-            references = [self.model.encode_reference(ref) for ref in refs]
+            encoded = encode(self.model, lr, refs)
         with self._clock("search"), _exactly(lr):
-            matches = self.model.search(query, references)
-        restored = self._transfer(batch, lr, references, matches, losses).to(lr.dtype)
+            matched = match(self.model, encoded)
+        fields = self._trained_fields(batch, matched, losses) if self.stage.losses.alignment else None
+        restored = transfer(self.model, matched, fields).to(lr.dtype)
         if self.stage.losses.contrast:
-            for reference, truth_cells in zip(references, batch["truth_cells"].unbind(1), strict=False):
+            for place, reference in enumerate(encoded.references):
                 with _exactly(lr):
                     loss, hits = contrast_loss(
-                        query, reference.key, truth_cells, batch["number"],
+                        encoded.query, reference.key, batch["truth_cells"][:, place], batch["number"],
                         self.config.contrast_queries, self.config.contrast_temperature,
                     )  # fmt: skip
                 losses["contrast"].append(loss / count)
                 losses["hits"].append(hits / count)
         if self.texture is not None:
             with _exactly(lr):
-                losses["texture"].append(self._texture(restored, refs, strongest(matches)))
+                losses["texture"].append(self._texture(restored, refs, strongest(matched.matches)))
         return restored
 
-    def _transfer(
-        self,
-        batch: Batch,
-        lr: Tensor,
-        references: Sequence[Reference],
-        matches: Sequence[Match],
-        losses: dict[str, list[Tensor]],
-    ) -> Tensor:
-        """The model's; where its alignment is trained, the fields are made once for both."""
-        if not self.stage.losses.alignment:
-            return self.model.transfer(lr, references, matches)
-        fields = []
-        for match in matches:
-            begun = smooth(match)
-            found = self.model.fields(lr, references, match, begun)  # type: ignore[operator]
-            truth_cells = _of_matched(batch["truth_cells"], match)
-            with _exactly(lr):
-                lost, cells = alignment_loss(found, begun.position_cells, truth_cells)
-            losses["alignment"].append(lost / len(matches))
-            losses["cells"].append(cells / len(matches))
-            fields.append(found[-1].detach())
-        return self.model.transfer(lr, references, matches, fields)  # type: ignore[call-arg]
+    def _trained_fields(self, batch: Batch, matched: Matched, losses: dict[str, list[Tensor]]) -> list[Aligned]:
+        """The last fields, for the transfer; how far all of them are off is appended to the losses."""
+        last = []
+        for each in matched.matches:
+            begun, *steps = self.model.fields(matched.lr, matched.values, each)
+            with _exactly(matched.lr):
+                truth_cells = _of_matched(batch["truth_cells"], each)
+                lost, cells = alignment_loss(steps, begun.field.position_cells, truth_cells)
+            losses["alignment"].append(lost / len(matched.matches))
+            losses["cells"].append(cells / len(matched.matches))
+            last.append(steps[-1].detach())
+        return last
 
     def _texture(self, restored: Tensor, refs: Sequence[Tensor], match: Match) -> Float[Tensor, " b"]:
         perception = self._perception[0]
@@ -210,14 +200,14 @@ class NetworkStep(nn.Module):
 
     def _truth_step(self, hr: Tensor, lr: Tensor) -> Tensor:
         """L1 with the truth itself as the reference, matched cell by cell. Source: ZZUTK/SRNTT, train_with_truth."""
-        reference: Reference = self.model.encode_reference(hr)
         batch, _, height, width = lr.shape
-        match = Match(
+        itself = Match(
             position_cells=cell_grid((height, width), lr).expand(batch, 2, height, width),
             reference=torch.zeros(batch, height, width, dtype=torch.long, device=lr.device),
             score=lr.new_ones(batch, 1, height, width),
         )
-        return reconstruction(self.model.transfer(lr, [reference], [match]).to(hr.dtype), hr).mean()
+        matched = Matched(lr=lr, values=(encode_reference(self.model, hr).values,), matches=(itself,))
+        return reconstruction(transfer(self.model, matched).to(hr.dtype), hr).mean()
 
     def _weighted(self, found: Mapping[str, Tensor]) -> Tensor:
         total = self.stage.losses.l1 * found["truth_l1"] if "truth_l1" in found else found["l1"].new_zeros(())

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from refsr.device import Precision, autocast
 from refsr.errors import UsageError
-from refsr.io.photo import Photo, as_photo
+from refsr.io.photo import Photo
 from refsr.models import DefaultModel, RefSRModel
 from refsr.models.base import Reference
-from refsr.references.choose import find_references
+from refsr.references.choose import FoundReference, find_references
 from refsr.references.index import Library, open_library
-from refsr.references.pose import find_pose
-from refsr.resize import pad_to_multiple
+from refsr.references.variants import transform
+from refsr.restore.pipeline import Encoded, Matched, encode, encode_reference, match
 from refsr.restore.tiles import search_bytes, tile_cells, transfer_tiled
 from refsr.search import Match, refine_subpixel
 from refsr.video.carry import carry
@@ -147,21 +147,23 @@ class _Shot:
 
     def restore(self, frame: Float[Tensor, "1 3 h w"], seconds: float) -> Float[Tensor, "1 3 h2 w2"]:
         """Enlarge the next frame, shown at this time."""
-        query = self.model.encode_query(frame)
-        if not self.config.carried or self.age >= _LOOKED_AGAIN or not self._follow(query):
-            self._choose(frame, query, seconds)
+        encoded = encode(self.model, frame)
+        if not self.config.carried or self.age >= _LOOKED_AGAIN or not self._follow(encoded.query):
+            self._choose(encoded, seconds)
         self.age += 1
         for still in self.stills:
             self.used[still.path] = self.used.get(still.path, 0) + 1
-        references = [still.reference for still in self.stills]
         matches = []
         for index, still in enumerate(self.stills):
-            finer = refine_subpixel(query, [still.reference.key], still.match)
+            finer = refine_subpixel(encoded.query, [still.reference.key], still.match)
             matches.append(replace(finer, reference=torch.full_like(finer.reference, index)))
+        matched = Matched(
+            lr=frame, values=tuple(still.reference.values for still in self.stills), matches=tuple(matches)
+        )
         sizes = [self._pixels(still.reference) for still in self.stills]
         tile = tile_cells(self.model, (frame.shape[-2], frame.shape[-1]), sizes, self.config.memory_bytes)
         with autocast(self.model.device, self.config.precision):
-            sr, _ = transfer_tiled(self.model, frame, references, matches, tile, False, lambda _: None)
+            sr, _ = transfer_tiled(self.model, matched, tile)
         return sr
 
     def _follow(self, query: Float[Tensor, "1 c h w"]) -> bool:
@@ -172,16 +174,17 @@ class _Shot:
                 return False
         return True
 
-    def _choose(self, frame: Float[Tensor, "1 3 h w"], query: Float[Tensor, "1 c h w"], seconds: float) -> None:
+    def _choose(self, encoded: Encoded, seconds: float) -> None:
         """Choose the stills, and match them."""
-        photo = Photo(pixels=frame.cpu())
+        photo = Photo(pixels=encoded.lr.cpu())
         known = {still.path: still for still in self.stills}
         self.stills, self.age = [], 0
         for found in find_references(photo, self._near(seconds), self.model, most=self.config.most):
-            reference = known[found.path].reference if found.path in known else self._encode(frame, found.path)
-            (match,) = self.model.search(query, [reference], memory_bytes=search_bytes(self.config.memory_bytes))
-            whole = replace(match, position_cells=match.position_cells.round())
-            cosine = match.score.mean().item()
+            reference = known[found.path].reference if found.path in known else self._encode(found)
+            alone = replace(encoded, references=(reference,))
+            (best,) = match(self.model, alone, memory_bytes=search_bytes(self.config.memory_bytes)).matches
+            whole = replace(best, position_cells=best.position_cells.round())
+            cosine = best.score.mean().item()
             self.stills.append(_Still(path=found.path, reference=reference, match=whole, cosine=cosine))
             self.searched += 1
 
@@ -194,10 +197,9 @@ class _Shot:
         paths = tuple(self.library.paths[index] for index in near)
         return replace(self.library, paths=paths, vectors=self.library.vectors[near])
 
-    def _encode(self, frame: Float[Tensor, "1 3 h w"], path: Path) -> Reference:
-        posed = find_pose(self.model, frame, as_photo(path).pixels.to(frame), 0)
-        assert posed is not None  # it was found to fit
-        return self.model.encode_reference(pad_to_multiple(posed.image, self.model.cell_px))
+    def _encode(self, found: FoundReference) -> Reference:
+        image = found.photo.pixels.to(self.model.device)
+        return encode_reference(self.model, transform(image, 0, found.pose.scale, found.pose.degrees).image)
 
     def _pixels(self, reference: Reference) -> tuple[int, int]:
         return reference.key.shape[-2] * self.model.cell_px, reference.key.shape[-1] * self.model.cell_px
