@@ -102,7 +102,7 @@ def test_the_shipped_alignment_finds_the_true_field(shipped: RefSRModel, sample:
     )
     with torch.inference_mode():
         reference = shipped.encode_reference(ref)
-        (match,) = shipped.search(shipped.encode_query(lr), [reference])
+        (match,) = shipped.search(lr, shipped.encode_query(lr), [reference])
         begun = smooth(match)
         steps = shipped.fields(lr, [reference.values], match)[1:]
         still = Aligned(field=begun, doubt=torch.zeros_like(match.score))
