@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
 .PHONY: demo test check audit docs fuzz results format clean
 
 demo: .venv/core  ## the main job on the bundled sample; pictures in out/demo
-	$(BIN)/refsr demo --out out/demo
+	$(BIN)/refsr demo -o out/demo
 
 test: .venv/dev  ## all tests but the slow ones
 	$(PYTEST) -m "not slow"

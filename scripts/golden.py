@@ -81,11 +81,16 @@ def measured(folder: Path) -> Results:
         _truth().crop((left, 0, left + 128, 96)).save(data / f"{number:03}_0.png")
         _reference().crop((left, 20, left + 160, 140)).save(data / f"{number:03}_1.png")
         _reference().crop((left, 160, left + 160, 280)).save(data / f"{number:03}_3.png")
-    runs = {"best": (), "all": ("--refs", "all"), "album": ("--refs", "album"), "masa": ("--protocol", "masa")}
+    runs = {
+        "best": (),
+        "all": ("--references", "all"),
+        "album": ("--references", "album"),
+        "masa": ("--protocol", "masa"),
+    }
     results: Results = {}
     for name, options in runs.items():
         file = folder / f"{name}.json"
-        _call("bench", data, "--json", file, "--precision", "fp32", "--device", "cpu", *options)
+        _call("bench", data, "--output", file, "--precision", "fp32", "--device", "cpu", *options)
         for image in json.loads(file.read_text())["images"]:
             for figure, value in image.items():
                 if isinstance(value, float | int) and not figure.startswith(_TIMES):
@@ -134,7 +139,7 @@ def paired(folder: Path) -> Results:
         draw.rectangle((x, y, x + size, y + size), fill=tuple(colour))
     for number, left in enumerate((0, 60)):
         shapes.crop((left, 0, left + 340, 400)).save(album / f"shapes_{number}.png")
-    _call("pairs", album, "--output", out, "--test-share", "0.4", "--train-from", "both", "--jobs", "1")
+    _call("pairs", album, "--output", out, "--test-share", "0.4", "--train-from", "both", "--processes", "1")
     results: Results = {}
     for file in sorted(out.rglob("*")):
         name = file.relative_to(out).as_posix()
@@ -168,7 +173,7 @@ def trained(folder: Path) -> Results:
     for name, recipe in recipes.items():
         file, run = folder / f"{name}.yaml", folder / name
         file.write_text(common + recipe)
-        _call("train", file, "--out", run, *options)
+        _call("train", file, "--output", run, *options)
         for line in map(json.loads, (run / "log.jsonl").read_text().splitlines()):
             for figure, value in line.items():
                 if isinstance(value, float) and not figure.startswith(_TIMES):

@@ -86,11 +86,13 @@ def measure(data: Path) -> None:
     for dataset, model, refs, protocol in RUNS:
         out = DOCS / "results" / f"{Path(dataset).name}_{model}_{refs.replace(':', '')}_{protocol}.json"
         if not out.exists():
-            run("bench", data / dataset, "--model", model, "--refs", refs, "--protocol", protocol, "--json", out)
+            run(
+                "bench", data / dataset, "--model", model, "--references", refs, "--protocol", protocol, "--output", out
+            )
     for model in ROBUST:
         out = DOCS / "results" / f"dev_{model}_robust.json"
         if not out.exists():
-            run("bench", "robust", data / "dev", "--model", model, "--limit", 19, "--json", out)
+            run("bench", "robust", data / "dev", "--model", model, "--limit", 19, "--output", out)
             out.with_suffix(".png").unlink()  # the one of all models is in docs/images
 
 

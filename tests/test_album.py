@@ -312,7 +312,7 @@ def test_a_killed_run_goes_on_and_gives_the_same(album: Path, built: tuple[Path,
         str(out),
         "--test-share",
         "0.34",
-        "--jobs",
+        "--processes",
         "2",
     ]
     for wanted in (".work/overlaps.part", "train/input/*.png"):
@@ -360,7 +360,7 @@ def test_an_album_without_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[st
         view(scene, VIEWS[0]).save(folder / f"{scene}.png")
     fails(capsys, 2, "no two of its 4 photos show the same thing, nothing was written", "pairs", folder, "-o", out)
     assert not out.exists()
-    assert main(["pairs", str(folder), "-o", str(out), "--train-from", "single", "--jobs", "1"]) == 0
+    assert main(["pairs", str(folder), "-o", str(out), "--train-from", "single", "--processes", "1"]) == 0
     assert "0 test groups, 1" in capsys.readouterr().out
     for record in lines(out / "train" / "manifest.jsonl"):
         assert record["input"]["source"] == record["ref"]["source"]
@@ -378,12 +378,12 @@ def test_bad_input(
         "none: no such folder of photos": (tmp_path / "none",),
         "holds 0 photos": (empty,),
         "--test-share 2": (album, "--test-share", "2"),
-        "--jobs -1": (album, "--jobs", "-1"),
+        "--processes -1": (album, "--processes", "-1"),
         "--crop": (album, "--crop", "7"),
     }.items():
         fails(capsys, 2, pattern, "pairs", *arguments, "-o", out)
         assert not out.exists()
-    assert main(["pairs", str(album), "-o", str(out), "--strict", "--jobs", "1"]) == 2
+    assert main(["pairs", str(album), "-o", str(out), "--strict", "--processes", "1"]) == 2
     captured = capsys.readouterr()
     assert "left out damaged.jpg" in captured.err
     assert "1 photos were left out, and --strict" in captured.err

@@ -141,7 +141,7 @@ def test_real_lr_images(groups: Path, tmp_path: Path) -> None:
 
 def test_the_json_file(groups: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    assert main(["bench", str(groups), "--model", "bicubic", "--json", str(out)]) == 0
+    assert main(["bench", str(groups), "--model", "bicubic", "--output", str(out)]) == 0
     content = json.loads(out.read_text())
     assert {"model", "dataset", "protocol", "mean", "images", "versions", "commit"} <= content.keys()
     assert {"psnr_db", "ssim", "gain_db"} <= content["mean"].keys()
@@ -193,7 +193,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     for number in range(60):
         save(folder / f"{number:03}.png", texture(64, 64, seed=number))
     out = tmp_path / "out.json"
-    command = [sys.executable, "-m", "refsr", "bench", str(folder), "--refs", "self", "--json", str(out)]
+    command = [sys.executable, "-m", "refsr", "bench", str(folder), "--references", "self", "--output", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = tmp_path / "out.json.part"
     until = time.monotonic() + 60
@@ -225,15 +225,15 @@ def test_bad_input(groups: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     for pattern, arguments in {
         "none: no such folder or manifest": (tmp_path / "none",),
         "holds no picture": (empty,),
-        "--refs '2' is unknown: use 1, all": (groups, "--refs", "2"),
+        "--references '2' is unknown: use 1, all": (groups, "--references", "2"),
         "--limit -1": (groups, "--limit", "-1"),
         "neither a model": (groups, "--model", "best"),
         "no such folder of LR images": (groups, "--lr", tmp_path / "none"),
-        "the folder .* does not exist": (groups, "--json", tmp_path / "none" / "out.json"),
+        "the folder .* does not exist": (groups, "--output", tmp_path / "none" / "out.json"),
         "c.pth: damaged": (groups, "--lpips", tmp_path / "c.pth"),
         "no picture of groups could be measured; the first: 000: has no reference of level 5": (
             groups,
-            "--refs",
+            "--references",
             "level:5",
         ),
         "a.json: not a result": ("compare", tmp_path / "a.json", tmp_path / "a.json"),
@@ -294,10 +294,10 @@ def test_the_report(groups: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     files = []
     for model, refs in (("bicubic", "none"), ("default", "1"), ("default", "all")):
         files.append(str(tmp_path / f"{model}_{refs}.json"))
-        arguments = ["bench", str(groups), "--model", model, "--refs", refs, "--json", files[-1]]
+        arguments = ["bench", str(groups), "--model", model, "--references", refs, "--output", files[-1]]
         assert main([*arguments, "--crops", str(tmp_path / "crops" / refs)]) == 0
     robust = str(tmp_path / "robust.json")
-    assert main(["bench", "robust", str(groups), "--json", robust, "--limit", "2"]) == 0
+    assert main(["bench", "robust", str(groups), "--output", robust, "--limit", "2"]) == 0
     assert (tmp_path / "robust.png").stat().st_size > 10_000
     assert main(["bench", "compare", files[1], files[2]]) == 0
     assert "psnr_db" in capsys.readouterr().out
@@ -390,7 +390,7 @@ def test_lpips_with_vgg19_as_deep_as_the_file(tmp_path: Path, groups: Path, caps
     assert metric(sr, hr).item() == pytest.approx(naive_lpips(maps, None), rel=1e-4)
     assert isinstance(metric, LPIPS)
     out = tmp_path / "out.json"
-    arguments = ["bench", str(groups), "--model", "bicubic", "--lpips", str(tmp_path / "vgg.pth"), "--json", str(out)]
+    arguments = ["bench", str(groups), "--model", "bicubic", "--lpips", str(tmp_path / "vgg.pth"), "--output", str(out)]
     assert main(arguments) == 0
     assert "LPIPS is not measured" not in capsys.readouterr().err
     assert json.loads(out.read_text())["mean"]["lpips"] > 0

@@ -17,6 +17,7 @@ from test_image import bomb, encoded
 
 import refsr.cli
 from refsr.cli import main
+from refsr.cli.old_names import with_new_names
 from refsr.cli.quantities import parse_bytes
 from refsr.errors import UsageError
 
@@ -69,9 +70,63 @@ def test_models_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     listed = capsys.readouterr().out
     assert "default" in listed
     assert "0.55 M" in listed
-    for arguments in (["--help"], ["upscale", "--help"], ["--version"]):
+    for arguments in (["--help"], ["upscale", "--help"]):
         assert main(arguments) == 0
         assert capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{refsr.__version__}\n"
+
+
+VERBS = ("upscale", "batch", "video", "serve", "pairs", "train", "bench", "models", "convert", "export", "demo")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_each_verb_ends_with_examples_that_are_understood(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, "--help"]) == 0
+    examples = capsys.readouterr().out.partition("Examples")[2]
+    lines = re.findall(rf"^ *refsr ({verb}\b.*(?:\n(?! *refsr| *$).*)*)", examples, re.MULTILINE)
+    assert lines, examples
+    for line in lines:
+        refsr.cli.app.parse_args(line.split(), exit_on_error=False, print_error=False)
+
+
+def test_one_flag_for_one_thing() -> None:
+    """Nothing that several verbs have goes by two names."""
+    flags = {
+        verb: {name for argument in refsr.cli.app[verb].assemble_argument_collection() for name in argument.names}
+        for verb in VERBS if verb != "models"
+    }  # fmt: skip
+    for verb, names in flags.items():
+        assert not names & {"--out", "--json", "--refs", "--jobs", "--engine", "--accelerator", "--threads"}, verb
+        assert ("--output" in names and "-o" in names) or verb == "serve"
+    restoring = {"--model", "--device", "--memory", "--search", "--precision"}
+    assert all(restoring <= flags[verb] for verb in ("upscale", "batch", "bench"))
+    assert all("--processes" in flags[verb] for verb in ("batch", "pairs", "train"))
+
+
+def test_old_flags_work_with_a_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pairs", str(tmp_path / "none"), "--output", str(tmp_path / "out"), "--jobs=1"]) == 2
+    hint, error = capsys.readouterr().err.splitlines()
+    assert hint == "refsr: --jobs is called --processes now: the old name works in this release only"
+    assert "none: no such folder" in error
+    assert with_new_names(["bench", "D", "--refs", "1", "--json=a.json"]) == [
+        "bench", "D", "--references", "1", "--output=a.json"
+    ]  # fmt: skip
+    assert with_new_names(["train", "R", "--out", "--devices", "2", "--refs"])[2:] == [
+        "--output", "--processes", "2", "--refs"
+    ]  # fmt: skip
+    assert with_new_names([]) == []
+
+
+def test_completion_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    assert main(["--install-completion"]) == 0
+    written = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    assert "upscale" in written
+    assert "--provenance" in written
 
 
 @pytest.mark.parametrize(
@@ -172,7 +227,7 @@ def test_out_of_memory_a_defect_and_ctrl_c(
     monkeypatch.setattr(model, "transfer", raising(torch.OutOfMemoryError("CUDA out of memory")))
     fails(capsys, 2, "out of memory", *arguments)
     with monkeypatch.context() as reading:
-        reading.setattr(refsr.cli, "as_photo", raising(MemoryError("Unable to allocate 9 GiB")))
+        reading.setattr(refsr.cli.enlarge, "as_photo", raising(MemoryError("Unable to allocate 9 GiB")))
         fails(capsys, 2, "out of memory: close other programs", *arguments)
     monkeypatch.setattr(model, "transfer", raising(ZeroDivisionError("oh\nno")))
     fails(capsys, 1, "a defect of refsr, please report it: ZeroDivisionError: oh no", *arguments)
@@ -199,7 +254,7 @@ def test_sizes_of_memory() -> None:
 
 
 def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
+    assert main(["demo", "--output", str(tmp_path / "demo")]) == 0
     printed = capsys.readouterr().out
     figures = {
         name: [float(n) for n in re.findall(rf"{name} +([\d.]+) +([\d.]+)", printed)[0]]

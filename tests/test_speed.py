@@ -95,7 +95,7 @@ def test_results_are_saved_and_read(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "speed.json"
-    arguments = ["bench", "speed", "--json", str(out), "--refs", "1", "--threads", "1"]
+    arguments = ["bench", "speed", "--output", str(out), "--references", "1", "--threads", "1"]
     assert main([*arguments, "--sizes", "0.01", "--sizes", "0.02"]) == 0
     shown = capsys.readouterr().out
     assert "x bicubic" in shown
@@ -109,6 +109,6 @@ def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
         (["--sizes", "0"], "give 0.01 or more"),
         (["--threads", "0"], "give 1 or more"),
         (["--threads", "9999"], "9999 threads: this machine has"),
-        (["--refs", "-1"], "give 0 or more"),
+        (["--references", "-1"], "give 0 or more"),
     ):
         fails(capsys, 2, message, "bench", "speed", *arguments)

@@ -6,11 +6,12 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ from refsr.training.average import RunningAverage
 from refsr.training.config import LossWeights, RunOptions, StageConfig, TrainConfig
 from refsr.training.contrast import contrast_loss
 from refsr.training.loop import train
-from refsr.training.precision import ExactInputs, choose_precision
+from refsr.training.precision import ExactInputs, choose_precision, fabric_precision
 from refsr.training.schedule import rate_at
 from refsr.training.step import NetworkStep, Perception
 
@@ -66,7 +67,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def options(photos: Path, tmp_path: Path) -> RunOptions:
-    return RunOptions(data=(photos,), out=tmp_path / "run", accelerator="cpu", devices="1")
+    return RunOptions(data=(photos,), output=tmp_path / "run", device="cpu", processes=1)
 
 
 def silent(_line: str) -> None:
@@ -80,13 +81,13 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 def test_the_loss_falls(options: RunOptions) -> None:
     stage = dataclasses.replace(STAGE, steps=120)
     weights = train(config(rec=stage, log_steps=30, ema_decay=0.99), options, silent)
-    lines = log_of(options.out)
+    lines = log_of(options.output)
     assert [line["step"] for line in lines] == [30, 60, 90, 120]
     assert lines[-1]["l1"] < lines[0]["l1"]
     assert lines[-1]["contrast"] < lines[0]["contrast"]
     assert {"seconds_data", "seconds_step", "share_features", "share_search", "errors", "rate"} <= lines[0].keys()
     assert restored(load_model(weights, device="cpu"), texture(8, 8)).shape == (1, 3, 32, 32)
-    assert json.loads((options.out / "config.json").read_text())["rec"]["steps"] == 120
+    assert json.loads((options.output / "config.json").read_text())["rec"]["steps"] == 120
 
 
 def all_losses(tmp_path: Path) -> tuple[TrainConfig, Path]:
@@ -112,14 +113,14 @@ def test_all_stages_and_losses_and_resuming_among_them(
     said: list[str] = []
     whole = read_weights(train(run, dataclasses.replace(options, vgg19=vgg), said.append))[2]
     assert "VGG19's weights end before relu5_1: the perceptual loss takes relu3_1" in said
-    lines = log_of(options.out)
+    lines = log_of(options.output)
     assert [line["stage"] for line in lines] == ["sisr"] * 2 + ["rec"] * 2 + ["full"] * 3
     assert {"texture", "perceptual", "adversarial", "back_projection", "critic", "truth_l1", "frequency"} <= lines[
         -1
     ].keys()
     assert "texture" not in lines[3]
     for broken_at in (2, 5):
-        folder = dataclasses.replace(options, out=tmp_path / f"broken{broken_at}", vgg19=vgg)
+        folder = dataclasses.replace(options, output=tmp_path / f"broken{broken_at}", vgg19=vgg)
         with monkeypatch.context() as plug:
             pull_at(plug, broken_at)
             with pytest.raises(KeyboardInterrupt):
@@ -139,14 +140,14 @@ def test_a_run_goes_on_with_other_workers(options: RunOptions, tmp_path: Path, m
         rec=dataclasses.replace(STAGE, crop_px=(16, 32)), pairs=pairs, degrade=DegradeConfig(clean=0.3), log_steps=1
     )
     whole = read_weights(train(run, options, silent))[2]
-    broken = dataclasses.replace(options, out=tmp_path / "broken")
+    broken = dataclasses.replace(options, output=tmp_path / "broken")
     with monkeypatch.context() as plug:
         pull_at(plug, 3)
         with pytest.raises(KeyboardInterrupt):
             train(dataclasses.replace(run, checkpoint_minutes=0.0), broken, silent)
     resumed = read_weights(train(dataclasses.replace(run, workers=1), broken, silent))[2]
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert log_of(broken.out)[-1]["errors"] == log_of(options.out)[-1]["errors"] == 1
+    assert log_of(broken.output)[-1]["errors"] == log_of(options.output)[-1]["errors"] == 1
 
 
 def test_what_is_frozen_stays(options: RunOptions, tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_what_is_frozen_stays(options: RunOptions, tmp_path: Path) -> None:
     alone = dataclasses.replace(run, rec=StageConfig(), full=StageConfig())
     both = dataclasses.replace(run, rec=rec, full=StageConfig())
     before, after = (
-        read_weights(train(c, dataclasses.replace(options, vgg19=vgg, out=tmp_path / name), silent))[2]
+        read_weights(train(c, dataclasses.replace(options, vgg19=vgg, output=tmp_path / name), silent))[2]
         for name, c in (("alone", alone), ("both", both))
     )
     for name, value in before.items():
@@ -166,7 +167,7 @@ def test_what_is_frozen_stays(options: RunOptions, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"srntt has no part 'trunck' to be frozen: it has head, trunk, sisr, transfers"
     ):
-        train(wrong, dataclasses.replace(options, vgg19=vgg, out=tmp_path / "wrong"), silent)
+        train(wrong, dataclasses.replace(options, vgg19=vgg, output=tmp_path / "wrong"), silent)
 
 
 def pull_at(patch: pytest.MonkeyPatch, steps: int) -> None:
@@ -190,7 +191,7 @@ def test_a_killed_run_loses_at_most_what_came_after_its_checkpoint(photos: Path,
     )
 
     def command(out: Path, *more: str) -> list[str]:
-        arguments = ["train", str(recipe), "--data", str(photos), "--out", str(out), "--accelerator", "cpu", *more]
+        arguments = ["train", str(recipe), "--data", str(photos), "--output", str(out), "--device", "cpu", *more]
         return [sys.executable, "-m", "refsr", *arguments]
 
     out = tmp_path / "killed"
@@ -219,10 +220,10 @@ def test_two_processes_equal_one_with_twice_the_batch(photos: Path, tmp_path: Pa
         "default: {width: 8, blocks_before: 1, blocks_after: 1, descriptor_width: 8, descriptor_size: 8}\n"
         "rec: {steps: 4, batch: 4, crop_px: 32, losses: {contrast: 0.01}}\nworkers: 0\nlog_steps: 1\nclip_norm: 0.0\n"
     )
-    arguments = ["train", str(recipe), "--data", str(photos), "--accelerator", "cpu"]
-    one = [sys.executable, "-m", "refsr", *arguments, "--out", str(tmp_path / "one")]
+    arguments = ["train", str(recipe), "--data", str(photos), "--device", "cpu"]
+    one = [sys.executable, "-m", "refsr", *arguments, "--output", str(tmp_path / "one")]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "refsr"]
-    two = [*launcher, *arguments, "--devices", "2", "--rec.batch", "2", "--out", str(tmp_path / "two")]
+    two = [*launcher, *arguments, "--processes", "2", "--rec.batch", "2", "--output", str(tmp_path / "two")]
     for command in (one, two):
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
@@ -243,7 +244,7 @@ def test_the_time_limit_ends_a_run_cleanly(options: RunOptions) -> None:
     train(config(rec=long, log_steps=10_000), limited, said.append)
     assert time.monotonic() - begun < 60
     assert "call again to go on" in said[-1]
-    last = log_of(options.out)[-1]
+    last = log_of(options.output)[-1]
     # As far as the last step began before the end: on a busy machine steps are a good part of the three seconds.
     assert last["rate"] < 0.5 * long.learning_rate, "the rate has fallen when the time is over"
     train(config(rec=long, log_steps=10_000), limited, said.append)
@@ -255,7 +256,7 @@ def test_the_log_says_how_far_a_stretch_will_come(options: RunOptions) -> None:
     train(config(log_steps=4), options, said.append)
     assert re.fullmatch(r"[\d.e-]+ s a step: the stage takes 0 more minutes", said[3]), said
     long = dataclasses.replace(STAGE, steps=1_000_000)
-    limited = dataclasses.replace(options, time_limit_s=1000.0, out=options.out.parent / "long")
+    limited = dataclasses.replace(options, time_limit_s=1000.0, output=options.output.parent / "long")
 
     def stop(line: str) -> None:
         if found := re.fullmatch(r"[\d.e-]+ s a step: the time will be over at about step (\d+)", line):
@@ -304,20 +305,22 @@ def test_validation_keeps_the_best(options: RunOptions, tmp_path: Path, monkeypa
     validated = dataclasses.replace(options, validate=folder, tensorboard=True)
     train(config(validate_steps=4, validate_samples=1), validated, silent)
     assert limits == [1, 1]
-    found = [line for line in log_of(options.out) if "validation_psnr_db" in line]
+    found = [line for line in log_of(options.output) if "validation_psnr_db" in line]
     assert [line["step"] for line in found] == [4, 8]
-    assert load_model(options.out / "best.safetensors", device="cpu").name == "default"
-    assert list((options.out / "tensorboard").iterdir())
+    assert load_model(options.output / "best.safetensors", device="cpu").name == "default"
+    assert list((options.output / "tensorboard").iterdir())
 
 
 def test_a_run_begins_with_given_weights(options: RunOptions, tmp_path: Path) -> None:
     first = train(config(), options, silent)
     still = config(rec=dataclasses.replace(STAGE, steps=1, learning_rate=0.0))
-    second = train(still, dataclasses.replace(options, out=tmp_path / "second", init=first), silent)
+    second = train(still, dataclasses.replace(options, output=tmp_path / "second", init=first), silent)
     begun, gone_on = read_weights(first)[2], read_weights(second)[2]
     assert all(torch.allclose(begun[name], gone_on[name], atol=1e-6) for name in begun)
     with pytest.raises(WeightsError, match="is of another model or size than this run"):
-        train(config(default=DefaultConfig()), dataclasses.replace(options, out=tmp_path / "third", init=first), silent)
+        train(
+            config(default=DefaultConfig()), dataclasses.replace(options, output=tmp_path / "third", init=first), silent
+        )
 
 
 def test_a_part_that_given_weights_lack_is_trained_from_the_beginning(options: RunOptions, tmp_path: Path) -> None:
@@ -329,14 +332,14 @@ def test_a_part_that_given_weights_lack_is_trained_from_the_beginning(options: R
     losses = LossWeights(l1=0.0, alignment=1.0)
     stage = dataclasses.replace(STAGE, steps=4, frozen=frozen, losses=losses, decay_share=0.0)
     said: list[str] = []
-    run = dataclasses.replace(options, out=tmp_path / "later", init=older)
+    run = dataclasses.replace(options, output=tmp_path / "later", init=older)
     later = read_weights(
         train(config(rec=stage, pairs=PairConfig(references=(0.0, 1.0), unrelated=0.0)), run, said.append)
     )[2]
     assert f"{older} has no align: trained from the beginning" in said
     changed = {key.partition(".")[0] for key, value in later.items() if not torch.equal(value, state[key])}
     assert changed == {"align"}
-    assert log_of(run.out)[-1]["alignment"] > 0
+    assert log_of(run.output)[-1]["alignment"] > 0
 
 
 def test_a_network_grows_by_blocks_that_change_nothing(options: RunOptions, tmp_path: Path) -> None:
@@ -344,7 +347,7 @@ def test_a_network_grows_by_blocks_that_change_nothing(options: RunOptions, tmp_
     small = train(config(), options, silent)
     taller = dataclasses.replace(TINY, blocks_after=TINY.blocks_after + 2)
     still = config(default=taller, rec=dataclasses.replace(STAGE, steps=1, learning_rate=0.0))
-    run = dataclasses.replace(options, out=tmp_path / "taller", init=small)
+    run = dataclasses.replace(options, output=tmp_path / "taller", init=small)
     said: list[str] = []
     grown = train(still, run, said.append)
     added = [f"after.{TINY.blocks_after}", f"after.{TINY.blocks_after + 1}"]
@@ -353,7 +356,7 @@ def test_a_network_grows_by_blocks_that_change_nothing(options: RunOptions, tmp_
     without, with_blocks = (restored(load_model(file, device="cpu"), lr) for file in (small, grown))
     torch.testing.assert_close(with_blocks, without)
     with pytest.raises(WeightsError, match="is of another model or size than this run"):
-        train(config(), dataclasses.replace(options, out=tmp_path / "shorter", init=grown), silent)
+        train(config(), dataclasses.replace(options, output=tmp_path / "shorter", init=grown), silent)
 
 
 def test_a_model_without_an_alignment_cannot_train_it() -> None:
@@ -370,7 +373,7 @@ def test_a_run_with_other_settings_is_refused(options: RunOptions) -> None:
     said: list[str] = []
     train(longer, options, said.append)
     assert "resumed at step 8" in said
-    (options.out / "checkpoint.pt").write_bytes(b"junk")
+    (options.output / "checkpoint.pt").write_bytes(b"junk")
     with pytest.raises(WeightsError, match="damaged, or not a checkpoint"):
         train(longer, options, silent)
 
@@ -385,7 +388,7 @@ def test_a_checkpoint_of_another_model_is_refused(options: RunOptions, tmp_path:
 def test_a_checkpoint_of_an_older_version_is_gone_on_from(options: RunOptions) -> None:
     """Settings that it did not know are as by default."""
     train(config(), options, silent)
-    path = options.out / "checkpoint.pt"
+    path = options.output / "checkpoint.pt"
     state = torch.load(path, weights_only=True)
     del state["config"]["srntt"]["official"], state["config"]["rec"]["losses"]["alignment"]
     torch.save(state, path)
@@ -438,7 +441,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
         match=r"no number at step 3, on pairs of .*\d\.png.*: the last good checkpoint is .*checkpoint.pt",
     ):
         train(run, options, silent)
-    state = torch.load(options.out / "checkpoint.pt", weights_only=True)
+    state = torch.load(options.output / "checkpoint.pt", weights_only=True)
     assert state["step"] == 2
     assert all(value.isfinite().all() for value in state["model"].values())
     assert {f"{n}.png" for n in range(3)} >= {Path(pairs_of(options).file_of(n)).name for n in range(6, 9)}
@@ -468,10 +471,11 @@ def test_bf16_rounds_the_network_alone(options: RunOptions, tmp_path: Path, mode
             rec=dataclasses.replace(STAGE, steps=3, losses=LossWeights(contrast=0.1, alignment=0.1)), log_steps=1
         )
     found = []
-    for precision in ("32-true", "bf16-mixed"):
-        folder = dataclasses.replace(options, out=tmp_path / precision, vgg19=vgg)
+    precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
+    for precision in precisions:
+        folder = dataclasses.replace(options, output=tmp_path / precision, vgg19=vgg)
         train(dataclasses.replace(run, precision=precision), folder, silent)
-        found.append(log_of(folder.out))
+        found.append(log_of(folder.output))
     for exact, rounded in zip(*found, strict=True):
         assert rounded["total"] != exact["total"]
         assert rounded["l1"] == pytest.approx(exact["l1"], rel=0.02)
@@ -480,8 +484,8 @@ def test_bf16_rounds_the_network_alone(options: RunOptions, tmp_path: Path, mode
 
 
 def test_two_runs_at_once_in_one_folder_are_refused(options: RunOptions) -> None:
-    options.out.mkdir()
-    with claim(options.out / ".lock"), pytest.raises(OutputError, match="run: another process is at work in it"):
+    options.output.mkdir()
+    with claim(options.output / ".lock"), pytest.raises(OutputError, match="run: another process is at work in it"):
         train(config(), options, silent)
     train(config(), options, silent)
 
@@ -629,17 +633,44 @@ def test_durations() -> None:
             parse_duration(text)
 
 
+def test_pictures_of_a_manifest_to_validate_on_are_held_out(photos: Path, options: RunOptions, tmp_path: Path) -> None:
+    """As those of a folder are: truths, references and LR images, whatever else lies beside them."""
+    shown = sorted(photos.glob("*.png"))[:3]
+    sets = tmp_path / "sets"
+    sets.mkdir()
+    for place, picture in enumerate(shown):
+        shutil.copy(picture, sets / f"{place}.png")
+    record = {"name": "a", "truth": "0.png", "references": [{"file": "1.png"}]}
+    (sets / "manifest.jsonl").write_text(json.dumps(record))
+    said: list[str] = []
+    stage = dataclasses.replace(STAGE, steps=1)
+    train(config(rec=stage), dataclasses.replace(options, validate=sets / "manifest.jsonl"), said.append)
+    left_out = [line for line in said if line.startswith("left out")]
+    assert left_out == [
+        f"left out {photo}: it shows {sets / f'{place}.png'}, which is held out"
+        for place, photo in enumerate(shown[:2])
+    ]
+
+
 def test_precision_is_only_bf16_where_it_is_computed() -> None:
-    assert choose_precision("bf16-mixed", "cpu") == "bf16-mixed"
-    expected = "bf16-mixed" if computes_bf16(torch.device("cpu")) else "32-true"
-    assert choose_precision("auto", "cpu") == expected
+    cpu = torch.device("cpu")
+    assert choose_precision("bf16", cpu) == choose_precision("bf16-mixed", cpu) == "bf16-mixed"
+    assert choose_precision("auto", cpu) == ("bf16-mixed" if computes_bf16(cpu) else "32-true")
+
+
+def test_precision_is_chosen_for_the_device_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for the one that auto would take, where another is asked for."""
+    monkeypatch.setattr("refsr.training.precision.computes_bf16", lambda device: device.type == "cuda")
+    assert choose_precision("auto", torch.device("cuda")) == "bf16-mixed"
+    assert choose_precision("auto", torch.device("cpu")) == "32-true"
+    assert fabric_precision("auto", torch.device("cpu")) == {"precision": "32-true"}
 
 
 @pytest.mark.parametrize("recipe", sorted(p.name for p in RECIPES.glob("*.yaml")))
 def test_every_recipe_is_understood(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Read as far as the data, which is not there."""
-    arguments = ("train", RECIPES / recipe, "--data", tmp_path / "none", "--out", tmp_path / "out")
-    fails(capsys, 2, "none: no such folder", *arguments, "--accelerator", "cpu", *vgg_of(tmp_path))
+    arguments = ("train", RECIPES / recipe, "--data", tmp_path / "none", "--output", tmp_path / "out")
+    fails(capsys, 2, "none: no such folder", *arguments, "--device", "cpu", *vgg_of(tmp_path))
 
 
 def vgg_of(folder: Path) -> tuple[str, ...]:
@@ -652,7 +683,7 @@ def vgg_of(folder: Path) -> tuple[str, ...]:
 def test_bad_input(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, wrong = tmp_path / "r.yaml", tmp_path / "wrong.yaml"
     recipe.write_text("rec: {steps: 3, batch: 2, crop_px: 32}\n")
-    given = ("--data", photos, "--out", tmp_path / "out", "--accelerator", "cpu")
+    given = ("--data", photos, "--output", tmp_path / "out", "--device", "cpu")
     for text, pattern in (
         ("rec: {steps: 3, lerning_rate: 1.0}\n", "learning-rate"),
         ("recc: {steps: 3}\n", "rec"),
@@ -671,7 +702,7 @@ def test_bad_input(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[s
         "no such recipe": (tmp_path / "none.yaml", *given),
         "--rec.stepps": (recipe, *given, "--rec.stepps", "4"),
         "--time-limit 'soon' is no time": (recipe, *given, "--time-limit", "soon"),
-        "--data": (recipe, "--out", tmp_path / "out"),
+        "--data": (recipe, "--output", tmp_path / "out"),
         "and the photos after it are damaged or below 80 pixels": (recipe, *given, "--rec.crop-px", "80"),
         "no such folder or manifest": (recipe, *given, "--validate", tmp_path / "none"),
     }.items():
@@ -684,7 +715,7 @@ def test_bad_input(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[s
 
 def test_a_worker_that_fails_says_so_in_one_line(options: RunOptions) -> None:
     """Pairs whose references are too small are found only when they are made, in another process."""
-    pairs = options.out.parent / "pairs"
+    pairs = options.output.parent / "pairs"
     for kind, size in (("input", 40), ("ref", 24)):
         (pairs / kind).mkdir(parents=True)
         Image.new("RGB", (size, size)).save(pairs / kind / "1.png")
@@ -700,7 +731,7 @@ def test_a_worker_that_fails_says_so_in_one_line(options: RunOptions) -> None:
 def test_the_command_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("rec: {steps: 3, batch: 2, crop_px: 32}\nworkers: 0\n")
-    arguments = ["train", str(recipe), "--data", str(photos), "--out", str(tmp_path / "run"), "--accelerator", "cpu"]
+    arguments = ["train", str(recipe), "--data", str(photos), "--output", str(tmp_path / "run"), "--device", "cpu"]
     arguments += ["--default.width", "8", "--rec.steps", "2", "--rec.losses.contrast", "0.01"]
     assert main([*arguments, "--pairs.references", "0.5", "0.5", "--rec.crop-px", "16", "32"]) == 0
     assert str(tmp_path / "run" / "default.safetensors") in capsys.readouterr().out.replace("\n", "")

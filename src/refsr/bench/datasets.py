@@ -66,6 +66,15 @@ class Dataset:
         """Whether any sample has one."""
         return any(sample.references for sample in self.samples)
 
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """Files of all truths, references and LR images, each once."""
+        files = (
+            (sample.truth, *(reference.path for reference in sample.references), *([sample.lr] if sample.lr else []))
+            for sample in self.samples
+        )
+        return tuple(dict.fromkeys(file for group in files for file in group))
+
 
 def open_dataset(path: Path, lr_folder: Path | None = None) -> Dataset:
     """List the samples of a folder or a manifest; no picture is read yet.

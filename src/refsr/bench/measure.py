@@ -65,7 +65,7 @@ class BenchConfig:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|1|all|level:[1-9]|self|none|wrong|album", self.references):
             raise UsageError(
-                f"--refs {self.references!r} is unknown: use 1, all, level:1 to level:5, self, none, wrong or album"
+                f"--references {self.references!r} is unknown: use 1, all, level:1 to 5, self, none, wrong or album"
             )
         if self.limit < 0:
             raise UsageError(f"--limit {self.limit}: give a count of pictures, or 0 for all")
@@ -215,7 +215,7 @@ def choose_references(sample: Sample, dataset: Dataset, mode: str) -> tuple[Leve
         path = other.references[0].path if other.references else other.truth
         return (LevelledReference(path=path, level=0),)
     if not sample.references:
-        raise ImageError("has no reference: measure it with --refs none, self or wrong")
+        raise ImageError("has no reference: measure it with --references none, self or wrong")
     if mode == "all":
         return sample.references
     if mode == "1":

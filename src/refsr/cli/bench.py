@@ -1,6 +1,7 @@
 """refsr bench: measure, compare, report."""
 
 import os
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -21,14 +22,35 @@ from refsr.bench.results import Result, load_result
 from refsr.bench.robust import run_robust
 from refsr.bench.speed import SpeedConfig, plain_table, run_speed
 from refsr.cli.console import complain, count_bar
+from refsr.cli.options import ModelOptions, Output, RestoreOptions
 from refsr.cli.quantities import parse_bytes
-from refsr.device import Device, Precision
+from refsr.device import Precision
 from refsr.errors import RefSRError, UsageError
-from refsr.models import load_model
 from refsr.search import Engine
 
-bench = App(name="bench", help="Measure models on sets of pictures, so that others get the same figures.")
-_Many = Parameter(negative=())
+_EXAMPLES = """**Examples**
+
+    refsr bench DATASET -o a.json
+    refsr bench DATASET --model RUN/default.safetensors --references all -o b.json
+    refsr bench compare a.json b.json
+    refsr bench robust DATASET -o turned.json
+    refsr bench report a.json b.json turned.json -o report
+    refsr bench speed --sizes 2.4 --references 1
+"""
+bench = App(
+    name="bench",
+    help="Measure models on sets of pictures, so that others get the same figures.",
+    help_epilogue=_EXAMPLES,
+)
+OutputFile = Annotated[Path | None, Parameter(name=("--output", "-o"))]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions(RestoreOptions):
+    """As for restoring, but with figures that do not depend on the processor."""
+
+    precision: Precision = "fp32"
 
 
 @bench.default
@@ -36,47 +58,51 @@ def measure(
     dataset: Path,
     /,
     *,
-    model: str = "default",
-    refs: str = "auto",
+    output: OutputFile = None,
+    references: str = "auto",
     protocol: ProtocolName = "refsr",
-    json: Path | None = None,
     lr: Path | None = None,
-    lpips: Annotated[list[Path] | None, _Many] = None,
+    lpips: list[Path] | None = None,
     crops: Path | None = None,
     limit: int = 0,
-    search: Engine = "auto",
-    precision: Precision = "fp32",
-    strict: Annotated[bool, _Many] = False,
-    device: Device = "auto",
-    vgg19: Path | None = None,
+    strict: bool = False,
+    options: MeasureOptions = MeasureOptions(),
 ) -> None:
     """Measure a model on a data set: PSNR, SSIM, gain over no reference, seconds, memory.
 
     Args:
         dataset: Folder of groups (NNN_0 the truth, NNN_1 to NNN_5 its references), folder of truths, or manifest.jsonl.
-        model: A name that `refsr models` lists, or a weights file.
-        refs: 1 (the most similar), all, level:1 to level:5, self (the LR image), none, wrong (another
-            sample's), or album (found among the references of all samples).
-            Without it: 1 where there are references, else none.
+        output: JSON file for all figures; a killed run goes on where it stopped.
+        references: 1 (the most similar), all, level:1 to level:5, self (the LR image), none, wrong (another sample's),
+            or album (found among the references of all samples); auto is 1 where there are references, else none.
         protocol: Whose way to prepare and compare: refsr, ttsr, masa or c2.
-        json: File for all figures; a killed run goes on where it stopped.
         lr: Folder of real LR images, named like the truths; otherwise they are made by bicubic.
         lpips: Weights of AlexNet or VGG19, to measure LPIPS too; give the learned ones of AlexNet as well.
         crops: Folder for crops to look at, used by `refsr bench report`.
         limit: Measure only so many pictures, spread evenly.
-        search: exact, coarse or auto, as for `refsr upscale`.
-        precision: fp32, bf16 or auto, as for `refsr upscale`.
         strict: End with an error if any picture had to be left out.
-        device: auto, cpu, cuda or mps.
-        vgg19: File of VGG19 weights, for the model srntt.
     """
-    config = BenchConfig(references=refs, protocol=protocol, limit=limit, engine=search, precision=precision)
+    config = BenchConfig(
+        references=references,
+        protocol=protocol,
+        limit=limit,
+        memory_bytes=options.memory_bytes,
+        engine=options.search,
+        precision=options.precision,
+    )
     samples = open_dataset(dataset, lr)
     distance = load_lpips(lpips) if lpips else None
-    loaded = load_model(model, device=device, vgg19=vgg19)
-    with count_bar(f"{samples.name}, {model}") as progress:
+    loaded = options.load()
+    with count_bar(f"{samples.name}, {options.model}") as progress:
         result = run_benchmark(
-            samples, loaded, _model_name(model), config, out=json, crops=crops, lpips=distance, progress=progress
+            samples,
+            loaded,
+            Path(options.model).name,
+            config,
+            out=output,
+            crops=crops,
+            lpips=distance,
+            progress=progress,
         )
     for skipped in result.skipped:
         complain(f"left out {skipped.name}: {skipped.reason}")
@@ -103,9 +129,7 @@ def compare(first: Path, second: Path, /) -> None:
 
 
 @bench.command
-def report(
-    results: Annotated[list[Path], _Many], /, *, output: Annotated[Path, Parameter(name=("--output", "-o"))]
-) -> None:
+def report(results: list[Path], /, *, output: Output) -> None:
     """Write a page (Markdown) with tables, plots and contact sheets.
 
     Args:
@@ -118,23 +142,23 @@ def report(
 @bench.command
 def speed(
     *,
-    json: Path | None = None,
+    output: OutputFile = None,
     model: str = "default",
-    sizes: Annotated[list[float] | None, _Many] = None,
-    refs: Annotated[list[int] | None, _Many] = None,
-    search: Annotated[list[Engine] | None, _Many] = None,
-    precision: Annotated[list[Precision] | None, _Many] = None,
-    threads: Annotated[list[int] | None, _Many] = None,
+    sizes: list[float] | None = None,
+    references: list[int] | None = None,
+    search: list[Engine] | None = None,
+    precision: list[Precision] | None = None,
+    threads: list[int] | None = None,
     memory: str = "2GiB",
     vgg19: Path | None = None,
 ) -> None:
     """Measure seconds and peak memory by size, references, search and threads, beside bicubic and a matrix product.
 
     Args:
-        json: File for all figures; the plot goes beside it.
+        output: JSON file for all figures; the plot goes beside it.
         model: A name that `refsr models` lists, or a weights file.
         sizes: Megapixels of the output, such as 2.4; give the option again for more. Without it, 0.15 to 24.
-        refs: Counts of references; 1 and 5 without it.
+        references: Counts of references; 1 and 5 without it.
         search: auto, exact or coarse; auto without it.
         precision: auto, fp32 or bf16; auto without it.
         threads: Counts of threads; one and all without it.
@@ -144,14 +168,14 @@ def speed(
     plain = SpeedConfig()
     config = SpeedConfig(
         megapixels=tuple(sizes or plain.megapixels),
-        references=tuple(refs or plain.references),
+        references=tuple(references or plain.references),
         engines=tuple(search or plain.engines),
         precisions=tuple(precision or plain.precisions),
         threads=tuple(threads or sorted({1, os.cpu_count() or 1})),
         memory_bytes=parse_bytes(memory),
     )
     with count_bar(f"{model}, speed") as progress:
-        result = run_speed(model, config, vgg19=vgg19, out=json, progress=progress)
+        result = run_speed(model, config, vgg19=vgg19, out=output, progress=progress)
     head, *rows = plain_table(result)
     table = Table(*head, box=None, pad_edge=False)
     for row in rows:
@@ -161,8 +185,8 @@ def speed(
         for engine, number in product(config.engines, config.precisions):
             slope = result.slope(count, engine, number, max(config.threads))
             print(f"{count} references, {engine}, {number}: time grows with the size to the power of {slope:.2f}")
-    if json is not None:
-        plot_speed(result, json.with_suffix(".png"))
+    if output is not None:
+        plot_speed(result, output.with_suffix(".png"))
 
 
 @bench.command
@@ -170,26 +194,21 @@ def robust(
     dataset: Path,
     /,
     *,
-    json: Path,
-    model: str = "default",
+    output: Output,
     limit: int = 0,
-    device: Device = "auto",
-    vgg19: Path | None = None,
+    options: ModelOptions = ModelOptions(),
 ) -> None:
     """Turn, scale, shift, relight, blur and compress the reference, or take a wrong one: what is left of its gain?
 
     Args:
         dataset: As for `refsr bench`.
-        json: File for all figures; the plot goes beside it. A killed run goes on where it stopped.
-        model: A name that `refsr models` lists, or a weights file.
+        output: JSON file for all figures; the plot goes beside it. A killed run goes on where it stopped.
         limit: Measure only so many pictures, spread evenly.
-        device: auto, cpu, cuda or mps.
-        vgg19: File of VGG19 weights, for the model srntt.
     """
     samples = open_dataset(dataset)
-    loaded = load_model(model, device=device, vgg19=vgg19)
-    with count_bar(f"{samples.name}, {model}, changed references") as progress:
-        result = run_robust(samples, loaded, _model_name(model), limit=limit, out=json, progress=progress)
+    loaded = options.load()
+    with count_bar(f"{samples.name}, {options.model}, changed references") as progress:
+        result = run_robust(samples, loaded, Path(options.model).name, limit=limit, out=output, progress=progress)
     for name, reason in result.skipped.items():
         complain(f"left out {name}: {reason}")
     table = Table("change", "strength", "mean gain dB", "least", box=None, pad_edge=False)
@@ -200,14 +219,9 @@ def robust(
     mean, worst, name = result.unrelated_loss()
     print(f"an unrelated reference costs {mean:.3f} dB against none, at worst {worst:.3f} dB ({name})")
     try:
-        plot_robustness([result], json.with_suffix(".png"))
+        plot_robustness([result], output.with_suffix(".png"))
     except RefSRError as error:
         complain(f"no plot: {error}")
-
-
-def _model_name(model: str) -> str:
-    """A weights file goes by its name."""
-    return Path(model).name
 
 
 def _summary(result: Result) -> Table:

@@ -1,12 +1,14 @@
-"""The main job on a bundled sample: two views of one scene, from different places and in different light."""
+"""refsr demo: the main job on a bundled sample, two views of one scene from different places and in different light."""
 
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from rich.console import Console
 from rich.table import Table
 
 from refsr.assets import sample_path
 from refsr.bench.metrics import psnr_db, ssim
+from refsr.cli.options import Output
 from refsr.io.files import make_folder
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import load_model
@@ -14,6 +16,18 @@ from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.restore.upscale import upscale
 
 _TITLE_PX = 20
+
+
+def demo(*, output: Output = Path("out/demo")) -> None:
+    """Run the main job on a bundled sample, and leave pictures to look at.
+
+    Args:
+        output: Folder for the pictures; made if missing.
+
+    Examples:
+        refsr demo -o out/demo
+    """
+    Console().print(run_demo(output))
 
 
 def run_demo(out: Path) -> Table:

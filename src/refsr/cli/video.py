@@ -1,15 +1,11 @@
 """refsr video: a video and sharp stills."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from refsr.cli.console import count_bar
-from refsr.cli.quantities import parse_bytes
-from refsr.device import Device, Precision
+from refsr.cli.options import MemoryOptions, Output
+from refsr.device import Precision
 from refsr.errors import OutputError
-from refsr.models import load_model
 from refsr.video.upscale_video import VideoConfig, upscale_video
 
 
@@ -18,14 +14,12 @@ def video(
     /,
     *,
     keyframes: Path,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    output: Output,
     most: int = 1,
-    each_frame_anew: Annotated[bool, Parameter(negative=())] = False,
+    each_frame_anew: bool = False,
     crf: int = 16,
-    model: str = "default",
-    device: Device = "auto",
-    memory: str = "2GiB",
     precision: Precision = "auto",
+    options: MemoryOptions = MemoryOptions(),
 ) -> None:
     """Enlarge a video four times, with real detail from sharp stills of the same things; the sound is kept.
 
@@ -36,18 +30,19 @@ def video(
         most: Stills for each frame, at the most.
         each_frame_anew: Match each frame by itself: slower, and it flickers more.
         crf: Quality of H.264, from 0, which loses nothing, to 51.
-        model: The default model, or a weights file of its kind.
-        device: auto, cpu, cuda or mps.
-        memory: Working memory allowed, such as 800MiB or 2GiB.
         precision: auto, fp32 or bf16, as for `refsr upscale`.
+
+    Examples:
+        refsr video holiday.mp4 --keyframes STILLS -o large.mp4
+        refsr video holiday.mp4 --keyframes STILLS -o large.mkv --most 2 --crf 0
     """
     config = VideoConfig(
-        most=most, carried=not each_frame_anew, crf=crf, memory_bytes=parse_bytes(memory), precision=precision
+        most=most, carried=not each_frame_anew, crf=crf, memory_bytes=options.memory_bytes, precision=precision
     )
     if output.resolve() == source.resolve():
         raise OutputError(f"{output}: is the video given: choose another name for the result")
     with count_bar(source.name) as progress:
-        result = upscale_video(source, keyframes, output, load_model(model, device=device), config, progress=progress)
+        result = upscale_video(source, keyframes, output, options.load(), config, progress=progress)
     stills = ", ".join(f"{path.name} for {count}" for path, count in result.used.items()) or "none fits"
     print(f"{output}: {result.frames} frames, matched anew {result.searched} times; stills: {stills}")
     print(f"flicker: {result.flicker_levels:.2f} grey levels from frame to frame")

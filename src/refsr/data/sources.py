@@ -48,8 +48,8 @@ def open_sources(
         places: Folders with input/ and ref/ inside; folders of .tar shards, or shards, also those of a pack; any other
             folders are searched through for photographs.
         smallest_px: Photographs with a shorter side are left out.
-        held_out: Folders of pictures that must not be trained on; photographs and views that show one of them are left
-            out.
+        held_out: Pictures that must not be trained on, or folders of them; photographs and views that show one of them
+            are left out.
 
     Raises:
         UsageError: A place is missing or holds nothing, or none is given; or no photograph is left.
@@ -63,7 +63,7 @@ def open_sources(
     views: list[RealView] = []
     leaks: list[tuple[str, str]] = []
     firsts: list[int] = []
-    pictures = [picture for folder in held_out for picture in _pictures(folder)]
+    pictures = [picture for place in held_out for picture in _pictures(place)]
 
     def keep(found: Sequence[File], place: Path) -> dict[int, int]:
         """Take over those that show no held-out picture: by place among those found, their numbers."""
@@ -141,8 +141,8 @@ def _read_views(shard: Path, keep: Callable[[Sequence[File], Path], dict[int, in
     return [RealView(photo=numbers[name], partners=tuple(found)) for name, found in sorted(partners.items())]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    found = list_photos(folder)
+def _pictures(place: Path) -> list[Path]:
+    found = [place] if place.is_file() else list_photos(place)
     if not found:
-        raise UsageError(f"{folder}: holds no picture to be held out: check the name")
+        raise UsageError(f"{place}: holds no picture to be held out: check the name")
     return found

@@ -63,7 +63,9 @@ class Processes:
                 for future in done:
                     yield future.result()
         except BrokenProcessPool as error:
-            raise UsageError("a process was killed, perhaps for want of memory: call again with --jobs 1") from error
+            raise UsageError(
+                "a process was killed, perhaps for want of memory: call again with --processes 1"
+            ) from error
 
 
 def _prepare() -> None:

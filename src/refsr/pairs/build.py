@@ -61,7 +61,7 @@ _CACHED_FEATURES: Final = 256
 
 
 def build_pairs(
-    album: Path, out: Path, config: PairsConfig, *, jobs: int = 1, progress: StageProgress | None = None
+    album: Path, out: Path, config: PairsConfig, *, processes: int = 1, progress: StageProgress | None = None
 ) -> Built:
     """Build both sets. A killed run, called again with the same arguments, goes on where it stopped.
 
@@ -69,7 +69,7 @@ def build_pairs(
         album: Folder of photos, searched through; a folder in it counts as an album of its own.
         out: Folder of the sets, made if missing; empty, or of a run with the same arguments.
         config: How.
-        jobs: Processes.
+        processes: How many work.
         progress: Told of each stage's share.
 
     Raises:
@@ -83,10 +83,10 @@ def build_pairs(
     built = find_built(out, settings)
     if built is not None:
         return built
-    with claim(make_work(out) / "lock"), Processes(jobs) as processes:
+    with claim(make_work(out) / "lock"), Processes(processes) as pool:
         clear_unfinished(out)
         take_up(out, settings)
-        built = _Run(album, out, config, processes, progress or (lambda _stage, _share: None)).build(paths)
+        built = _Run(album, out, config, pool, progress or (lambda _stage, _share: None)).build(paths)
         if built.groups or built.crops:
             write_built(out, settings, built)
     if not built.groups and not built.crops:
@@ -102,10 +102,8 @@ def build_pairs(
 class _Run:
     """One run's folders, processes and clock."""
 
-    def __init__(
-        self, album: Path, out: Path, config: PairsConfig, processes: Processes, progress: StageProgress
-    ) -> None:
-        self.album, self.out, self.config, self.processes, self.progress = album, out, config, processes, progress
+    def __init__(self, album: Path, out: Path, config: PairsConfig, pool: Processes, progress: StageProgress) -> None:
+        self.album, self.out, self.config, self.pool, self.progress = album, out, config, pool, progress
         self.work = out / ".work"
         self.seconds: dict[str, float] = {}
 
@@ -139,7 +137,7 @@ class _Run:
         unreadable: dict[str, str] = {}
         task = partial(_detect_to_file, self.album, self.config.work_px)
         with self._stage("features"):
-            for done, (path, reason) in enumerate(self.processes.spread(task, [(p, files[p]) for p in missing]), 1):
+            for done, (path, reason) in enumerate(self.pool.spread(task, [(p, files[p]) for p in missing]), 1):
                 if reason is not None:
                     unreadable[path] = reason
                 self.progress("features", done / len(missing))
@@ -156,7 +154,7 @@ class _Run:
         task = partial(_verify_files, self.config.crop_px, self.config.crops_a_pair)
         work = [(pair, files[pair[0]], files[pair[1]]) for pair in missing]
         with self._stage("matches"):
-            for count, (pair, overlap) in enumerate(self.processes.spread(task, work), 1):
+            for count, (pair, overlap) in enumerate(self.pool.spread(task, work), 1):
                 journal.add(
                     {
                         "first": names[pair[0]],
@@ -181,7 +179,7 @@ class _Run:
             for name, index in files.items() if not (folder / name).exists()
         ]  # fmt: skip
         with self._stage("test set"):
-            for done, _ in enumerate(self.processes.spread(partial(write_whole, self.config.test_px), work), 1):
+            for done, _ in enumerate(self.pool.spread(partial(write_whole, self.config.test_px), work), 1):
                 self.progress("test set", done / len(work))
         _write_manifest(folder / "manifest.jsonl", records)
 
@@ -198,7 +196,7 @@ class _Run:
         work = [(self.album / photos[index].path, squares) for index, squares in sorted(by_photo.items())]
         task = partial(write_crops, self.config.work_px, self.config.crop_px)
         with self._stage("training set"):
-            for done, _ in enumerate(self.processes.spread(task, work), 1):
+            for done, _ in enumerate(self.pool.spread(task, work), 1):
                 self.progress("training set", done / len(work))
         _write_manifest(folder / "manifest.jsonl", records)
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from refsr.data.plan import PairConfig
 from refsr.degrade import DegradeConfig
+from refsr.device import Device
 from refsr.errors import UsageError
 from refsr.models import DefaultConfig, SRNTTConfig
 
@@ -113,7 +114,8 @@ class TrainConfig:
         validate_samples: Samples of it that are measured, spread evenly; 0 for all.
         log_steps: Steps between lines of the log.
         seed: Start of all random numbers.
-        precision: auto takes bf16 where the processor has it.
+        precision: Numbers of the network; auto takes bf16 where the device has instructions for it. Fabric's names are
+            understood too.
         compiled: Compile the network's chains of layers, for accelerators.
         workers: Processes that draw plans of pairs, for each process that trains; 0 draws them between the steps.
         cache_mib: Decoded photographs kept on the device by each process that trains.
@@ -140,7 +142,7 @@ class TrainConfig:
     validate_samples: int = 0
     log_steps: int = 50
     seed: int = 0
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     compiled: bool = False
     workers: int = 0
     cache_mib: int = 4096
@@ -177,29 +179,29 @@ class RunOptions:
     """What of a run is not part of its recipe.
 
     Attributes:
-        data: Folders of photographs or of pairs.
-        out: Folder of the run; a checkpoint in it is gone on from.
+        data: Folders of photographs, or of pairs of `refsr pairs`; again for more.
+        output: Folder of the run; a checkpoint in it is gone on from.
         vgg19: File of VGG19 weights, for models and losses that need them.
         init: Weights to begin with; a checkpoint goes before them.
-        validate: Data set to validate on, if any.
-        held_out: Folders of pictures that must not be trained on, beside those of `validate`.
+        validate: Data set to validate on, if any: a folder or a manifest.
+        held_out: Folders of pictures that must not be trained on, beside those of `validate`; again for more.
         time_limit_s: End of this stretch, in seconds from its begin; 0 for none.
         tensorboard: Write TensorBoard's files as well.
-        accelerator: For lightning-fabric: auto, cpu, cuda or mps.
-        devices: Processes of this machine, or "auto".
+        device: Device that trains; auto takes CUDA, then MPS, then the CPU.
+        processes: Processes of this machine, one for each GPU; auto is as many as there are, and one on the CPU.
         nodes: Machines.
     """
 
     data: tuple[Path, ...]
-    out: Path
+    output: Path
     vgg19: Path | None = None
     init: Path | None = None
     validate: Path | None = None
     held_out: tuple[Path, ...] = ()
     time_limit_s: float = 0.0
     tensorboard: bool = False
-    accelerator: str = "auto"
-    devices: str = "auto"
+    device: Device = "auto"
+    processes: Literal["auto"] | int = "auto"
     nodes: int = 1
 
 

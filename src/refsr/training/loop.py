@@ -29,6 +29,7 @@ from refsr.data.plan import Drawing, PairPlan
 from refsr.data.render import render
 from refsr.data.sources import open_sources
 from refsr.data.training_pairs import Step, TrainingPairs
+from refsr.device import choose_device
 from refsr.errors import RefSRError, TrainingError
 from refsr.io.files import claim, clear_unfinished, make_folder
 from refsr.io.weights import save_weights
@@ -71,19 +72,20 @@ def train(config: TrainConfig, options: RunOptions, report: Report = print, prog
         WeightsError: VGG19's weights are missing where they are needed, or `init` does not fit.
         OutputError: The folder cannot be written.
     """
+    device = choose_device(options.device)
     fabric = Fabric(
-        accelerator=options.accelerator,
-        devices=options.devices if options.devices == "auto" else int(options.devices),
+        accelerator=device.type,
+        devices=options.processes,
         num_nodes=options.nodes,
-        **fabric_precision(config.precision, options.accelerator),
-        strategy=DDPStrategy(find_unused_parameters=True) if _is_distributed(options) else "auto",
+        **fabric_precision(config.precision, device),
+        strategy=DDPStrategy(find_unused_parameters=True) if _is_distributed(options, device) else "auto",
     )
     fabric.launch()
-    make_folder(options.out)
+    make_folder(options.output)
     leading = fabric.is_global_zero
-    with claim(options.out / ".lock") if leading else nullcontext():
+    with claim(options.output / ".lock") if leading else nullcontext():
         if leading:
-            clear_unfinished(options.out)
+            clear_unfinished(options.output)
         run = _Run(config, options, fabric, report if leading else lambda _line: None)
         weights = run.go(progress if leading and progress is not None else lambda _done, _all: None)
     if torch.distributed.is_initialized():
@@ -99,7 +101,8 @@ class _Run:
         self.config, self.options, self.fabric, self.report = config, options, fabric, report
         self.begun = time.monotonic()
         largest = max(side for _, stage in config.stages for side in stage.crop_px)
-        self.sources = open_sources(options.data, largest, _held_out(options))
+        self.validation: Dataset | None = open_dataset(options.validate) if options.validate else None
+        self.sources = open_sources(options.data, largest, _held_out(options, self.validation))
         # Pairs are made where the training is, but for Apple's GPUs, which lack float64.
         device = fabric.device if fabric.device.type == "cuda" else "cpu"
         self.photos = PhotoSource(self.sources.photos, config.cache_mib, device)
@@ -122,7 +125,6 @@ class _Run:
                 if isinstance(part, nn.Sequential):
                     part.compile(dynamic=True)
         self.average = RunningAverage(self.model.own_state(), config.ema_decay)
-        self.validation: Dataset | None = open_dataset(options.validate) if options.validate else None
         self.best_db = float("-inf")
         self.resumed = load_checkpoint(self.checkpoint_path, config)
         self.step = 0
@@ -134,17 +136,17 @@ class _Run:
             torch.set_rng_state(self.resumed["random"])
             report(f"resumed at step {self.step}")
         if fabric.is_global_zero:
-            (options.out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
-        self.log = RunLog(options.out, options.tensorboard and fabric.is_global_zero)
+            (options.output / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+        self.log = RunLog(options.output, options.tensorboard and fabric.is_global_zero)
         report(f"{len(self.sources.single)} photographs, {len(self.sources.views)} views with partners")
 
     @property
     def checkpoint_path(self) -> Path:
-        return self.options.out / "checkpoint.pt"
+        return self.options.output / "checkpoint.pt"
 
     @property
     def weights_path(self) -> Path:
-        return self.options.out / f"{self.model.name}.safetensors"
+        return self.options.output / f"{self.model.name}.safetensors"
 
     def time_left(self) -> float:
         """Share of the time limit that is left; 1 without one."""
@@ -183,7 +185,9 @@ class _Run:
         }  # fmt: skip
         if found["validation_psnr_db"] > self.best_db:
             self.best_db = found["validation_psnr_db"]
-            save_weights(self.options.out / "best.safetensors", self.model.name, self.model.config, self.average.state)
+            save_weights(
+                self.options.output / "best.safetensors", self.model.name, self.model.config, self.average.state
+            )
         return found
 
 
@@ -201,7 +205,7 @@ class _Stage:
         self.logged_at = run.step
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         # The scaler of fp16 leaves out steps that overflow.
-        self.scaled = choose_precision(config.precision, run.options.accelerator) == "16-mixed"
+        self.scaled = choose_precision(config.precision, fabric.device) == "16-mixed"
         self.watch = FiniteWatch()
         self.step_of_network, self.optimiser = fabric.setup(network, make_optimiser(trained, config))
         self.texture = network.texture
@@ -411,19 +415,13 @@ class _Stage:
         run.fabric.barrier()
 
 
-def _held_out(options: RunOptions) -> tuple[Path, ...]:
-    """The folders that are named, and that of the validation."""
-    validation = (options.validate,) if options.validate is not None and options.validate.is_dir() else ()
-    return (*options.held_out, *validation)
+def _held_out(options: RunOptions, validation: Dataset | None) -> tuple[Path, ...]:
+    """The folders that are named, and the pictures of the validation."""
+    return (*options.held_out, *(() if validation is None else validation.pictures))
 
 
-def _is_distributed(options: RunOptions) -> bool:
+def _is_distributed(options: RunOptions, device: torch.device) -> bool:
     """Several processes: asked for here, or started by torchrun or SLURM."""
     started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
-    several = options.devices != "auto" and int(options.devices) > 1
-    return (
-        started > 1
-        or several
-        or options.nodes > 1
-        or (options.accelerator in ("auto", "cuda") and torch.cuda.device_count() > 1)
-    )
+    several = options.processes != "auto" and options.processes > 1
+    return started > 1 or several or options.nodes > 1 or (device.type == "cuda" and torch.cuda.device_count() > 1)

@@ -1,39 +1,33 @@
 """In which numbers a run computes: bf16 where the device has instructions for it, the network alone."""
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from lightning_fabric.plugins.precision.amp import MixedPrecision
 
 from refsr.device import computes_bf16
 
+_FABRIC: Final = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
-def choose_precision(wanted: str, accelerator: str) -> str:
-    """Resolve "auto": bf16 where the device that is trained on has instructions for it, else fp32.
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """Resolve "auto", bf16 where the device that is trained on has instructions for it, else fp32; in fabric's terms.
 
     Args:
-        wanted: Of the recipe.
-        accelerator: Of the run: auto, cpu, cuda or mps.
+        wanted: Of the recipe: auto, fp32, bf16, fp16, or a term of fabric's.
+        device: The device that is trained on.
     """
-    if wanted != "auto":
-        return wanted
-    return "bf16-mixed" if computes_bf16(torch.device(_device(accelerator))) else "32-true"
+    if wanted == "auto":
+        wanted = "bf16" if computes_bf16(device) else "fp32"
+    return _FABRIC.get(wanted, wanted)
 
 
-def fabric_precision(wanted: str, accelerator: str) -> dict[str, Any]:
+def fabric_precision(wanted: str, device: torch.device) -> dict[str, Any]:
     """How fabric is told of the precision. See `choose_precision`."""
-    chosen = choose_precision(wanted, accelerator)
+    chosen = choose_precision(wanted, device)
     if chosen == "32-true":
         return {"precision": chosen}
-    return {"plugins": ExactInputs(chosen, _device(accelerator))}  # type: ignore[arg-type]
-
-
-def _device(accelerator: str) -> str:
-    """The kind of device that fabric takes."""
-    if accelerator != "auto":
-        return accelerator
-    kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    return next((kind for kind, here in kinds.items() if here), "cpu")
+    return {"plugins": ExactInputs(chosen, device.type)}  # type: ignore[arg-type]
 
 
 class ExactInputs(MixedPrecision):

@@ -1,0 +1,106 @@
+"""refsr upscale: one photo."""
+
+import sys
+import time
+from pathlib import Path
+
+from refsr.cli.console import complain, count_bar, stage_bar
+from refsr.cli.options import Output, RestoreOptions
+from refsr.errors import OutputError, UsageError
+from refsr.io.files import check_writable
+from refsr.io.photo import Photo, as_photo, check_output
+from refsr.models import RefSRModel
+from refsr.references.choose import FoundReference, find_references
+from refsr.references.index import open_library
+from refsr.references.variants import VariantConfig
+from refsr.restore.provenance import check_map_path
+from refsr.restore.upscale import upscale as run_upscale
+
+
+def upscale(
+    image: Path,
+    /,
+    *,
+    ref: list[Path] | None = None,
+    album: Path | None = None,
+    output: Output,
+    provenance: Path | None = None,
+    ref_scales: list[float] | None = None,
+    ref_degrees: list[float] | None = None,
+    options: RestoreOptions = RestoreOptions(),
+) -> None:
+    """Enlarge a picture four times, with real detail from sharp references.
+
+    Args:
+        image: The blurry picture: PNG, JPEG, WebP or TIFF.
+        ref: A sharp picture of something similar; give the option again for more. Without any, detail is guessed.
+        album: Folder of photos in which the best references are found; none is taken where none fits.
+        output: Where to write; the suffix names the format.
+        provenance: Write a map of which detail is real: .png to look at, .npz for its numbers.
+        ref_scales: Search the references as they are and at this size, such as 0.5, in place of turning and scaling
+            each as it fits best; give the option again for more.
+        ref_degrees: The same for angles, such as 90.
+
+    Examples:
+        refsr upscale blurry.jpg --ref sharp.jpg -o restored.png
+        refsr upscale blurry.jpg --ref a.jpg --ref b.jpg -o restored.png --provenance map.png
+        refsr upscale blurry.jpg --album PHOTOS -o restored.png --memory 800MiB
+    """
+    memory_bytes = options.memory_bytes
+    refs = ref or []
+    for path in (output, *([provenance] if provenance else [])):
+        check_writable(path)
+        if any(path.resolve() == source.resolve() for source in (image, *refs)):
+            raise OutputError(f"{path}: is one of the pictures given: choose another name for the result")
+    if provenance is not None:
+        check_map_path(provenance)
+        if provenance.resolve() == output.resolve():
+            raise OutputError(f"{provenance}: is the output as well: choose another name for the map")
+    variants = None
+    if ref_scales or ref_degrees:
+        variants = VariantConfig(scales=tuple(ref_scales or ()), degrees=tuple(ref_degrees or ()))
+    photo = as_photo(image)
+    loaded = options.load()
+    check_output(output, photo, loaded.scale)
+    found = [] if album is None else _found_references(photo, image, album, loaded)
+
+    begun = time.monotonic()
+    with stage_bar() as progress:
+        result = run_upscale(
+            photo,
+            [*refs, *found],
+            model=loaded,
+            memory_bytes=memory_bytes,
+            variants=variants,
+            engine=options.search,
+            precision=options.precision,
+            provenance=provenance is not None,
+            progress=progress,
+        )
+    for name in result.unfit:
+        complain(f"{name}: shows other things than {image}, and was not used")
+    result.save(output)
+    if provenance is not None:
+        result.save_provenance(provenance)
+    if sys.stdout.isatty():
+        height, width = result.photo.size_px
+        print(f"{output}: {width}x{height} in {time.monotonic() - begun:.1f} s")
+
+
+def _found_references(photo: Photo, image: Path, album: Path, model: RefSRModel) -> list[FoundReference]:
+    """The album's photos that fit, which are told on standard error."""
+    if not model.uses_references:
+        raise UsageError(f"--album {album}: the model {model.name} takes no references")
+    with count_bar("reading the album") as progress:
+        library = open_library(album, model, progress=progress)
+    for path, problem in library.problems.items():
+        complain(f"left out {path}: {problem}")
+    with stage_bar() as stages:
+        found = find_references(
+            photo, library, model, apart_from=[image], progress=lambda share: stages("finding", share)
+        )
+    for reference in found:
+        complain(f"took {reference.why()}")
+    if not found:
+        complain(f"none of the {len(library.paths)} photos in {album} fits: all detail is guessed")
+    return found

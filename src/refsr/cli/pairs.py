@@ -1,0 +1,55 @@
+"""refsr pairs: a test set and a training set out of any photos."""
+
+from pathlib import Path
+from typing import Literal
+
+from refsr.cli.console import complain, stage_bar
+from refsr.cli.options import Output, Processes, count_processes
+from refsr.errors import UsageError
+from refsr.pairs.build import build_pairs
+from refsr.pairs.output_folder import PairsConfig
+
+
+def pairs(
+    album: Path,
+    /,
+    *,
+    output: Output,
+    crop: Literal[160, 320] = 160,
+    train_from: Literal["matches", "single", "both"] = "matches",
+    test_share: float = 0.2,
+    licence: str = "",
+    processes: Processes = "auto",
+    strict: bool = False,
+) -> None:
+    """Build a test set and a training set of inputs and references from any folder of photos.
+
+    Args:
+        album: Folder of photos, searched through; photos of one folder in it stay together in testing or training.
+        output: Folder for the sets, made if missing; the same one again goes on with a broken run.
+        crop: Side of the training crops in pixels.
+        train_from: Crops round the matches of two photos, or two of a single photo without overlap, or both.
+        test_share: Share of the photos for testing, 0 to 1.
+        licence: Said in the manifests of photos whose EXIF says none.
+        processes: How many work; auto is one for each core.
+        strict: End with an error if any photo could not be read.
+
+    Examples:
+        refsr pairs ~/Photos -o pairs
+        refsr pairs ~/Photos -o pairs --train-from both --test-share 0.1 --processes 4
+    """
+    config = PairsConfig(crop_px=crop, train_from=train_from, test_share=test_share, licence=licence)
+    count = count_processes(processes)
+    with stage_bar() as progress:
+        built = build_pairs(album, output, config, processes=count, progress=progress)
+    for name, reason in built.unreadable.items():
+        complain(f"left out {name}: {reason}")
+    verified = ", ".join(f"level {level}: {count}" for level, count in built.levels.items())
+    print(
+        f"{built.photos} photos, {len(built.duplicates)} near-duplicates left out, {len(built.unreadable)} unreadable"
+    )
+    print(f"{built.compared} pairs compared, {sum(built.levels.values())} show the same thing ({verified})")
+    print(f"{built.groups} test groups, {built.crops} training pairs: look at {output / 'index.html'}")
+    print(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in built.seconds.items()))
+    if built.unreadable and strict:
+        raise UsageError(f"{len(built.unreadable)} photos were left out, and --strict was given")
