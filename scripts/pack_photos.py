@@ -1,6 +1,6 @@
 """Photographs and views in tar shards, so that a training run can be carried to another machine.
 
-    python scripts/pack_photos.py --photos DIR --views DIR --held-out DIR --out PACK
+    python scripts/pack_photos.py --photos DIR --views DIR --held-out DIR -o PACK
 
 Nothing but the repository and the pack is needed there. Each folder inside a views folder is a scene; pairs of its
 views come with dense verified correspondences. What `refsr.data.pack` holds says how a shard is laid out.
@@ -23,13 +23,13 @@ def main() -> None:
     parser.add_argument(
         "--held-out", type=Path, action="append", default=[], metavar="DIR", help="not to be trained on; again for more"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="PACK", help="a new or empty folder")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACK", help="a new or empty folder")
     parser.add_argument("--shard-mib", type=int, default=PackConfig.shard_mib, help="no shard is larger")
     parser.add_argument("--most-mib", type=int, default=PackConfig.most_mib, help="of the whole pack; 0: no limit")
     parser.add_argument("--longest-px", type=int, default=PackConfig.longest_px, help="of the packed pictures")
     parser.add_argument("--quality", type=int, default=PackConfig.quality, help="of WebP")
     parser.add_argument("--partners", type=int, default=PackConfig.partners, help="of each view")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--processes", type=int, default=1, help="how many work")
     arguments = parser.parse_args()
     begun = time.monotonic()
     try:
@@ -37,7 +37,7 @@ def main() -> None:
             arguments.photos,
             arguments.views,
             arguments.held_out,
-            arguments.out,
+            arguments.output,
             PackConfig(
                 shard_mib=arguments.shard_mib,
                 most_mib=arguments.most_mib,
@@ -45,7 +45,7 @@ def main() -> None:
                 quality=arguments.quality,
                 partners=arguments.partners,
             ),
-            jobs=arguments.jobs,
+            processes=arguments.processes,
             progress=lambda line: print(f"{time.monotonic() - begun:6.0f} s  {line}", file=sys.stderr, flush=True),
         )
     except RefSRError as error:

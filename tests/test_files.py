@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from refsr.errors import OutputError
-from refsr.io.files import check_writable, clear_unfinished, write_atomically
+from refsr.io.files import check_writable, claim, clear_unfinished, write_atomically
+from refsr.io.listing import list_photos
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -60,3 +62,30 @@ def test_only_what_was_left_unfinished_is_cleared(tmp_path: Path, monkeypatch: p
     assert len(list(deep.iterdir())) == 2
     clear_unfinished(tmp_path)
     assert [path.name for path in deep.iterdir()] == ["results.json.part"]
+
+
+def test_one_rule_says_what_a_folder_holds(tmp_path: Path) -> None:
+    names = ("b.JPG", "a/c.png", "a/.hidden.png", ".trash/d.png", "notes.txt", "out/e.webp", "f.tif/g.txt")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+
+    def told(**how: Any) -> list[str]:
+        return [path.relative_to(tmp_path).as_posix() for path in list_photos(tmp_path, **how)]
+
+    assert told() == ["a/c.png", "b.JPG", "out/e.webp"]
+    assert told(without=tmp_path / "a" / ".." / "out") == ["a/c.png", "b.JPG"]
+    assert told(deep=False) == ["b.JPG"]
+    assert list_photos(tmp_path / "none") == []
+
+
+def test_a_claim_ends_with_its_block(tmp_path: Path) -> None:
+    for _ in range(2):
+        with (
+            claim(tmp_path / ".lock"),
+            pytest.raises(OutputError, match="another process is at work in it"),
+            claim(tmp_path / ".lock"),
+        ):
+            pass
+    with pytest.raises(OutputError, match="cannot be written"), claim(tmp_path):
+        pass

@@ -9,8 +9,8 @@ from PIL import Image
 from scipy.fft import dctn
 
 from refsr.data.leaks import find_leaks, perceptual_hash
-from refsr.data.photos import list_photos
 from refsr.data.sources import open_sources
+from refsr.io.listing import list_photos
 
 
 def picture(seed: int, shift: int = 0) -> Image.Image:

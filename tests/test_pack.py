@@ -318,7 +318,7 @@ def test_the_same_pictures_make_the_same_pack(material: Path, packed: tuple[Path
     """By two processes, into a folder that is there and empty, from the command line."""
     out = tmp_path / "pack"
     out.mkdir()
-    command = [sys.executable, SCRIPT, "--out", out, "--longest-px", "512", "--jobs", "2"]
+    command = [sys.executable, SCRIPT, "--output", out, "--longest-px", "512", "--processes", "2"]
     for name in ("photos", "views", "held-out"):
         command += [f"--{name}", material / name]
     done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True)

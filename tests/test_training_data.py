@@ -14,7 +14,7 @@ from conftest import best_offset_px, texture
 from PIL import Image
 
 from refsr.data.pack import HEADER_NAME, encode_field, encode_header
-from refsr.data.photos import PhotoFiles, PhotoSource, list_photos
+from refsr.data.photos import PhotoFiles, PhotoSource
 from refsr.data.plan import Drawing, PairConfig
 from refsr.data.render import render
 from refsr.data.shards import list_shards, pair_up, read_index
@@ -23,6 +23,7 @@ from refsr.data.training_pairs import Step, TrainingPairs
 from refsr.data.views import Partner, RealView, look_up, seen_of
 from refsr.degrade import DegradeConfig
 from refsr.errors import ImageError, UsageError
+from refsr.io.listing import list_photos
 
 
 def save(path: Path, height: int, width: int, seed: int = 0) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 
 from refsr.device import Precision
 from refsr.errors import UsageError
-from refsr.references.index import photos_in
+from refsr.io.listing import list_photos
 from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
 from refsr.search import Engine
 
@@ -103,8 +103,7 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
 
 
 def _of_folder(source: Path, options: JobOptions, out: Path) -> list[Job]:
-    root = out.resolve()
-    found = (path for path in photos_in(source) if not path.resolve().is_relative_to(root))
+    found = list_photos(source, without=out)
     return [Job(image=path, output=path.relative_to(source), options=options) for path in found]
 
 

@@ -1,7 +1,7 @@
 """A batch from beginning to end."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from refsr.batch.jobs import Job
 from refsr.batch.restore_job import Outcome, Setup, restore
 from refsr.errors import OutputError, RefSRError
 from refsr.io.files import claim, clear_unfinished, make_folder, write_atomically
-from refsr.io.workers import spread
+from refsr.io.workers import Workers
 from refsr.references.index import open_library
 
 Progress = Callable[[int, int], None]
@@ -72,20 +72,19 @@ def run_batch(
         for album in {job.options.album for job in waiting if job.options.album is not None}:
             with suppress(RefSRError):  # told by each job
                 open_library(album, setup.load())  # here, so that the processes need not all read the same photos
-        task = partial(_restore, out.resolve(), setup)
-        if where == "ray":
-            outcomes: Iterable[Outcome] = spread_on_cluster(
-                task, waiting, _killed, address=address, threads=setup.threads
-            )
-        else:
-            outcomes = spread(task, waiting, processes, _killed)
+        task = partial(restore, out=out.resolve(), setup=setup)
         failed, partly_used, done = [], [], 0
-        for outcome in outcomes:
-            failed += [outcome] if outcome.reason is not None else []
-            partly_used += [outcome] if outcome.unfit else []
-            done += 1
-            if progress is not None:
-                progress(before + done, len(jobs))
+        with Workers(processes) as workers:
+            if where == "ray":
+                outcomes = spread_on_cluster(task, waiting, _killed, address=address, threads=setup.threads)
+            else:
+                outcomes = workers.spread(task, waiting, _killed)
+            for outcome in outcomes:
+                failed += [outcome] if outcome.reason is not None else []
+                partly_used += [outcome] if outcome.unfit else []
+                done += 1
+                if progress is not None:
+                    progress(before + done, len(jobs))
     order = {str(job.output): place for place, job in enumerate(jobs)}
     for found in (failed, partly_used):
         found.sort(key=lambda outcome: order[str(outcome.job.output)])
@@ -117,10 +116,6 @@ def _begin(jobs: Sequence[Job], out: Path, model: str) -> list[Job]:
         begun[name] = digest
     write_atomically(file, (json.dumps(begun, indent=1) + "\n").encode())
     return waiting
-
-
-def _restore(out: Path, setup: Setup, job: Job) -> Outcome:
-    return restore(job, out, setup)
 
 
 def _killed(job: Job, code: int) -> Outcome:

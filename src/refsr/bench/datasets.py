@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from refsr.errors import UsageError
+from refsr.io.listing import list_photos
 from refsr.io.photo import READABLE_SUFFIXES
 
 _GROUP = re.compile(r"(.+)_([0-9])")
@@ -102,7 +103,7 @@ def open_dataset(path: Path, lr_folder: Path | None = None) -> Dataset:
 
 def _from_folder(folder: Path) -> list[Sample]:
     """Groups where any picture is called NAME_0; else every picture is a truth."""
-    pictures = sorted(p for p in folder.iterdir() if p.suffix.lower() in READABLE_SUFFIXES and p.is_file())
+    pictures = list_photos(folder, deep=False)
     numbered = [(found, p) for p in pictures if (found := _GROUP.fullmatch(p.stem))]
     truths = {found[1]: p for found, p in numbered if found[2] == "0"}
     if not truths:
@@ -158,7 +159,7 @@ def _by_level(references: Sequence[LevelledReference]) -> tuple[LevelledReferenc
 def _with_lr(samples: Sequence[Sample], folder: Path) -> list[Sample]:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of LR images: check the name")
-    files = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in READABLE_SUFFIXES}
+    files = {p.stem: p for p in list_photos(folder, deep=False)}
     found = []
     for sample in samples:
         missing = folder / f"{sample.truth.stem}.png"

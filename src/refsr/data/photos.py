@@ -16,17 +16,12 @@ from torch import Tensor
 from refsr.data.sample import Photo
 from refsr.data.shards import TarMember
 from refsr.errors import ImageError, RefSRError
-from refsr.io.photo import READABLE_SUFFIXES, decode_photo
+from refsr.io.photo import decode_photo
 
 MIB: Final = 2**20
 _TRIES: Final = 10
 _ON_ITS_SIDE: Final = (5, 6, 7, 8)
 _UNREADABLE: Final = OSError, ValueError, SyntaxError, Image.DecompressionBombError
-
-
-def list_photos(folder: Path) -> list[Path]:
-    """The pictures of a folder, searched through."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES)
 
 
 class PhotoFiles:

@@ -10,11 +10,11 @@ import numpy as np
 
 from refsr.data.leaks import find_leaks
 from refsr.data.pack import decode_field
-from refsr.data.photos import PhotoFiles, list_photos
+from refsr.data.photos import PhotoFiles
 from refsr.data.shards import FIELD_SUFFIX, TarMember, list_shards, pair_up, read_index, read_pack_kind
 from refsr.data.views import Partner, RealView
 from refsr.errors import ImageError, UsageError
-from refsr.io.photo import READABLE_SUFFIXES
+from refsr.io.listing import list_photos
 
 File = Path | TarMember
 _FIELD_NAME: Final = re.compile(rf"(.+)/(\d+)-(\d+){re.escape(FIELD_SUFFIX)}")
@@ -112,10 +112,7 @@ def open_sources(
 
 def list_pairs(folder: Path) -> list[tuple[Path, Path]]:
     """The pairs of a folder with input/NAME and ref/NAME; none if it has not both."""
-    inputs, refs = (
-        {p.stem: p for p in sorted((folder / kind).glob("*")) if p.suffix.lower() in READABLE_SUFFIXES}
-        for kind in ("input", "ref")
-    )
+    inputs, refs = ({p.stem: p for p in list_photos(folder / kind, deep=False)} for kind in ("input", "ref"))
     return [(inputs[name], refs[name]) for name in sorted(inputs.keys() & refs.keys())]
 
 

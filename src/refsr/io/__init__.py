@@ -2,5 +2,5 @@
 
 bytes ── photo (exif, deep_colour) ──> Photo        weights: networks on disk
 results ── files ──> whole or not at all            journal: what a broken run goes on from
-work ── processes, workers ──> done by several processes
+folder ── listing ──> its photographs               work ── workers ──> done by several processes
 """

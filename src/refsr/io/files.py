@@ -1,10 +1,13 @@
 """Writing files so that nothing is lost or half-written."""
 
 import os
-import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
+
+from filelock import FileLock, Timeout
 
 from refsr.errors import OutputError
 
@@ -71,33 +74,27 @@ def clear_unfinished(folder: Path) -> None:
         path.unlink()
 
 
-def claim(path: Path) -> IO[str]:
+@contextmanager
+def claim(path: Path) -> Iterator[None]:
     """Claim a folder for this process, by a lock file in it; the claim ends with the process, however that ends.
 
     Args:
         path: The lock file.
 
-    Returns:
-        An open file, to be kept as long as the claim shall last.
-
     Raises:
         OutputError: Another process holds it, or it cannot be written.
     """
+    lock = FileLock(path)
     try:
-        file = path.open("w")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(f"{path.parent}: another process is at work in it: stop that, or choose another") from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}): choose another folder") from error
-    if sys.platform != "win32":
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise OutputError(
-                f"{path.parent}: another process is at work in it: stop that, or choose another"
-            ) from error
-    return file
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _default_mode(path: Path) -> int:

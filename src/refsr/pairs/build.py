@@ -22,11 +22,12 @@ from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.files import claim, clear_unfinished, write_atomically
 from refsr.io.journal import Journal
+from refsr.io.listing import list_photos
 from refsr.io.photo import READABLE_SUFFIXES
-from refsr.io.processes import Processes
+from refsr.io.workers import Workers
 from refsr.pairs.contact_sheet import contact_sheet
 from refsr.pairs.cutting import write_crops, write_whole
-from refsr.pairs.features import LocalFeatures, detect, load_features
+from refsr.pairs.features import LocalFeatures, detect, load_features, pool_of
 from refsr.pairs.manifest import crop_records, group_records
 from refsr.pairs.output_folder import (
     Built,
@@ -83,7 +84,7 @@ def build_pairs(
     built = find_built(out, settings)
     if built is not None:
         return built
-    with claim(make_work(out) / "lock"), Processes(processes) as pool:
+    with claim(make_work(out) / "lock"), pool_of(processes) as pool:
         clear_unfinished(out)
         take_up(out, settings)
         built = _Run(album, out, config, pool, progress or (lambda _stage, _share: None)).build(paths)
@@ -102,7 +103,7 @@ def build_pairs(
 class _Run:
     """One run's folders, processes and clock."""
 
-    def __init__(self, album: Path, out: Path, config: PairsConfig, pool: Processes, progress: StageProgress) -> None:
+    def __init__(self, album: Path, out: Path, config: PairsConfig, pool: Workers, progress: StageProgress) -> None:
         self.album, self.out, self.config, self.pool, self.progress = album, out, config, pool, progress
         self.work = out / ".work"
         self.seconds: dict[str, float] = {}
@@ -237,12 +238,7 @@ def _make_plan(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], config
 def _list_photos(album: Path, out: Path) -> list[str]:
     if not album.is_dir():
         raise UsageError(f"{album}: no such folder of photos: check the name")
-    built = out.resolve()
-    found = sorted(
-        path.relative_to(album).as_posix()
-        for path in album.rglob("*")
-        if path.suffix.lower() in READABLE_SUFFIXES and path.is_file() and built not in path.resolve().parents
-    )
+    found = sorted(path.relative_to(album).as_posix() for path in list_photos(album, without=out))
     if len(found) < 2:
         raise UsageError(
             f"{album}: holds {len(found)} photos ({', '.join(READABLE_SUFFIXES)}): at least two are needed"

@@ -1,6 +1,7 @@
 """A photo in a few hundred kilobytes: its local features, and a thumbnail to know near-duplicates by."""
 
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from refsr.errors import ImageError
 from refsr.extras import import_extra
 from refsr.io.files import write_atomically
 from refsr.io.photo import read_preview
+from refsr.io.workers import Workers
 
 MOST_FEATURES: Final = 2000
 _THUMBNAIL_PX: Final = 32
@@ -104,3 +106,13 @@ def detect(path: Path, work_px: int) -> LocalFeatures:
         thumbnail=np.asarray(grey.resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX)),
         licence=preview.copyright,
     )
+
+
+def pool_of(processes: int) -> Workers:
+    """Processes that find and compare features, of one thread each; one alone is this process."""
+    return Workers(processes if processes > 1 else 0, _use_one_thread)
+
+
+def _use_one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import_extra("cv2", "finding pairs").setNumThreads(1)

@@ -20,12 +20,14 @@ from PIL import Image
 
 from refsr.data.leaks import find_leaks
 from refsr.data.pack import ShardWriter, tar_bytes
-from refsr.data.photos import MIB, list_photos
+from refsr.data.photos import MIB
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.files import make_folder
+from refsr.io.listing import list_photos
 from refsr.io.photo import read_preview
-from refsr.io.processes import Processes
+from refsr.io.workers import Workers
+from refsr.pairs.features import pool_of
 from refsr.pairs.pack_scene import PackConfig, encode_picture, pack_scene
 
 _VIEWS_SHARE: Final = 0.5
@@ -71,7 +73,7 @@ def pack_photos(
     out: Path,
     config: PackConfig,
     *,
-    jobs: int = 1,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> Packed:
     """Pack pictures; the same pictures make the same pack, byte by byte.
@@ -82,7 +84,7 @@ def pack_photos(
         held_out: Folders of pictures that must not be trained on; pictures that show one of them are left out.
         out: A new or empty folder, written whole or not at all.
         config: How.
-        jobs: Processes.
+        processes: How many work.
         progress: Told what is being done.
 
     Raises:
@@ -95,8 +97,8 @@ def pack_photos(
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder of pictures: check the name")
     say = progress or (lambda _line: None)
-    with _whole_or_not_at_all(out) as unfinished, Processes(jobs) as processes:
-        run = _Run(unfinished, config, processes, say, [path for folder in held_out for path in list_photos(folder)])
+    with _whole_or_not_at_all(out) as unfinished, pool_of(processes) as pool:
+        run = _Run(unfinished, config, pool, say, [path for folder in held_out for path in list_photos(folder)])
         run.pack_views([scene for folder in views for scene in sorted(folder.iterdir()) if scene.is_dir()])
         run.pack_photos([path for folder in photos for path in list_photos(folder)])
         if not run.packed.shards:
@@ -107,10 +109,8 @@ def pack_photos(
 class _Run:
     """One run's folder, limits and findings."""
 
-    def __init__(
-        self, out: Path, config: PackConfig, processes: Processes, say: Progress, held_out: Sequence[Path]
-    ) -> None:
-        self.out, self.config, self.processes, self.say, self.held_out = out, config, processes, say, held_out
+    def __init__(self, out: Path, config: PackConfig, pool: Workers, say: Progress, held_out: Sequence[Path]) -> None:
+        self.out, self.config, self.pool, self.say, self.held_out = out, config, pool, say, held_out
         self.packed = Packed()
         self.room = config.most_mib * MIB if config.most_mib else math.inf
 
@@ -190,7 +190,7 @@ class _Run:
         """The results in the order of the work, as soon as they are due."""
         early: dict[int, Any] = {}
         due = 0
-        for number, found in self.processes.spread(partial(_numbered, task), enumerate(work)):
+        for number, found in self.pool.spread(partial(_numbered, task), enumerate(work)):
             early[number] = found
             while due in early:
                 yield early.pop(due)

@@ -7,7 +7,7 @@ One SQLite file a folder, in the user's cache, so that nothing is written among 
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from platformdirs import user_cache_path
 
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.io.files import make_folder
+from refsr.io.listing import list_photos
 from refsr.io.photo import READABLE_SUFFIXES, as_photo, read_preview
 from refsr.models import RefSRModel
 from refsr.references.describe import CELLS, Vector, describe_sharp
@@ -65,7 +66,7 @@ def open_library(
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder: name a folder of photos")
     root = folder.resolve()
-    here = {path: (stat.st_mtime_ns, stat.st_size) for path, stat in ((p, p.stat()) for p in photos_in(root))}
+    here = {path: (stat.st_mtime_ns, stat.st_size) for path, stat in ((p, p.stat()) for p in list_photos(root))}
     if not here:
         raise UsageError(f"{folder}: holds no photo ({', '.join(READABLE_SUFFIXES)}): name another folder")
     file = (
@@ -116,18 +117,6 @@ def nearest(library: Library, vector: Vector, count: int) -> list[Path]:
     beyond = library.vectors - mean
     likeness = beyond @ (vector - mean) / np.maximum(np.linalg.norm(beyond, axis=1), 1e-12)
     return [library.paths[index] for index in np.argsort(-likeness, kind="stable")[:count]]
-
-
-def photos_in(root: Path) -> Iterator[Path]:
-    """All photos of a folder, and of folders in it, in order; what is hidden is left out.
-
-    Args:
-        root: The folder.
-    """
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.suffix.lower() in READABLE_SUFFIXES and not hidden and path.is_file():
-            yield path
 
 
 def _update(

@@ -1,0 +1,24 @@
+"""Which photographs a folder holds: one rule for albums, training data, batches and data sets."""
+
+from pathlib import Path
+
+from refsr.io.photo import READABLE_SUFFIXES
+
+
+def list_photos(folder: Path, *, deep: bool = True, without: Path | None = None) -> list[Path]:
+    """The photographs of a folder by their suffixes, in order; hidden files and folders are left out.
+
+    Args:
+        folder: May be missing, and holds none then.
+        deep: With those of all folders in it.
+        without: A folder that is left out, such as that of the results.
+    """
+    left_out = None if without is None else without.resolve()
+    return [
+        path
+        for path in sorted(folder.glob("**/*" if deep else "*"))
+        if path.suffix.lower() in READABLE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+        and (left_out is None or not path.resolve().is_relative_to(left_out))
+    ]
