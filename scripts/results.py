@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from refsr.bench.plots import plot_gain_by_score, plot_robustness, plot_time_by_size
-from refsr.bench.report import level_table, markdown_table, results_table, robust_table
-from refsr.bench.results import Result, load_result
-from refsr.bench.robust import is_robust, load_robust
+from refsr.bench.report import level_table, load_any, markdown_table, results_table, robust_table
+from refsr.bench.results import Result
+from refsr.bench.robust import RobustResult
 
 DOCS = Path(__file__).parent.parent / "docs"
 RUNS = (
@@ -105,11 +105,11 @@ def page() -> str:
     """All tables."""
     robust, sets = [], defaultdict(list)
     for file in sorted((DOCS / "results").glob("*.json")):
-        if is_robust(file):
-            robust.append(load_robust(file))
+        found = load_any(file)
+        if isinstance(found, RobustResult):
+            robust.append(found)
         else:
-            result = load_result(file)
-            sets[result.dataset].append(result)
+            sets[found.dataset].append(found)
     parts = [INTRODUCTION]
     for name in ("set5", "set14", "urban50"):
         parts += [f"## {name}, {len(sets[name][0].images)} pictures", results_table(in_order(sets[name]), memory=False)]

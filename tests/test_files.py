@@ -1,14 +1,20 @@
 """Nothing is lost, and nothing half-written."""
 
+import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from refsr.errors import OutputError
+from refsr.bench.report import load_any
+from refsr.bench.results import Result
+from refsr.bench.robust import RobustResult
+from refsr.errors import OutputError, UsageError
 from refsr.io.files import check_writable, claim, clear_unfinished, write_atomically
 from refsr.io.listing import list_photos
+from refsr.io.records import read_record, write_record
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -89,3 +95,37 @@ def test_a_claim_ends_with_its_block(tmp_path: Path) -> None:
             pass
     with pytest.raises(OutputError, match="cannot be written"), claim(tmp_path):
         pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    name: str
+    size: tuple[int, int]
+    seconds: float = 0.0
+
+
+def test_a_kind_of_file_has_one_schema_and_a_version(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_record(path, "measured", {"name": "a", "size": (1, 2), "mean": 3})
+    assert json.loads(path.read_text()) == {"kind": "measured", "version": 1, "name": "a", "size": [1, 2], "mean": 3}
+    expected = _Measured(name="a", size=(1, 2))
+    assert read_record(path, {"measured": _Measured}) == expected
+    path.write_text('{"name": "a", "size": [1, 2]}')
+    assert read_record(path, {"measured": _Measured, "other": Path}) == expected
+    for text, message in {
+        '{"kind": "measured", "version": 2}': "a.json: was written by a newer refsr",
+        '{"kind": "b"}': r"a.json: not a result of refsr bench \(measured\): name another file",
+        '{"name": "a", "size": [1]}': r"a.json: not a result .*\$.size.*: run the benchmark again",
+        "[]": "not a result",
+        "{": "a.json: not a JSON file",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(UsageError, match=message):
+            read_record(path, {"measured": _Measured})
+
+
+def test_results_of_earlier_releases_are_read() -> None:
+    """Those of the docs have no version, and the first ones no kind."""
+    files = sorted((Path(__file__).parent.parent / "docs" / "results").glob("*.json"))
+    assert len(files) > 10
+    assert {type(load_any(file)) for file in files} == {Result, RobustResult}

@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 from refsr.device import Precision
 from refsr.errors import UsageError
 from refsr.io.listing import list_photos
+from refsr.io.records import read_lines
 from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
 from refsr.search import Engine
 
@@ -85,7 +86,7 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
     elif source.suffix.lower() == ".csv":
         jobs = _of_records(source, _csv(source), options)
     elif source.suffix.lower() == ".jsonl":
-        jobs = _of_records(source, _json_lines(source), options)
+        jobs = _of_records(source, read_lines(source), options)
     else:
         raise UsageError(f"{source}: give a folder, a .csv file or a .jsonl file")
     if suffix is not None:
@@ -154,31 +155,13 @@ def _truth(value: object) -> bool:
 
 
 def _csv(source: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(_text(source)), strict=True)
     try:
+        reader = csv.DictReader(io.StringIO(source.read_text(encoding="utf-8-sig")), strict=True)
         for record in reader:
             if None in record or None in record.values():
                 raise UsageError(f"{source}: line {reader.line_num} has not as many fields as the head")
             yield reader.line_num, record
-    except csv.Error as error:
-        raise UsageError(f"{source}: line {reader.line_num} is no CSV ({error})") from error
-
-
-def _json_lines(source: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(_text(source).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise UsageError(f"{source}: line {number} is no JSON ({error})") from error
-        if not isinstance(record, dict):
-            raise UsageError(f'{source}: line {number} is no object: write {{"input": FILE, "references": [FILE]}}')
-        yield number, record
-
-
-def _text(source: Path) -> str:
-    try:
-        return source.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{source}: cannot be read as UTF-8 text ({error})") from error
+    except csv.Error as error:
+        raise UsageError(f"{source}: line {reader.line_num} is no CSV ({error})") from error

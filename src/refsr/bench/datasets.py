@@ -6,16 +6,15 @@ manifest.jsonl                         one JSON object a line; paths are relativ
                                        {"name": "a", "truth": "a.png", "references": [{"file": "b.png", "level": 1}]}
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from refsr.errors import UsageError
 from refsr.io.listing import list_photos
 from refsr.io.photo import READABLE_SUFFIXES
+from refsr.io.records import parse_record, read_lines
 
 _GROUP = re.compile(r"(.+)_([0-9])")
 
@@ -115,40 +114,48 @@ def _from_folder(folder: Path) -> list[Sample]:
     return [Sample(name=name, truth=truth, references=_by_level(references[name])) for name, truth in truths.items()]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Reference:
+    file: str
+    level: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """What a manifest says of a sample."""
+
+    name: str | int
+    truth: str
+    references: tuple[_Reference, ...] = ()
+    lr: str | None = None
+
+
 def _from_manifest(path: Path) -> list[Sample]:
-    samples = []
-    names = set()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as UTF-8 text ({error}): a manifest has an object a line") from error
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
+    samples: dict[str, Sample] = {}
+    for number, record in read_lines(path):
         try:
-            sample = _from_record(json.loads(line), path.parent)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            sample = _from_line(parse_record(record, _Line), path.parent)
+        except ValueError as error:
             raise UsageError(
                 f'{path}: line {number} is wrong ({error}): write {{"name": ..., "truth": FILE, "references": '
                 f'[{{"file": FILE, "level": 1}}]}}'
             ) from error
-        if sample.name in names:
+        if sample.name in samples:
             raise UsageError(f"{path}: line {number} names {sample.name!r} again: names must differ")
-        names.add(sample.name)
-        samples.append(sample)
-    return samples
+        samples[sample.name] = sample
+    return list(samples.values())
 
 
-def _from_record(record: dict[str, Any], folder: Path) -> Sample:
+def _from_line(line: _Line, folder: Path) -> Sample:
     references = [
-        LevelledReference(path=folder / ref["file"], level=int(ref.get("level", place)))
-        for place, ref in enumerate(record.get("references", ()), 1)
+        LevelledReference(path=folder / ref.file, level=place if ref.level is None else ref.level)
+        for place, ref in enumerate(line.references, 1)
     ]
     return Sample(
-        name=str(record["name"]),
-        truth=folder / record["truth"],
+        name=str(line.name),
+        truth=folder / line.truth,
         references=_by_level(references),
-        lr=folder / record["lr"] if "lr" in record else None,
+        lr=None if line.lr is None else folder / line.lr,
     )
 
 

@@ -22,13 +22,14 @@ from refsr.bench.lpips import LPIPS
 from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.metrics import psnr_db, ssim
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
-from refsr.bench.results import ImageResult, Result, Skipped, image_from_json, software_versions, source_commit
+from refsr.bench.results import ImageResult, Result, Skipped, software_versions, source_commit
 from refsr.data.leaks import find_leaks
 from refsr.device import Precision
 from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.files import check_writable, make_folder
 from refsr.io.journal import Journal
 from refsr.io.photo import Photo, read_photo
+from refsr.io.records import parse_record
 from refsr.models import RefSRModel
 from refsr.references.choose import find_references
 from refsr.references.index import read_library
@@ -137,8 +138,8 @@ def run_benchmark(
         journal,
         progress,
     )
-    images = tuple(image_from_json(part) for part in parts if "reason" not in part)
-    skipped = tuple(Skipped(**part) for part in parts if "reason" in part)
+    images = tuple(parse_record(part, ImageResult) for part in parts if "reason" not in part)
+    skipped = tuple(parse_record(part, Skipped) for part in parts if "reason" in part)
     if not images:
         raise UsageError(
             f"no picture of {dataset.name} could be measured; the first: {skipped[0].name}: {skipped[0].reason}"

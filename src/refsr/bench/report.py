@@ -8,12 +8,13 @@ from typing import Final
 from PIL import Image
 
 from refsr.bench.plots import plot_gain_by_score, plot_robustness, plot_time_by_size
-from refsr.bench.results import Result, load_result
-from refsr.bench.robust import UNCHANGED, RobustResult, is_robust, load_robust
+from refsr.bench.results import Result
+from refsr.bench.robust import UNCHANGED, RobustResult
 from refsr.bench.statistics import Summary
 from refsr.errors import UsageError
 from refsr.io.files import make_folder, write_atomically
 from refsr.io.photo import as_photo, read_photo, write_photo
+from refsr.io.records import read_record
 
 _STRIPS_A_SHEET: Final = 12
 
@@ -38,12 +39,11 @@ def write_report(files: Sequence[Path], folder: Path) -> Path:
     results: dict[tuple[str, str], list[tuple[Path, Result]]] = defaultdict(list)
     robust: dict[str, list[RobustResult]] = defaultdict(list)
     for file in files:
-        if is_robust(file):
-            found = load_robust(file)
+        found = load_any(file)
+        if isinstance(found, RobustResult):
             robust[found.dataset].append(found)
         else:
-            result = load_result(file)
-            results[result.dataset, result.protocol["name"]].append((file, result))
+            results[found.dataset, found.protocol["name"]].append((file, found))
     make_folder(folder)
     parts = ["# Benchmark"]
     for (dataset, protocol), loaded in results.items():
@@ -55,6 +55,15 @@ def write_report(files: Sequence[Path], folder: Path) -> Path:
     report = folder / "report.md"
     write_atomically(report, ("\n\n".join(parts) + "\n").encode())
     return report
+
+
+def load_any(path: Path) -> Result | RobustResult:
+    """Read what `refsr bench` or `refsr bench robust` wrote.
+
+    Raises:
+        UsageError: The file is missing, or none of these.
+    """
+    return read_record(path, {"bench": Result, "robust": RobustResult})
 
 
 def results_table(results: Iterable[Result], *, memory: bool = True) -> str:

@@ -1,25 +1,25 @@
 """What a run of the benchmark found, as a JSON file that others can check.
 
-{"model": "default", "dataset": "dev", "protocol": {"name": "refsr", ...},
+{"kind": "bench", "version": 1, "model": "default", "dataset": "dev", "protocol": {"name": "refsr", ...},
  "mean": {"psnr_db": 30.6, "ssim": 0.85, "gain_db": 0.93}, "median": {...}, "ci95": {...}, "by_level": {...},
  "images": [{"name": "000", "psnr_db": 23.96, "ssim": 0.77, "gain_db": 1.09, "seconds": 1.4, ...}],
  "skipped": [], "versions": {"refsr": "0.1.0", ...}, "commit": "c28e951..."}
 """
 
-import json
 import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 from refsr.bench.statistics import Summary, summarise
 from refsr.errors import UsageError
-from refsr.io.files import write_atomically
+from refsr.io.records import read_record, write_record
 
+_BRIEF: Final = ("mean", "median", "ci95")
 METRICS: Final = ("psnr_db", "ssim", "gain_db", "bicubic_db", "psnr_rgb_db", "lpips", "seconds")
 
 
@@ -108,28 +108,17 @@ class Result:
         references = self.protocol.get("references", "none")
         return self.model if references == "none" else f"{self.model}, references {references}"
 
-    def to_json(self) -> str:
+    def record(self) -> dict[str, Any]:
         """As described at the top of this module."""
         summaries = {metric: found for metric in METRICS if (found := self.summary(metric)) is not None}
         by_level = {}
         for level in sorted({image.level for image in self.images}):
             images = [image for image in self.images if image.level == level]
-            part = {m: summarise([getattr(image, m) for image in images]).mean for m in METRICS[:3]}
-            by_level[str(level)] = {"images": len(images), **_rounded(part)}
-        content = {
-            "model": self.model,
-            "dataset": self.dataset,
-            "protocol": self.protocol,
-            "mean": _rounded({metric: found.mean for metric, found in summaries.items()}),
-            "median": _rounded({metric: found.median for metric, found in summaries.items()}),
-            "ci95": {metric: [round(x, 4) for x in found.ci95] for metric, found in summaries.items()},
-            "by_level": by_level,
-            "images": [_rounded(asdict(image)) for image in self.images],
-            "skipped": [asdict(skipped) for skipped in self.skipped],
-            "versions": self.versions,
-            "commit": self.commit,
-        }
-        return json.dumps(content, indent=1) + "\n"
+            part = {metric: summarise([getattr(image, metric) for image in images]).mean for metric in METRICS[:3]}
+            by_level[str(level)] = {"images": len(images), **part}
+        brief = {name: {metric: getattr(found, name) for metric, found in summaries.items()} for name in _BRIEF}
+        figures: dict[str, Any] = rounded({**brief, "by_level": by_level, "images": [asdict(i) for i in self.images]})
+        return asdict(self) | figures
 
     def save(self, path: Path) -> None:
         """Write the JSON file.
@@ -137,7 +126,7 @@ class Result:
         Raises:
             OutputError: It cannot be written.
         """
-        write_atomically(path, self.to_json().encode())
+        write_record(path, "bench", self.record())
 
 
 def load_result(path: Path) -> Result:
@@ -146,45 +135,7 @@ def load_result(path: Path) -> Result:
     Raises:
         UsageError: The file is missing, or not such a file.
     """
-    content = read_json(path)
-    try:
-        return Result(
-            model=content["model"],
-            dataset=content["dataset"],
-            protocol=content["protocol"],
-            images=tuple(image_from_json(image) for image in content["images"]),
-            skipped=tuple(Skipped(**skipped) for skipped in content["skipped"]),
-            versions=content["versions"],
-            commit=content["commit"],
-        )
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{path}: not a result of refsr bench ({error}): run the benchmark again") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a file.
-
-    Raises:
-        UsageError: The file is missing, or holds none.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file: check the name") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not a JSON file ({error}): run the benchmark again") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: not a result of refsr bench: run the benchmark again")
-    return content
-
-
-def image_from_json(content: dict[str, Any]) -> ImageResult:
-    """One picture's figures; what a newer version added is left aside."""
-    known = {f.name for f in fields(ImageResult)}
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known
-    }
-    return ImageResult(**values)
+    return read_record(path, {"bench": Result})
 
 
 def software_versions() -> dict[str, str]:
@@ -218,9 +169,13 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    """To a ten-thousandth: enough for every metric."""
-    return {key: round(value, 4) if isinstance(value, float) else value for key, value in values.items()}
+def rounded(value: Any) -> Any:
+    """Numbers, nested or not, to a ten-thousandth: enough for every metric."""
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(part) for part in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def same_measure(results: Sequence[Result]) -> None:

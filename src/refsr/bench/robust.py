@@ -8,7 +8,6 @@ section 4.3.
 """
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,11 +30,11 @@ from refsr.bench.measure import (
     spread,
 )
 from refsr.bench.metrics import psnr_db
-from refsr.bench.results import read_json, software_versions, source_commit
+from refsr.bench.results import rounded, software_versions, source_commit
 from refsr.bench.statistics import Summary, summarise
 from refsr.errors import RefSRError, UsageError
-from refsr.io.files import write_atomically
 from refsr.io.photo import Photo
+from refsr.io.records import read_record, write_record
 from refsr.models import RefSRModel
 from refsr.references.variants import VariantConfig, make_variants
 from refsr.restore.upscale import upscale
@@ -124,14 +123,28 @@ UNRELATED: Final = "unrelated"
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChangedGains:
+    """Gains in dB under one change of the reference.
+
+    Attributes:
+        change: Name of the change, or "unchanged" or "unrelated".
+        strength: In the unit of the change.
+        images: By picture.
+    """
+
+    change: str
+    strength: float
+    images: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RobustResult:
     """Gains of each picture under each change.
 
     Attributes:
         model: Name of the zoo, or of the weights file.
         dataset: Its name.
-        gains_db: By change and strength ("rotation (degrees)", 30), then by picture; also ("unchanged", 0) and
-            ("unrelated", 0).
+        changes: Of all changes and strengths, the unchanged and the unrelated reference first.
         skipped: Pictures that could not be measured, and why.
         versions: Of what computed it.
         commit: Of the source code.
@@ -139,10 +152,15 @@ class RobustResult:
 
     model: str
     dataset: str
-    gains_db: dict[tuple[str, float], dict[str, float]]
+    changes: tuple[ChangedGains, ...]
     skipped: dict[str, str]
     versions: dict[str, str]
     commit: str | None
+
+    @property
+    def gains_db(self) -> dict[tuple[str, float], dict[str, float]]:
+        """By change and strength ("rotation (degrees)", 30), then by picture."""
+        return {(row.change, row.strength): row.images for row in self.changes}
 
     def summary(self, change: str, strength: float = 0.0) -> Summary:
         """The gains under one change in brief."""
@@ -159,36 +177,15 @@ class RobustResult:
         return -self.summary(UNRELATED).mean, -gains[worst], worst
 
     def save(self, path: Path) -> None:
-        """Write as JSON.
+        """Write as JSON, with a summary of each change.
 
         Raises:
             OutputError: It cannot be written.
         """
-        rows = []
-        for (change, strength), gains in self.gains_db.items():
-            found = asdict(summarise(list(gains.values())))
-            rounded = {
-                key: [round(x, 4) for x in v] if isinstance(v, tuple) else round(v, 4) for key, v in found.items()
-            }
-            images = {name: round(gain, 4) for name, gain in gains.items()}
-            rows.append({"change": change, "strength": strength, **rounded, "images": images})
         mean, worst, name = self.unrelated_loss()
-        content = {
-            "kind": "robust",
-            "model": self.model,
-            "dataset": self.dataset,
-            "unrelated": {"mean_loss_db": round(mean, 4), "worst_loss_db": round(worst, 4), "worst": name},
-            "changes": rows,
-            "skipped": self.skipped,
-            "versions": self.versions,
-            "commit": self.commit,
-        }
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def is_robust(path: Path) -> bool:
-    """Whether a file is of this kind rather than a `Result`."""
-    return read_json(path).get("kind") == "robust"
+        rows = [asdict(row) | asdict(self.summary(row.change, row.strength)) for row in self.changes]
+        unrelated = {"mean_loss_db": mean, "worst_loss_db": worst, "worst": name}
+        write_record(path, "robust", rounded({**asdict(self), "changes": rows, "unrelated": unrelated}))
 
 
 def load_robust(path: Path) -> RobustResult:
@@ -197,18 +194,7 @@ def load_robust(path: Path) -> RobustResult:
     Raises:
         UsageError: The file is missing, or not such a file.
     """
-    content = read_json(path)
-    try:
-        return RobustResult(
-            model=content["model"],
-            dataset=content["dataset"],
-            gains_db={(row["change"], float(row["strength"])): row["images"] for row in content["changes"]},
-            skipped=content["skipped"],
-            versions=content["versions"],
-            commit=content["commit"],
-        )
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{path}: not a result of refsr bench robust ({error}): run it again") from error
+    return read_record(path, {"robust": RobustResult})
 
 
 def run_robust(
@@ -243,17 +229,16 @@ def run_robust(
     journal = open_journal(out, settings, samples)
     parts = measure_each(samples, lambda sample: _measure(sample, dataset, model, changes), journal, progress)
     gains: dict[tuple[str, float], dict[str, float]] = {}
-    skipped: dict[str, str] = {}
+    skipped = {part["name"]: part["reason"] for part in parts if "reason" in part}
     for part in parts:
-        if "reason" in part:
-            skipped[part["name"]] = part["reason"]
         for row in part.get("gains", ()):
             gains.setdefault((row["change"], float(row["strength"])), {})[part["name"]] = row["gain_db"]
     if not gains:
         first = next(iter(skipped.items()))
         raise UsageError(f"no picture of {dataset.name} could be measured; the first: {first[0]}: {first[1]}")
+    rows = tuple(ChangedGains(change=c, strength=s, images=images) for (c, s), images in gains.items())
     result = RobustResult(
-        model=name, dataset=dataset.name, gains_db=gains, skipped=skipped, versions=versions, commit=source_commit()
+        model=name, dataset=dataset.name, changes=rows, skipped=skipped, versions=versions, commit=source_commit()
     )
     if out is not None and journal is not None:
         result.save(out)

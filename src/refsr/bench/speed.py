@@ -4,7 +4,6 @@ Each case runs in a process of its own, so that its peak memory is its own; besi
 bicubic and a matrix product, so that figures of different machines can be compared as ratios.
 """
 
-import json
 import multiprocessing
 import os
 import time
@@ -14,7 +13,7 @@ from itertools import product
 from math import log
 from pathlib import Path
 from statistics import linear_regression, median
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,11 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from refsr.assets import sample_path
 from refsr.bench.measure import Progress
 from refsr.bench.memory import peak_mib, reset_peak
-from refsr.bench.results import read_json, software_versions, source_commit
+from refsr.bench.results import software_versions, source_commit
 from refsr.device import Precision
 from refsr.errors import MemoryBudgetError, UsageError
-from refsr.io.files import check_writable, write_atomically
+from refsr.io.files import check_writable
 from refsr.io.photo import Photo, as_photo
+from refsr.io.records import read_record, write_record
 from refsr.models import load_model
 from refsr.resize import downscale_bicubic, resize, upscale_bicubic
 from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, upscale
@@ -152,8 +152,7 @@ class SpeedResult:
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        content: dict[str, Any] = {"kind": "speed", **asdict(self)}
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+        write_record(path, "speed", asdict(self))
 
 
 def load_speed(path: Path) -> SpeedResult:
@@ -162,17 +161,7 @@ def load_speed(path: Path) -> SpeedResult:
     Raises:
         UsageError: It is no such file.
     """
-    content = read_json(path)
-    try:
-        measurements = tuple(
-            SpeedMeasurement(**(m | {"case": SpeedCase(**m["case"]), "size_px": tuple(m["size_px"])}))
-            for m in content["measurements"]
-        )
-        return SpeedResult(
-            model=content["model"], measurements=measurements, versions=content["versions"], commit=content["commit"]
-        )
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{path}: is no result of `refsr bench speed`") from error
+    return read_record(path, {"speed": SpeedResult})
 
 
 def run_speed(
