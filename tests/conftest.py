@@ -78,9 +78,7 @@ def small_models() -> dict[str, RefSRModel]:
     default = DefaultConfig(width=16, blocks_before=1, blocks_after=2, descriptor_width=16, descriptor_size=16)
     models: dict[str, RefSRModel] = {
         "default": DefaultModel(default),
-        "default-texture": DefaultModel(default),
         "srntt": SRNTT(srntt),
-        "srntt-rec": SRNTT(srntt),
         "flow": Flow(default),
         "sisr": SISR(default),
         "bicubic": Bicubic(),

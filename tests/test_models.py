@@ -1,7 +1,6 @@
 """The contract that every model of the zoo keeps."""
 
 import copy
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,12 +11,12 @@ import torch.nn.functional as F
 from conftest import restored, small_models, texture
 from safetensors.torch import save_file
 
-from refsr import MODELS, load_model, upscale
+from refsr import ARCHITECTURES, WEIGHTS, load_model, upscale
 from refsr.bench.metrics import psnr_db
 from refsr.device import choose_device
 from refsr.errors import MissingExtraError, UsageError, WeightsError
 from refsr.io.weights import FORMAT, read_weights, save_weights
-from refsr.models import SRNTT, DefaultModel, RefSRModel, SRNTTConfig, packaged_weights
+from refsr.models import SRNTT, DefaultModel, RefSRModel, SRNTTConfig
 from refsr.models.default import _believed
 from refsr.resize import downscale_bicubic, resize, upscale_bicubic
 from refsr.restore.pipeline import encode, match
@@ -33,8 +32,20 @@ def model(request: pytest.FixtureRequest) -> RefSRModel:
 
 
 def test_the_zoo_is_covered() -> None:
-    assert set(SMALL) == set(MODELS)
-    assert all(MODELS[name].config is type(model.config) for name, model in SMALL.items())
+    assert set(SMALL) == set(ARCHITECTURES)
+    assert all(ARCHITECTURES[name].config is type(model.config) for name, model in SMALL.items())
+    assert all(type(model) is ARCHITECTURES[name].model and model.name == name for name, model in SMALL.items())
+    assert {weights.architecture for weights in WEIGHTS.values()} == set(ARCHITECTURES)
+
+
+def test_a_shipped_file_and_a_users_are_the_same() -> None:
+    """By its name or by its path."""
+    for name, weights in WEIGHTS.items():
+        if weights.path is not None and ARCHITECTURES[weights.architecture].weights_of is None:
+            if not ARCHITECTURES[weights.architecture].needs_vgg19:
+                by_name, by_path = (load_model(model, device="cpu") for model in (name, weights.path))
+                assert by_name.digest() == by_path.digest()
+                assert (by_name.name, by_name.config) == (by_path.name, by_path.config)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (11, 17), (20, 13)])
@@ -96,7 +107,7 @@ def test_weights_round_trip(model: RefSRModel, precise: RefSRModel, tmp_path: Pa
     assert name == model.name
     assert json.loads(json.dumps(config)) == config
     assert all(torch.equal(state[key], value) for key, value in model.own_state().items())
-    if not MODELS[name].needs_vgg19:
+    if not ARCHITECTURES[name].needs_vgg19:
         lr, ref = texture(12, 15).double(), texture(40, 44, seed=1).double()
         loaded = load_model(path, device="cpu").double()
         assert torch.allclose(restored(loaded, lr, [ref]), restored(precise, lr, [ref]), atol=1e-6)
@@ -153,16 +164,11 @@ def test_descriptors_hardly_mind_light() -> None:
     assert same.min() > 0.85
 
 
-def test_no_trained_weights_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODELS, "srntt", dataclasses.replace(MODELS["srntt"], weights=None))
-    with pytest.raises(WeightsError, match=r"^the model 'srntt' has no trained weights yet: give the path"):
-        load_model("srntt")
-
-
 def test_shipped_weights_are_small() -> None:
-    files = {name: path for name in MODELS if (path := packaged_weights(name)) is not None}
-    assert files["default"].stat().st_size <= 8_000_000
-    assert sum(path.stat().st_size for path in set(files.values())) <= 10_000_000
+    files = {weights.path for weights in WEIGHTS.values() if weights.path is not None}
+    assert files == set(files.copy().pop().parent.glob("*")), "each file has a name"
+    assert max(file.stat().st_size for file in files) <= 8_000_000
+    assert sum(file.stat().st_size for file in files) <= 14_000_000
 
 
 @pytest.mark.parametrize("name", ["srntt", "srntt-rec"])
@@ -194,7 +200,7 @@ def test_the_texture_model_is_crisper(sample: dict[str, torch.Tensor]) -> None:
 def test_unknown_models_and_devices(tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError,
-        match=r"neither a model \(default, default-texture, srntt, srntt-rec, flow, sisr, bicubic\) nor a weights file",
+        match=r"neither a model \(default, default-texture, default-real, srntt, srntt-rec, flow, sisr, bicubic\) nor a weights file",
     ):
         load_model("nothing")
     if not torch.cuda.is_available():

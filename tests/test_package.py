@@ -8,7 +8,7 @@ import refsr
 
 def test_public_names() -> None:
     assert set(refsr.__all__) == {
-        "MODELS", "ImageError", "MemoryBudgetError", "MissingExtraError", "OutputError", "Photo", "Provenance",
+        "ARCHITECTURES", "WEIGHTS", "ImageError", "MemoryBudgetError", "MissingExtraError", "OutputError", "Photo", "Provenance",
         "RefSRError", "TrainingError", "Upscaled", "UsageError", "VariantConfig", "WeightsError", "__version__",
         "load_model", "upscale",
     }  # fmt: skip

@@ -18,7 +18,7 @@ from refsr.errors import (
     WeightsError,
 )
 from refsr.io.photo import Photo
-from refsr.models import MODELS, load_model
+from refsr.models import ARCHITECTURES, WEIGHTS, load_model
 from refsr.references.variants import VariantConfig
 from refsr.restore.provenance import Provenance
 from refsr.restore.upscale import Upscaled, upscale
@@ -26,7 +26,8 @@ from refsr.restore.upscale import Upscaled, upscale
 __version__ = "0.1.0"
 
 __all__ = [
-    "MODELS",
+    "ARCHITECTURES",
+    "WEIGHTS",
     "ImageError",
     "MemoryBudgetError",
     "MissingExtraError",

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from refsr.cli.options import Output
-from refsr.models import MODELS, load_model, packaged_model, packaged_weights
+from refsr.models import WEIGHTS, load_model, packaged_model
 from refsr.models.convert import convert as run_convert
 from refsr.models.export import export_onnx
 
@@ -20,11 +20,9 @@ def models() -> None:
         refsr models
     """
     table = Table("model", "parameters", "weights", "about", box=None, pad_edge=False)
-    for name, spec in MODELS.items():
-        file = packaged_weights(name)
+    for name, weights in WEIGHTS.items():
         count = packaged_model(name).parameter_count() / 1e6
-        weights = "needs none" if not spec.has_weights else "ship with refsr" if file else "none yet: give a file"
-        table.add_row(name, f"{count:.2f} M", weights, spec.about)
+        table.add_row(name, f"{count:.2f} M", "ship with refsr" if weights.file else "needs none", weights.about)
     Console().print(table)
 
 

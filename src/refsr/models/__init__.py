@@ -6,25 +6,24 @@ base: the contract ── default, srntt, baselines: what keeps it ── zoo: t
 from refsr.models.base import Reference, RefSRModel
 from refsr.models.baselines import SISR, Bicubic, Flow
 from refsr.models.default import DefaultConfig, DefaultModel
-from refsr.models.load import build_model, load_model, network_config, packaged_model, packaged_weights
+from refsr.models.load import load_model, packaged_model
 from refsr.models.srntt import SRNTT, SRNTTConfig
-from refsr.models.zoo import MODELS, ModelSpec
+from refsr.models.zoo import ARCHITECTURES, WEIGHTS, Architecture, Weights
 
 __all__ = [
-    "MODELS",
+    "ARCHITECTURES",
     "SISR",
     "SRNTT",
+    "WEIGHTS",
+    "Architecture",
     "Bicubic",
     "DefaultConfig",
     "DefaultModel",
     "Flow",
-    "ModelSpec",
     "RefSRModel",
     "Reference",
     "SRNTTConfig",
-    "build_model",
+    "Weights",
     "load_model",
-    "network_config",
     "packaged_model",
-    "packaged_weights",
 ]

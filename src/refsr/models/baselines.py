@@ -33,9 +33,9 @@ class Bicubic(RefSRModel):
     encode_bytes_per_cell: ClassVar[int] = 0
     reference_bytes_per_cell: ClassVar[int] = 0
 
-    def __init__(self) -> None:
+    def __init__(self, config: NoConfig | None = None) -> None:
         super().__init__()
-        self.config = NoConfig()
+        self.config = config or NoConfig()
         self.scale = 4
 
     def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:

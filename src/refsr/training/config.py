@@ -5,13 +5,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from refsr.data.plan import PairConfig
 from refsr.degrade import DegradeConfig
 from refsr.device import Device
 from refsr.errors import UsageError
-from refsr.models import DefaultConfig, SRNTTConfig
+from refsr.models.zoo import TRAINABLE, NetworkSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +89,10 @@ class StageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """A run.
+class TrainConfig(NetworkSettings):  # type: ignore[misc]
+    """A run; beside what is here, the network's settings of `refsr.models.zoo`.
 
     Attributes:
-        model: A name of the zoo.
-        default: Sizes of that model, if it is the one.
-        srntt: Sizes of that model, if it is the one.
         sisr: First stage, by the paper the SISR trunk alone.
         rec: Second stage: references, reconstruction only.
         full: Third stage: all losses.
@@ -121,9 +118,6 @@ class TrainConfig:
         cache_mib: Decoded photographs kept on the device by each process that trains.
     """
 
-    model: Literal["default", "srntt"] = "default"
-    default: DefaultConfig = field(default_factory=DefaultConfig)
-    srntt: SRNTTConfig = field(default_factory=SRNTTConfig)
     sisr: StageConfig = field(default_factory=StageConfig)
     rec: StageConfig = field(default_factory=StageConfig)
     full: StageConfig = field(default_factory=StageConfig)
@@ -148,6 +142,8 @@ class TrainConfig:
     cache_mib: int = 4096
 
     def __post_init__(self) -> None:
+        if self.model not in TRAINABLE:
+            raise UsageError(f"model {self.model!r} cannot be trained: use {' or '.join(TRAINABLE)}")
         for name, least in (("log_steps", 1), ("validate_steps", 1), ("validate_samples", 0), ("workers", 0),
                             ("cache_mib", 0)):  # fmt: skip
             if getattr(self, name) < least:
@@ -158,9 +154,9 @@ class TrainConfig:
             raise UsageError("the recipe has no steps: give at least one of its stages some, such as --rec.steps 1000")
 
     @property
-    def network(self) -> DefaultConfig | SRNTTConfig:
+    def network(self) -> Any:
         """Sizes of the model."""
-        return self.default if self.model == "default" else self.srntt
+        return getattr(self, self.model)
 
     @property
     def stages(self) -> tuple[tuple[str, StageConfig], ...]:

@@ -33,7 +33,7 @@ from refsr.device import choose_device
 from refsr.errors import RefSRError, TrainingError
 from refsr.io.files import claim, clear_unfinished, make_folder
 from refsr.io.weights import save_weights
-from refsr.models import MODELS, RefSRModel, build_model
+from refsr.models import ARCHITECTURES, RefSRModel
 from refsr.models.vgg import load_vgg19
 from refsr.training.average import RunningAverage
 from refsr.training.checkpoint import load_checkpoint, save_checkpoint
@@ -114,9 +114,8 @@ class _Run:
         self.perception = open_perception(config, options.vgg19, report)
         if self.perception is not None:
             self.perception.vgg.to(fabric.device)
-        spec = MODELS[config.model]
-        vgg = load_vgg19(options.vgg19) if spec.needs_vgg19 else None
-        self.model: RefSRModel = build_model(config.model, config.network, vgg)
+        kind = ARCHITECTURES[config.model]
+        self.model: RefSRModel = kind.build(config.network, load_vgg19(options.vgg19) if kind.needs_vgg19 else None)
         if options.init is not None:
             begin_with(options.init, self.model, report)
         self.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
