@@ -46,7 +46,7 @@ def main() -> None:
                 partners=arguments.partners,
             ),
             processes=arguments.processes,
-            progress=lambda line: print(f"{time.monotonic() - begun:6.0f} s  {line}", file=sys.stderr, flush=True),
+            report=lambda line: print(f"{time.monotonic() - begun:6.0f} s  {line}", file=sys.stderr, flush=True),
         )
     except RefSRError as error:
         raise SystemExit(str(error)) from error

@@ -71,6 +71,17 @@ def fails(capsys: pytest.CaptureFixture[str], code: int, pattern: str, *argument
     assert re.search(pattern, captured.err), captured.err
 
 
+class Told(list[tuple[float, float, str]]):
+    """A progress that remembers what it was told."""
+
+    def __call__(self, done: float, total: float = 1.0, *, stage: str = "") -> None:
+        self.append((done, total, stage))
+
+    @property
+    def shares(self) -> list[float]:
+        return [done / total for done, total, _ in self]
+
+
 def small_models() -> dict[str, RefSRModel]:
     """One of each kind, with random weights, in evaluation mode."""
     torch.manual_seed(0)

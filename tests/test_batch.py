@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 import pytest
 import torch
-from conftest import fails
+from conftest import Told, fails
 from PIL import Image
 
 from refsr.batch.cluster import spread_on_cluster
@@ -115,14 +115,14 @@ def test_bad_lists(tmp_path: Path, name: str | None, content: str | bytes, messa
 def test_each_job_is_done_once_and_failures_are_told(photos: Path, tmp_path: Path) -> None:
     (photos / "broken.png").write_bytes(b"\x89PNG nothing")
     out = tmp_path / "out"
-    told: list[tuple[int, int]] = []
+    told = Told()
     jobs = read_jobs(photos, PLAIN, out)
-    result = run_batch(jobs, out, BICUBIC, processes=2, progress=lambda *done: told.append(done))
+    result = run_batch(jobs, out, BICUBIC, processes=2, progress=told)
     assert (result.done, result.before) == (4, 0)
     (failed,) = result.failed
     assert failed.job.image == photos / "broken.png"
     assert "broken.png" in str(failed.reason)
-    assert told[-1] == (5, 5)
+    assert told[-1] == (5, 5, "")
     for job in jobs:
         if job != failed.job:
             assert width(out / job.output) == 4 * width(job.image)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import fails, texture
+from conftest import Told, fails, texture
 from torch import Tensor
 
 from refsr.cli import main
@@ -32,9 +32,9 @@ def album(sample: dict[str, Tensor], tmp_path: Path) -> Path:
 
 def test_only_what_changed_is_read_again(album: Path, shipped: RefSRModel, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    told: list[tuple[int, int]] = []
-    first = open_library(album, shipped, cache=cache, progress=lambda *done: told.append(done))
-    assert (first.read, len(first.paths), told[-1]) == (7, 7, (7, 7))
+    told = Told()
+    first = open_library(album, shipped, cache=cache, progress=told)
+    assert (first.read, len(first.paths), told[-1]) == (7, 7, (7, 7, ""))
     assert np.linalg.norm(first.vectors, axis=1) == pytest.approx(1, abs=1e-2)
     again = open_library(album, shipped, cache=cache)
     assert again.read == 0
@@ -65,7 +65,7 @@ def test_a_killed_run_loses_little(
 ) -> None:
     monkeypatch.setattr("refsr.references.index._COMMITTED", 2)
 
-    def killed(done: int, _total: int) -> None:
+    def killed(done: float, total: float = 1.0, *, stage: str = "") -> None:
         if done == 5:
             raise KeyboardInterrupt
 
@@ -88,13 +88,13 @@ def test_what_fits_is_found_and_nothing_else(
 ) -> None:
     library = open_library(album, shipped, cache=tmp_path)
     photo = Photo(pixels=sample["lr"])
-    told: list[float] = []
-    (found,) = find_references(photo, library, shipped, most=3, progress=told.append)
+    told = Told()
+    (found,) = find_references(photo, library, shipped, most=3, progress=told)
     assert found.path.name == "same.jpg"
     assert found.fit > FITS
     assert found.why().startswith("same.jpg shows ")
-    assert told == sorted(told)
-    assert told[-1] == 1
+    assert told.shares == sorted(told.shares)
+    assert told.shares[-1] == 1
     assert find_references(photo, library, shipped, apart_from=[found.path]) == []
     found.path.unlink()  # after the index was read
     assert find_references(photo, library, shipped) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import restored, small_models, texture
+from conftest import Told, restored, small_models, texture
 from safetensors.torch import save_file
 
 from refsr import ARCHITECTURES, WEIGHTS, load_model, upscale
@@ -200,7 +200,8 @@ def test_the_texture_model_is_crisper(sample: dict[str, torch.Tensor]) -> None:
 def test_unknown_models_and_devices(tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError,
-        match=r"neither a model \(default, default-texture, default-real, srntt, srntt-rec, flow, sisr, bicubic\) nor a weights file",
+        match=r"neither a model \(default, default-texture, default-real, srntt, srntt-rec, flow, sisr, bicubic\) nor"
+        " a weights file",
     ):
         load_model("nothing")
     if not torch.cuda.is_available():
@@ -270,10 +271,10 @@ def test_flow_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_progress_grows_within_each_reference() -> None:
-    model, told = SMALL["default"], list[float]()
+    model, told = SMALL["default"], Told()
     encoded = encode(model, texture(50, 60), [texture(200, 240, seed=s) for s in (1, 2)])
-    match(model, encoded, memory_bytes=2**20, progress=told.append)
-    assert told == sorted(told)
-    assert told[-1] == 1
-    assert sum(share <= 0.5 for share in told) > 1
-    assert sum(share > 0.5 for share in told) > 1
+    match(model, encoded, memory_bytes=2**20, progress=told)
+    assert told.shares == sorted(told.shares)
+    assert told.shares[-1] == 1
+    assert sum(share <= 0.5 for share in told.shares) > 1
+    assert sum(share > 0.5 for share in told.shares) > 1

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import Told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -107,12 +108,12 @@ def test_a_small_budget_changes_nothing_but_the_time() -> None:
 
 
 def test_progress_is_told_to_the_end() -> None:
-    told: list[float] = []
+    told = Told()
     key = smooth_field(0, 90, 80)
-    search(key, [key, key], patch=1, engine="coarse", memory_bytes=2_000_000, progress=told.append)
+    search(key, [key, key], patch=1, engine="coarse", memory_bytes=2_000_000, progress=told)
     assert len(told) > 4
-    assert told == sorted(told)
-    assert told[-1] == 1
+    assert told.shares == sorted(told.shares)
+    assert told.shares[-1] == 1
 
 
 def test_the_engine_is_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import Told
 from test_search_coarse import agreement, moved_view, smooth_field
 from torch import Tensor
 
@@ -24,14 +25,14 @@ def pool() -> tuple[Tensor, list[Tensor]]:
 @pytest.mark.parametrize("patch", [1, 3])
 def test_finds_what_exact_search_finds(pool: tuple[Tensor, list[Tensor]], patch: int) -> None:
     query, keys = pool
-    told: list[float] = []
-    found = search(query, keys, patch=patch, engine="faiss", progress=told.append)
+    told = Told()
+    found = search(query, keys, patch=patch, engine="faiss", progress=told)
     exact = search(query, keys, patch=patch, engine="exact")
     assert agreement(found, exact) > 0.95
     assert (found.reference == exact.reference).float().mean() > 0.95
     assert (found.score <= exact.score + 1e-5).all()
-    assert told == sorted(told)
-    assert told[-1] == 1
+    assert told.shares == sorted(told.shares)
+    assert told.shares[-1] == 1
 
 
 def test_every_score_is_that_of_its_place(pool: tuple[Tensor, list[Tensor]]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import fails
+from conftest import Told, fails
 
 from refsr.bench.speed import (
     SpeedCase,
@@ -84,9 +84,9 @@ def test_the_rate_is_positive() -> None:
 
 def test_results_are_saved_and_read(tmp_path: Path) -> None:
     config = SpeedConfig(megapixels=(0.02,), references=(0, 1), threads=(1,))
-    told: list[tuple[int, int]] = []
-    result = run_speed("default", config, out=tmp_path / "speed.json", progress=lambda *done: told.append(done))
-    assert told == [(1, 2), (2, 2)]
+    told = Told()
+    result = run_speed("default", config, out=tmp_path / "speed.json", progress=told)
+    assert told == [(1, 2, ""), (2, 2, "")]
     assert load_speed(tmp_path / "speed.json") == result
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(UsageError, match=r"other.json: not a result of refsr bench \(speed\)"):

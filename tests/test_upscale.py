@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import small_models, texture
+from conftest import Told, small_models, texture
 from PIL import Image
 
 from refsr import (
@@ -159,10 +159,10 @@ def test_other_failures_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch
 
 
 def test_progress_reaches_the_end() -> None:
-    told: list[tuple[str, float]] = []
-    upscale(texture(12, 12), [texture(40, 40)], model=SMALL["default"], progress=lambda *a: told.append(a))
-    assert told[-1] == ("restoring", 1.0)
-    assert ("matching", 1.0) in told
+    told = Told()
+    upscale(texture(12, 12), [texture(40, 40)], model=SMALL["default"], progress=told)
+    assert told[-1] == (1, 1, "restoring")
+    assert (1, 1, "matching") in told
 
 
 def test_a_turned_copy_finds_turned_texture(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:

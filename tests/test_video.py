@@ -7,7 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import fails, texture
+from conftest import Told, fails, texture
 from test_search_coarse import agreement, moved_view, smooth_field
 from torch import Tensor
 
@@ -73,12 +73,10 @@ def test_frames_and_sound(
     files: dict[str, Path], shipped: RefSRModel, sample: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(files["out"].parent / "cache"))
-    told: list[tuple[int, int]] = []
-    result = upscale_video(
-        files["video"], files["stills"], files["out"], shipped, VideoConfig(), progress=lambda *done: told.append(done)
-    )
+    told = Told()
+    result = upscale_video(files["video"], files["stills"], files["out"], shipped, VideoConfig(), progress=told)
     assert result.frames == FRAMES
-    assert told[-1] == (FRAMES, FRAMES)
+    assert told[-1] == (FRAMES, FRAMES, "")
     assert result.used == {files["stills"] / "same.png": FRAMES}
     assert result.searched < FRAMES
     helped = frames_of(files["out"])

@@ -1,7 +1,7 @@
 """A batch from beginning to end."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +13,9 @@ from refsr.batch.jobs import Job
 from refsr.batch.restore_job import Outcome, Setup, restore
 from refsr.errors import OutputError, RefSRError
 from refsr.io.files import claim, clear_unfinished, make_folder, write_atomically
+from refsr.io.progress import Progress, silent
 from refsr.io.workers import Workers
 from refsr.references.index import open_library
-
-Progress = Callable[[int, int], None]
-"""Called with the count of jobs that are done, in this run and before, and of all."""
 
 STATE: Final = ".refsr-batch.json"
 
@@ -47,7 +45,7 @@ def run_batch(
     processes: int,
     where: Literal["local", "ray"] = "local",
     address: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> BatchResult:
     """Do all jobs that have no result yet.
 
@@ -58,7 +56,7 @@ def run_batch(
         processes: How many; on a cluster, it decides itself.
         where: On this machine, or on a Ray cluster.
         address: Of the cluster.
-        progress: Told of each finished job.
+        progress: Told of each finished job, those of an earlier run included.
 
     Raises:
         OutputError: The folder holds other files of these names, or is in use.
@@ -83,8 +81,7 @@ def run_batch(
                 failed += [outcome] if outcome.reason is not None else []
                 partly_used += [outcome] if outcome.unfit else []
                 done += 1
-                if progress is not None:
-                    progress(before + done, len(jobs))
+                progress(before + done, len(jobs))
     order = {str(job.output): place for place, job in enumerate(jobs)}
     for found in (failed, partly_used):
         found.sort(key=lambda outcome: order[str(outcome.job.output)])

@@ -29,6 +29,7 @@ from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.files import check_writable, make_folder
 from refsr.io.journal import Journal
 from refsr.io.photo import Photo, read_photo
+from refsr.io.progress import Progress, silent
 from refsr.io.records import parse_record
 from refsr.models import RefSRModel
 from refsr.references.choose import find_references
@@ -36,9 +37,6 @@ from refsr.references.index import read_library
 from refsr.resize import upscale_bicubic
 from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, Upscaled, upscale
 from refsr.search import Engine
-
-Progress = Callable[[int, int], None]
-"""Called with the count of pictures done and of all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +79,7 @@ def run_benchmark(
     out: Path | None = None,
     crops: Path | None = None,
     lpips: LPIPS | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Result:
     """Measure every picture; what cannot be measured is skipped, with its reason.
 
@@ -175,7 +173,7 @@ def measure_each(
     samples: Sequence[Sample],
     measure: Callable[[Sample], dict[str, Any]],
     journal: Journal | None,
-    progress: Progress | None,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     """Measure samples one by one; those that the journal already holds are not measured again.
 
@@ -194,8 +192,7 @@ def measure_each(
             if journal is not None:
                 journal.add(part)
         parts.append(part)
-        if progress is not None:
-            progress(count, len(samples))
+        progress(count, len(samples))
     return parts
 
 

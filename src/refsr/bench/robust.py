@@ -22,7 +22,6 @@ from torch import Tensor
 
 from refsr.bench.datasets import Dataset, Sample
 from refsr.bench.measure import (
-    Progress,
     choose_references,
     measure_each,
     open_journal,
@@ -34,6 +33,7 @@ from refsr.bench.results import rounded, software_versions, source_commit
 from refsr.bench.statistics import Summary, summarise
 from refsr.errors import RefSRError, UsageError
 from refsr.io.photo import Photo
+from refsr.io.progress import Progress, silent
 from refsr.io.records import read_record, write_record
 from refsr.models import RefSRModel
 from refsr.references.variants import VariantConfig, make_variants
@@ -205,7 +205,7 @@ def run_robust(
     limit: int = 0,
     out: Path | None = None,
     changes: Sequence[Change] = CHANGES,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> RobustResult:
     """Measure every change on every picture that has a reference.
 

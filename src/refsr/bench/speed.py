@@ -19,13 +19,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from refsr.assets import sample_path
-from refsr.bench.measure import Progress
 from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.results import software_versions, source_commit
 from refsr.device import Precision
 from refsr.errors import MemoryBudgetError, UsageError
 from refsr.io.files import check_writable
 from refsr.io.photo import Photo, as_photo
+from refsr.io.progress import Progress, silent
 from refsr.io.records import read_record, write_record
 from refsr.models import load_model
 from refsr.resize import downscale_bicubic, resize, upscale_bicubic
@@ -170,7 +170,7 @@ def run_speed(
     *,
     vgg19: Path | None = None,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> SpeedResult:
     """Measure every case, the small ones first.
 
@@ -200,8 +200,7 @@ def run_speed(
     for done, case in enumerate(cases, 1):
         with context.Pool(1) as pool:
             found.append(pool.apply(measure_case, (model, vgg19, case, config.memory_bytes)))
-        if progress is not None:
-            progress(done, len(cases))
+        progress(done, len(cases))
     result = SpeedResult(model=model, measurements=tuple(found), versions=software_versions(), commit=source_commit())
     if out is not None:
         result.save(out)

@@ -7,7 +7,7 @@ from typing import Literal
 from refsr.batch.jobs import JobOptions, read_jobs
 from refsr.batch.restore_job import Setup
 from refsr.batch.runner import run_batch
-from refsr.cli.console import complain, count_bar
+from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, RestoreOptions, count_processes
 
 _SOME_FAILED = 3
@@ -58,7 +58,7 @@ def batch(
         provenance=provenance,
     )
     listed = read_jobs(jobs, told, output, None if format == "same" else f".{format}")
-    with count_bar(f"{len(listed)} photos") as progress:
+    with progress_bar(f"{len(listed)} photos") as progress:
         result = run_batch(
             listed,
             output,

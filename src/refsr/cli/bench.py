@@ -21,7 +21,7 @@ from refsr.bench.report import write_report
 from refsr.bench.results import Result, load_result
 from refsr.bench.robust import run_robust
 from refsr.bench.speed import SpeedConfig, plain_table, run_speed
-from refsr.cli.console import complain, count_bar
+from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import ModelOptions, Output, RestoreOptions
 from refsr.cli.quantities import parse_bytes
 from refsr.device import Precision
@@ -93,7 +93,7 @@ def measure(
     samples = open_dataset(dataset, lr)
     distance = load_lpips(lpips) if lpips else None
     loaded = options.load()
-    with count_bar(f"{samples.name}, {options.model}") as progress:
+    with progress_bar(f"{samples.name}, {options.model}") as progress:
         result = run_benchmark(
             samples,
             loaded,
@@ -174,7 +174,7 @@ def speed(
         threads=tuple(threads or sorted({1, os.cpu_count() or 1})),
         memory_bytes=parse_bytes(memory),
     )
-    with count_bar(f"{model}, speed") as progress:
+    with progress_bar(f"{model}, speed") as progress:
         result = run_speed(model, config, vgg19=vgg19, out=output, progress=progress)
     head, *rows = plain_table(result)
     table = Table(*head, box=None, pad_edge=False)
@@ -207,7 +207,7 @@ def robust(
     """
     samples = open_dataset(dataset)
     loaded = options.load()
-    with count_bar(f"{samples.name}, {options.model}, changed references") as progress:
+    with progress_bar(f"{samples.name}, {options.model}, changed references") as progress:
         result = run_robust(samples, loaded, Path(options.model).name, limit=limit, out=output, progress=progress)
     for name, reason in result.skipped.items():
         complain(f"left out {name}: {reason}")

@@ -1,43 +1,33 @@
 """What the verbs show on a terminal: bars and complaints, on standard error."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
-from refsr.restore.upscale import StageProgress
+from refsr.io.progress import Progress
 
 
 @contextmanager
-def stage_bar() -> Iterator[StageProgress]:
-    """A bar for each stage, told its share; on a terminal only."""
-    with _bar(TextColumn("{task.description:>9}"), BarColumn(), TimeRemainingColumn()) as bar:
+def progress_bar(name: str = "") -> Iterator[Progress]:
+    """A bar for each stage, or one by a name; on a terminal only."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:>9}"), BarColumn(), TextColumn("{task.fields[count]}"))
+    with Bar(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def show(stage: str, share: float) -> None:
+        def show(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
             if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=1.0)
-            bar.update(tasks[stage], completed=share)
+                tasks[stage] = bar.add_task(stage or name, count="")
+            bar.update(tasks[stage], completed=done, total=total, count=f"{done}/{total}" if total > 1 else "")
 
         yield show
-
-
-@contextmanager
-def count_bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """One bar, told how many of how many are done; on a terminal only."""
-    with _bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def complain(text: str) -> None:
     """One line, whatever the message holds."""
     line = " ".join(text.split())
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"refsr: {escape(line)}")
-
-
-def _bar(*columns: TextColumn | BarColumn | MofNCompleteColumn | TimeRemainingColumn) -> Progress:
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

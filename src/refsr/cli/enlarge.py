@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from refsr.cli.console import complain, count_bar, stage_bar
+from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, RestoreOptions
 from refsr.errors import OutputError, UsageError
 from refsr.io.files import check_writable
@@ -65,7 +65,7 @@ def upscale(
     found = [] if album is None else _found_references(photo, image, album, loaded)
 
     begun = time.monotonic()
-    with stage_bar() as progress:
+    with progress_bar() as progress:
         result = run_upscale(
             photo,
             [*refs, *found],
@@ -91,14 +91,12 @@ def _found_references(photo: Photo, image: Path, album: Path, model: RefSRModel)
     """The album's photos that fit, which are told on standard error."""
     if not model.uses_references:
         raise UsageError(f"--album {album}: the model {model.name} takes no references")
-    with count_bar("reading the album") as progress:
+    with progress_bar("reading the album") as progress:
         library = open_library(album, model, progress=progress)
     for path, problem in library.problems.items():
         complain(f"left out {path}: {problem}")
-    with stage_bar() as stages:
-        found = find_references(
-            photo, library, model, apart_from=[image], progress=lambda share: stages("finding", share)
-        )
+    with progress_bar("finding") as progress:
+        found = find_references(photo, library, model, apart_from=[image], progress=progress)
     for reference in found:
         complain(f"took {reference.why()}")
     if not found:

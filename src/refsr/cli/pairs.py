@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from refsr.cli.console import complain, stage_bar
+from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, count_processes
 from refsr.errors import UsageError
 from refsr.pairs.build import build_pairs
@@ -40,7 +40,7 @@ def pairs(
     """
     config = PairsConfig(crop_px=crop, train_from=train_from, test_share=test_share, licence=licence)
     count = count_processes(processes)
-    with stage_bar() as progress:
+    with progress_bar() as progress:
         built = build_pairs(album, output, config, processes=count, progress=progress)
     for name, reason in built.unreadable.items():
         complain(f"left out {name}: {reason}")

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter, Token
 from cyclopts.config import Yaml
 from rich.console import Console
 
-from refsr.cli.console import count_bar
+from refsr.cli.console import progress_bar
 from refsr.cli.options import Output
 from refsr.cli.quantities import parse_duration
 from refsr.errors import UsageError
@@ -69,7 +69,7 @@ def train(
         raise UsageError("the recipe is empty: give it a model and stages, as recipes/default.yaml has them")
     from refsr.training.loop import train as run_training
 
-    with count_bar("steps") as progress:
+    with progress_bar("steps") as progress:
         console = Console(highlight=False)
         weights = run_training(config, options, lambda line: console.print(line, soft_wrap=True), progress)
     print(weights)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from refsr.cli.console import count_bar
+from refsr.cli.console import progress_bar
 from refsr.cli.options import MemoryOptions, Output
 from refsr.device import Precision
 from refsr.errors import OutputError
@@ -41,7 +41,7 @@ def video(
     )
     if output.resolve() == source.resolve():
         raise OutputError(f"{output}: is the video given: choose another name for the result")
-    with count_bar(source.name) as progress:
+    with progress_bar(source.name) as progress:
         result = upscale_video(source, keyframes, output, options.load(), config, progress=progress)
     stills = ", ".join(f"{path.name} for {count}" for path, count in result.used.items()) or "none fits"
     print(f"{output}: {result.frames} frames, matched anew {result.searched} times; stills: {stills}")

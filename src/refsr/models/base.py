@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refsr.io.progress import Progress
 from refsr.models.alignment import Aligned
-from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress
+from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match
 
 Values = tuple[Float[Tensor, "b _ _ _"], ...]
 """What we take of one reference: its sharp maps, finest last, each a whole number of pixels a cell."""

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from refsr.io.progress import Progress
 from refsr.models.alignment import Aligned
 from refsr.models.base import Reference, RefSRModel, Values
 from refsr.models.default import DefaultModel
 from refsr.resize import resize, upscale_bicubic
-from refsr.search import Match, Progress, cell_grid, search
+from refsr.search import Match, cell_grid, search
 from refsr.transfer.flow import dense_flow
 from refsr.transfer.swap import warp
 

@@ -10,7 +10,7 @@ OUT/.work                                           while it is being built: wha
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from refsr.io.files import claim, clear_unfinished, write_atomically
 from refsr.io.journal import Journal
 from refsr.io.listing import list_photos
 from refsr.io.photo import READABLE_SUFFIXES
+from refsr.io.progress import Progress, silent
 from refsr.io.workers import Workers
 from refsr.pairs.contact_sheet import contact_sheet
 from refsr.pairs.cutting import write_crops, write_whole
@@ -54,15 +55,12 @@ from refsr.pairs.selection import (
 from refsr.pairs.shortlist import describe, learn_words, nearest_pairs
 from refsr.pairs.verify import Overlap, verify
 
-StageProgress = Callable[[str, float], None]
-"""Called with the name of a stage and the share of it that is done."""
-
 _WORD_PHOTOS: Final = 200
 _CACHED_FEATURES: Final = 256
 
 
 def build_pairs(
-    album: Path, out: Path, config: PairsConfig, *, processes: int = 1, progress: StageProgress | None = None
+    album: Path, out: Path, config: PairsConfig, *, processes: int = 1, progress: Progress = silent
 ) -> Built:
     """Build both sets. A killed run, called again with the same arguments, goes on where it stopped.
 
@@ -87,7 +85,7 @@ def build_pairs(
     with claim(make_work(out) / "lock"), pool_of(processes) as pool:
         clear_unfinished(out)
         take_up(out, settings)
-        built = _Run(album, out, config, pool, progress or (lambda _stage, _share: None)).build(paths)
+        built = _Run(album, out, config, pool, progress).build(paths)
         if built.groups or built.crops:
             write_built(out, settings, built)
     if not built.groups and not built.crops:
@@ -103,7 +101,7 @@ def build_pairs(
 class _Run:
     """One run's folders, processes and clock."""
 
-    def __init__(self, album: Path, out: Path, config: PairsConfig, pool: Workers, progress: StageProgress) -> None:
+    def __init__(self, album: Path, out: Path, config: PairsConfig, pool: Workers, progress: Progress) -> None:
         self.album, self.out, self.config, self.pool, self.progress = album, out, config, pool, progress
         self.work = out / ".work"
         self.seconds: dict[str, float] = {}
@@ -141,7 +139,7 @@ class _Run:
             for done, (path, reason) in enumerate(self.pool.spread(task, [(p, files[p]) for p in missing]), 1):
                 if reason is not None:
                     unreadable[path] = reason
-                self.progress("features", done / len(missing))
+                self.progress(done, len(missing), stage="features")
         return {path: files[path] for path in paths if path not in unreadable}, dict(sorted(unreadable.items()))
 
     def compare_all(self, files: Sequence[Path], names: Sequence[str]) -> tuple[list[Overlap], int]:
@@ -166,7 +164,7 @@ class _Run:
                     }
                 )
                 done[names[pair[0]], names[pair[1]]] = overlap
-                self.progress("matches", count / len(missing))
+                self.progress(count, len(missing), stage="matches")
         found_overlaps = [done[names[a], names[b]] for a, b in pairs]
         return [overlap for overlap in found_overlaps if overlap is not None], len(pairs)
 
@@ -181,7 +179,7 @@ class _Run:
         ]  # fmt: skip
         with self._stage("test set"):
             for done, _ in enumerate(self.pool.spread(partial(write_whole, self.config.test_px), work), 1):
-                self.progress("test set", done / len(work))
+                self.progress(done, len(work), stage="test set")
         _write_manifest(folder / "manifest.jsonl", records)
 
     def write_crops(self, crops: Sequence[CropPair], photos: Sequence[AlbumPhoto]) -> None:
@@ -198,7 +196,7 @@ class _Run:
         task = partial(write_crops, self.config.work_px, self.config.crop_px)
         with self._stage("training set"):
             for done, _ in enumerate(self.pool.spread(task, work), 1):
-                self.progress("training set", done / len(work))
+                self.progress(done, len(work), stage="training set")
         _write_manifest(folder / "manifest.jsonl", records)
 
     def _shortlist(self, files: Sequence[Path]) -> list[tuple[int, int]]:
@@ -209,7 +207,7 @@ class _Run:
         vectors = np.zeros((len(files), words.size), dtype=np.float32)
         for index, file in enumerate(files):
             vectors[index] = describe(load_features(file).root_descriptors(), words)
-            self.progress("shortlist", (index + 1) / len(files))
+            self.progress(index + 1, len(files), stage="shortlist")
         return nearest_pairs(vectors, self.config.neighbours)
 
     @contextmanager

@@ -35,8 +35,8 @@ _DESCRIBED_PX: Final = 64
 _CELLS: Final = 4
 _ORIENTATIONS: Final = 8
 
-Progress = Callable[[str], None]
-"""Called with a line now and then."""
+Report = Callable[[str], None]
+"""Told a line now and then."""
 
 Vector = Float[np.ndarray, " d"]
 
@@ -74,7 +74,7 @@ def pack_photos(
     config: PackConfig,
     *,
     processes: int = 1,
-    progress: Progress | None = None,
+    report: Report | None = None,
 ) -> Packed:
     """Pack pictures; the same pictures make the same pack, byte by byte.
 
@@ -85,7 +85,7 @@ def pack_photos(
         out: A new or empty folder, written whole or not at all.
         config: How.
         processes: How many work.
-        progress: Told what is being done.
+        report: Told what is being done.
 
     Raises:
         UsageError: A folder is missing, or nothing is left to be packed.
@@ -96,7 +96,7 @@ def pack_photos(
     for folder in (*photos, *views, *held_out):
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder of pictures: check the name")
-    say = progress or (lambda _line: None)
+    say = report or (lambda _line: None)
     with _whole_or_not_at_all(out) as unfinished, pool_of(processes) as pool:
         run = _Run(unfinished, config, pool, say, [path for folder in held_out for path in list_photos(folder)])
         run.pack_views([scene for folder in views for scene in sorted(folder.iterdir()) if scene.is_dir()])
@@ -109,7 +109,7 @@ def pack_photos(
 class _Run:
     """One run's folder, limits and findings."""
 
-    def __init__(self, out: Path, config: PackConfig, pool: Workers, say: Progress, held_out: Sequence[Path]) -> None:
+    def __init__(self, out: Path, config: PackConfig, pool: Workers, say: Report, held_out: Sequence[Path]) -> None:
         self.out, self.config, self.pool, self.say, self.held_out = out, config, pool, say, held_out
         self.packed = Packed()
         self.room = config.most_mib * MIB if config.most_mib else math.inf

@@ -1,6 +1,6 @@
 """Which photos of a folder serve as references for a blurry one?"""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,6 +9,7 @@ import torch
 
 from refsr.errors import ImageError
 from refsr.io.photo import Photo, as_photo
+from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
 from refsr.references.describe import describe_blurry
 from refsr.references.index import Library, nearest
@@ -55,7 +56,7 @@ def find_references(
     *,
     most: int = 2,
     apart_from: Collection[Path] = (),
-    progress: Callable[[float], None] | None = None,
+    progress: Progress = silent,
 ) -> list[FoundReference]:
     """The photos that fit, best first; none if none does.
 
@@ -84,13 +85,11 @@ def find_references(
                 poses = Poses(model, lr, seen.pixels)
                 best.append(_Finalist(path=path, photo=seen, poses=poses, rough=poses.score(1.0, 0.0)))
                 best = sorted(best, key=lambda finalist: -finalist.rough)[:closely]
-            if progress is not None:
-                progress(done / total)
+            progress(done, total)
         found = []
         for done, finalist in enumerate(best, len(shortlist) + 1):
             found.append(FoundReference(path=finalist.path, photo=finalist.photo, pose=finalist.poses.best()))
-            if progress is not None:
-                progress(done / total)
+            progress(done, total)
     found.sort(key=lambda reference: -reference.fit)
     return [reference for reference in found[:most] if reference.fit >= max(FITS, _MUCH_WORSE * found[0].fit)]
 

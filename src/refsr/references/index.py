@@ -7,7 +7,7 @@ One SQLite file a folder, in the user's cache, so that nothing is written among 
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,9 @@ from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.io.files import make_folder
 from refsr.io.listing import list_photos
 from refsr.io.photo import READABLE_SUFFIXES, as_photo, read_preview
+from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
 from refsr.references.describe import CELLS, Vector, describe_sharp
-
-Progress = Callable[[int, int], None]
-"""Called with the count of photos read and of all that must be read."""
 
 _COMMITTED: Final = 64
 """So many photos are read between two writings: a killed run loses no more."""
@@ -48,9 +46,7 @@ class Library:
     read: int
 
 
-def open_library(
-    folder: Path, model: RefSRModel, *, cache: Path | None = None, progress: Progress | None = None
-) -> Library:
+def open_library(folder: Path, model: RefSRModel, *, cache: Path | None = None, progress: Progress = silent) -> Library:
     """Bring a folder's index up to date, and load it.
 
     Args:
@@ -123,7 +119,7 @@ def _update(
     database: sqlite3.Connection,
     here: dict[Path, tuple[int, int]],
     model: RefSRModel,
-    progress: Progress | None,
+    progress: Progress,
 ) -> int:
     """Forget what is gone, read what is new or changed; how many that were."""
     database.execute(
@@ -148,8 +144,7 @@ def _update(
         )
         if done % _COMMITTED == 0:
             database.commit()
-        if progress is not None:
-            progress(done, len(new))
+        progress(done, len(new))
     database.commit()
     return len(new)
 

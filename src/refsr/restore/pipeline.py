@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refsr.io.progress import Progress
 from refsr.models import RefSRModel
 from refsr.models.alignment import Aligned
 from refsr.models.base import Reference, Values
 from refsr.resize import pad_to_multiple
-from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match, Progress
+from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
+from refsr.io.progress import Progress
 from refsr.models import RefSRModel
 from refsr.restore.pipeline import Matched, transfer
-from refsr.search import DEFAULT_SEARCH_BYTES, Progress
+from refsr.search import DEFAULT_SEARCH_BYTES
 
 GIB: Final = 2**30
 _SMALLEST_TILE_CELLS: Final = 32

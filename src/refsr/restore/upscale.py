@@ -5,7 +5,7 @@
 The search always sees whole references; only `transfer`, which looks no further than a halo, is tiled.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from refsr.device import Precision, autocast
 from refsr.errors import ImageError, MemoryBudgetError
 from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
+from refsr.io.progress import Progress, stage_of
 from refsr.models import RefSRModel, load_model
 from refsr.references.choose import FoundReference
 from refsr.references.pose import find_pose
@@ -32,9 +33,6 @@ _SMALLEST_REFERENCE_CELLS = 3
 
 AnyReference = ImageSource | Photo | FoundReference
 """A sharp picture; or one that was found in an album, with its pose."""
-
-StageProgress = Callable[[str, float], None]
-"""Called with "matching" or "restoring" and the share of that stage that is done, 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,7 @@ def upscale(
     engine: Engine = "auto",
     precision: Precision = "auto",
     provenance: bool = True,
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> Upscaled:
     """Enlarge a picture with the help of sharp pictures of something similar, or without any.
 
@@ -95,7 +93,7 @@ def upscale(
         precision: Of the restoring network; bf16 takes half its time where the device computes it, and changes the
             result by less than can be seen (0.01 dB). Matching is always in fp32.
         provenance: Also measure how much each place owes to the references, by restoring it a second time without.
-        progress: Told how far the work has come.
+        progress: Told the share of the stages "matching" and "restoring" that is done.
 
     Raises:
         ImageError: A picture cannot be read or used.
@@ -104,9 +102,6 @@ def upscale(
     model = model or load_model()
     photo = _take(image, "image")
     names = tuple(_name(ref, index) for index, ref in enumerate(refs))
-
-    def report(stage: str) -> Callable[[float], None]:
-        return lambda share: progress(stage, share) if progress else None
 
     try:
         with torch.inference_mode():
@@ -123,10 +118,12 @@ def upscale(
                     encode(model, lr, _let_go(images)),
                     engine=engine,
                     memory_bytes=search_bytes(memory_bytes),
-                    progress=report("matching"),
+                    progress=stage_of(progress, "matching"),
                 )
             with autocast(model.device, precision):
-                sr, used = transfer_tiled(model, matched, tile, measure=provenance, progress=report("restoring"))
+                sr, used = transfer_tiled(
+                    model, matched, tile, measure=provenance, progress=stage_of(progress, "restoring")
+                )
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryBudgetError) or not _is_out_of_memory(error):

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from refsr.errors import ImageError, UsageError
 from refsr.extras import is_installed
+from refsr.io.progress import Progress, part_of
 from refsr.search.batched import find_small, is_small
 from refsr.search.candidates import PATCH, find_candidates, find_coarse
 from refsr.search.exact import find_exact
 from refsr.search.faiss import find_ivf
-from refsr.search.match import Found, Match, Progress, cell_grid, part_of, strongest
+from refsr.search.match import Found, Match, cell_grid, strongest
 from refsr.search.patches import patch_grid_size
 from refsr.search.subpixel import refine_subpixel
 

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from refsr.io.progress import Progress, part_of
 from refsr.search.coarse import CoarseSearch
 from refsr.search.exact import find_exact
-from refsr.search.match import Found, Progress, part_of
+from refsr.search.match import Found
 
 CANDIDATES: Final = 2
 """So many references are looked through around each place."""

@@ -21,7 +21,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
-from refsr.search.match import Progress, cell_grid
+from refsr.io.progress import Progress
+from refsr.search.match import cell_grid
 from refsr.search.patches import patch_grid_size, unit_rows
 
 _STEP: Final = 4

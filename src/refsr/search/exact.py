@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
-from refsr.search.match import Found, Progress
+from refsr.io.progress import Progress
+from refsr.search.match import Found
 from refsr.search.patches import patch_grid_size, unit_columns
 
 _LARGEST_CHUNK = 512

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
 from refsr.extras import import_extra
-from refsr.search.match import Found, Progress
+from refsr.io.progress import Progress
+from refsr.search.match import Found
 from refsr.search.patches import patch_grid_size, unit_columns
 
 _ROWS_AT_ONCE: Final = 16384

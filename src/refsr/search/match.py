@@ -3,20 +3,12 @@
 A cell is the unit of these grids: one pixel of the LR image, 4x4 pixels of the output.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
-
-Progress = Callable[[float], None]
-"""Called now and then with the share that is done, 0..1."""
-
-
-def part_of(progress: Progress | None, index: int, count: int) -> Progress | None:
-    """The progress of one of several equal parts."""
-    return None if progress is None else lambda share: progress((index + share) / count)
 
 
 @dataclass(frozen=True, kw_only=True)

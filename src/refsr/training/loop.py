@@ -10,7 +10,7 @@ RUN/best.safetensors     those with the best validation
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from refsr.data.training_pairs import Step, TrainingPairs
 from refsr.device import choose_device
 from refsr.errors import RefSRError, TrainingError
 from refsr.io.files import claim, clear_unfinished, make_folder
+from refsr.io.progress import Progress, silent
 from refsr.io.weights import save_weights
 from refsr.models import ARCHITECTURES, RefSRModel
 from refsr.models.vgg import load_vgg19
@@ -49,11 +50,8 @@ from refsr.training.step import CriticStep, NetworkStep
 
 _DECIDED_STEPS: Final = 10
 
-Progress = Callable[[int, int], None]
-"""Told after each step how many of how many are done."""
 
-
-def train(config: TrainConfig, options: RunOptions, report: Report = print, progress: Progress | None = None) -> Path:
+def train(config: TrainConfig, options: RunOptions, report: Report = print, progress: Progress = silent) -> Path:
     """Train, or go on with, the run in a folder.
 
     Args:
@@ -87,7 +85,7 @@ def train(config: TrainConfig, options: RunOptions, report: Report = print, prog
         if leading:
             clear_unfinished(options.output)
         run = _Run(config, options, fabric, report if leading else lambda _line: None)
-        weights = run.go(progress if leading and progress is not None else lambda _done, _all: None)
+        weights = run.go(progress if leading else silent)
     if torch.distributed.is_initialized():
         # Left to the end of the process, its threads abort it now and then.
         torch.distributed.destroy_process_group()

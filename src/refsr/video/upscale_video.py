@@ -1,7 +1,6 @@
 """A video from beginning to end."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,6 +12,7 @@ from torch import Tensor
 from refsr.device import Precision, autocast
 from refsr.errors import UsageError
 from refsr.io.photo import Photo
+from refsr.io.progress import Progress, silent
 from refsr.models import DefaultModel, RefSRModel
 from refsr.models.base import Reference
 from refsr.references.choose import FoundReference, find_references
@@ -85,7 +85,7 @@ def upscale_video(
     model: RefSRModel,
     config: VideoConfig,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> VideoResult:
     """Enlarge a video with the help of sharp stills of the same things; the sound is kept.
 
@@ -119,8 +119,7 @@ def upscale_video(
                 flicker.add(frame, sr)
                 writer.write(sr, stamp)
                 count += 1
-                if progress is not None:
-                    progress(count, max(count, video.frames))
+                progress(count, max(count, video.frames))
     finally:
         video.close()
     return VideoResult(frames=count, searched=shot.searched, used=shot.used, flicker_levels=flicker.levels)

@@ -6,7 +6,7 @@ photo, references ── checked ──> enlarged without, then with the referen
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -15,9 +15,10 @@ from PIL import Image
 
 from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.photo import Photo, as_photo
+from refsr.io.progress import Progress
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
-from refsr.restore.upscale import StageProgress, Upscaled, upscale
+from refsr.restore.upscale import Upscaled, upscale
 
 Format = Literal["PNG", "JPEG"]
 
@@ -201,20 +202,22 @@ def _work(
     folder: Path,
     model: RefSRModel,
     limits: Limits,
-    report: StageProgress,
+    report: Callable[[str, float], None],
 ) -> Shown:
     report("reading the pictures", 0.0)
     photo = as_photo(photo_file)
     refs = [as_photo(reference) for reference in references]
-    alone = _upscale(
-        photo, [], model, limits, lambda _, share: report("enlarging without references", _WITHOUT * share)
-    )
 
-    def told(stage: str, share: float) -> None:
+    def told_alone(done: int | float, total: int | float = 1, *, stage: str = "") -> None:  # noqa: ARG001
+        report("enlarging without references", _WITHOUT * done / total)
+
+    def told(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
         if stage == "matching":
-            report("matching the references", _WITHOUT + _MATCHING * share)
+            report("matching the references", _WITHOUT + _MATCHING * done / total)
         else:
-            report("restoring", _WITHOUT + _MATCHING + (1 - _WITHOUT - _MATCHING) * share)
+            report("restoring", _WITHOUT + _MATCHING + (1 - _WITHOUT - _MATCHING) * done / total)
+
+    alone = _upscale(photo, [], model, limits, told_alone)
 
     helped = _upscale(photo, refs, model, limits, told) if refs else alone
     helped_names = tuple(reference.name for reference in references)
@@ -233,8 +236,8 @@ def _work(
     )
 
 
-def _upscale(photo: Photo, refs: Sequence[Photo], model: RefSRModel, limits: Limits, report: StageProgress) -> Upscaled:
-    return upscale(photo, refs, model=model, memory_bytes=limits.memory_bytes, progress=report)
+def _upscale(photo: Photo, refs: Sequence[Photo], model: RefSRModel, limits: Limits, progress: Progress) -> Upscaled:
+    return upscale(photo, refs, model=model, memory_bytes=limits.memory_bytes, progress=progress)
 
 
 def _named(result: Upscaled, names: tuple[str, ...]) -> Image.Image:
