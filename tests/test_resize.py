@@ -10,7 +10,7 @@ from PIL import Image
 
 from refsr.assets import sample_path
 from refsr.errors import UsageError
-from refsr.resize import downscale_bicubic, resize, upscale_bicubic
+from refsr.resize import downscale_bicubic, resize, stored, upscale_bicubic
 
 SIZES = (st.integers(1, 60), st.integers(1, 60), st.integers(2, 90), st.integers(2, 90), st.integers(0, 99))
 
@@ -57,3 +57,8 @@ def test_whole_factors() -> None:
 def test_refuses_an_empty_result() -> None:
     with pytest.raises(UsageError, match="at least two pixels"):
         resize(torch.rand(1, 3, 8, 8), (1, 4))
+
+
+def test_what_is_stored_has_256_levels() -> None:
+    image = torch.tensor([-0.1, 0.0, 0.3, 0.501, 1.2]).view(1, 1, 1, 5)
+    assert torch.equal(stored(image) * 255, torch.tensor([0.0, 0.0, 76.0, 128.0, 255.0]).view(1, 1, 1, 5))

@@ -48,6 +48,11 @@ def downscale_bicubic(image: Float[Tensor, "b c h w"], scale: int) -> Float[Tens
     return resize(image, (height // scale, width // scale))
 
 
+def stored(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """The image as a file of 8 bits a channel holds it."""
+    return (image.clamp(0, 1) * 255).round() / 255
+
+
 def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c h2 w2"]:
     """Repeat the right and lower edge until both sides are multiples of a number."""
     height, width = image.shape[-2:]

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.errors import UsageError
+from refsr.resize import stored
 
 Channel = Literal["y", "rgb"]
 """What is compared: luma of BT.601, or all three channels (SSIM: the mean of their figures)."""
@@ -82,6 +83,6 @@ def _prepared(sr: Tensor, hr: Tensor, border_px: int, channel: Channel) -> tuple
     if min(sr.shape[-2:]) <= 2 * border_px:
         raise UsageError(f"nothing is left of {tuple(sr.shape[-2:])} pixels inside a border of {border_px}")
     inside = slice(border_px, -border_px or None)
-    rounded = ((image.double().clamp(0, 1) * 255).round() / 255 for image in (sr, hr))
+    rounded = (stored(image.double()) for image in (sr, hr))
     first, second = ((luma(x) if channel == "y" else x)[..., inside, inside] for x in rounded)
     return first, second

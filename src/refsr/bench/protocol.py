@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.errors import ImageError
-from refsr.resize import downscale_bicubic
+from refsr.resize import downscale_bicubic, stored
 
 ProtocolName = Literal["refsr", "ttsr", "masa", "c2"]
 _MASA_BOX_PX = 512
@@ -103,7 +103,11 @@ class Protocol:
             top, left = (((-side) % 32) // 2 for side in truth.shape[-2:])
             canvas = _pad(truth, [ceil(side / 32) * 32 for side in truth.shape[-2:]], top, left, "replicate")
             return Prepared(
-                lr=_shrunk(canvas, scale), references=_masa_references(refs), truth=truth, top_px=top, left_px=left
+                lr=_shrunk(canvas, scale),
+                references=_masa_references(refs),
+                truth=truth,
+                top_px=top,
+                left_px=left,
             )
         if self.name == "refsr":
             return Prepared(lr=_shrunk(cropped, scale), references=refs, truth=cropped, cropped=cut)
@@ -134,7 +138,7 @@ PROTOCOLS: Final[dict[ProtocolName, Protocol]] = {
 
 def _shrunk(image: Float[Tensor, "1 3 _ _"], scale: int) -> Float[Tensor, "1 3 _ _"]:
     """The one bicubic, stored with 8 bits."""
-    return (downscale_bicubic(image, scale) * 255).round() / 255
+    return stored(downscale_bicubic(image, scale))
 
 
 def _pad(

@@ -12,7 +12,7 @@ from refsr.cli.options import Output
 from refsr.io.files import make_folder
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import load_model
-from refsr.resize import downscale_bicubic, upscale_bicubic
+from refsr.resize import downscale_bicubic, stored, upscale_bicubic
 from refsr.restore.upscale import upscale
 
 _TITLE_PX = 20
@@ -42,9 +42,7 @@ def run_demo(out: Path) -> Table:
     make_folder(out)
     truth, reference = as_photo(sample_path("truth")), as_photo(sample_path("reference"))
     model = load_model()
-    # As a camera would store it: 8 bits.
-    lr_pixels = (downscale_bicubic(truth.pixels, model.scale) * 255).round() / 255
-    lr = Photo(pixels=lr_pixels)
+    lr = Photo(pixels=stored(downscale_bicubic(truth.pixels, model.scale)))
     alone = upscale(lr, model=model, provenance=False)
     helped = upscale(lr, [reference], model=model)
     results = {

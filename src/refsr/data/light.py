@@ -23,6 +23,7 @@ from refsr.degrade.noise import unit_noise
 from refsr.degrade.parameters import Numbers, Range, choose
 from refsr.device import constant, moved, per_picture, pick, put
 from refsr.errors import UsageError
+from refsr.resize import stored
 
 Harm = Literal["none", "blur", "noise", "jpeg"]
 
@@ -225,7 +226,7 @@ def relight(images: Float[Tensor, "n 3 h w"], lights: Sequence[Light]) -> Float[
             share = per_picture([light.haze for light in lights], images) * share
             grey = per_picture([light.haze_grey for light in lights], images)
             lit = lit.clamp(0, 1) * (1 - share) + grey * share
-        return (_harm(lit.clamp(0, 1), lights).clamp(0, 1) * 255).round() / 255
+        return stored(_harm(lit.clamp(0, 1), lights))
 
 
 def _gains(light: Light) -> list[float]:

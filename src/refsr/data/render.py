@@ -24,6 +24,7 @@ from refsr.data.sample import Crop, View, cut, warp
 from refsr.data.scene import PLANES, coverage, mask_at, stack_geometry, true_cells
 from refsr.degrade import degrade
 from refsr.device import moved, pick, put
+from refsr.resize import stored
 
 Batch = dict[str, Tensor]
 
@@ -80,7 +81,7 @@ def _with_cutouts(
         grid = pixel_grid(size, size, hr.device).expand(len(places), size, size, 2)
         shares = coverage(mask_at(_placed(np.stack(masks), hr), grid, size))
         mixed = pick(hr, places).lerp(_cut(crops, photos, size), shares)
-        put(hr, places, (mixed * 255).round() / 255)
+        put(hr, places, stored(mixed))
     return hr
 
 
@@ -115,7 +116,7 @@ def _references(
         put(images, list(lit), relight(pick(images, list(lit)), list(lit.values())))
     rest = [place for place in range(len(wanted)) if place not in lit]
     if rest:
-        put(images, rest, (pick(images, rest) * 255).round() / 255)
+        put(images, rest, stored(pick(images, rest)))
     return images, truth
 
 

@@ -15,6 +15,7 @@ from refsr.degrade.parameters import Degradation, Reduction
 from refsr.degrade.reduction import reduce
 from refsr.device import moved, pick, put
 from refsr.errors import UsageError
+from refsr.resize import stored
 
 _GRID_PX = 7
 """By so much the grid of a first JPEG may lie aside."""
@@ -45,7 +46,7 @@ def degrade(hr: Float[Tensor, "b 3 h w"], values: Sequence[Degradation], scale: 
         lr = _where(lambda one: _is_noisy(one) or one.reduction == "camera", _expose, lr, values)
         lr = _where(lambda one: one.sharpen > 0, _sharpen, lr, values)
         lr = _where(lambda one: one.tone != 0, _tone, lr, values)
-        lr = (lr.clamp(0, 1) * 255).round() / 255
+        lr = stored(lr)
         lr = _where(lambda one: one.first_quality > 0, _first_jpeg, lr, values)
         lr = _where(lambda one: one.codec == "jpeg", _jpeg, lr, values)
         return _where(lambda one: one.codec == "webp", _webp, lr, values)
