@@ -79,8 +79,9 @@ def naive_far(near: np.ndarray, weight: np.ndarray) -> np.ndarray:
         rows = np.stack((np.ones(v.size), (v.ravel() - y) / 10, (u.ravel() - x) / 10), 1)
         root = np.sqrt(weight[part].reshape(-1, 1))
         design = np.concatenate((root * rows, np.sqrt(441e-6) * np.eye(3)))
-        wanted = np.concatenate((root * near[(slice(None), *part)].reshape(2, -1).T, np.zeros((3, 2))))
-        far[:, y, x] = np.linalg.lstsq(design, wanted, rcond=None)[0][0]
+        beyond = near[(slice(None), *part)].reshape(2, -1).T - near[:, y, x]
+        wanted = np.concatenate((root * beyond, np.zeros((3, 2))))
+        far[:, y, x] = near[:, y, x] + np.linalg.lstsq(design, wanted, rcond=None)[0][0]
     return far
 
 
@@ -148,3 +149,11 @@ def test_coherence_of_order_and_of_chance() -> None:
     assert coherence(match_of(chance)) < 0.05
     half = torch.where(grid[:, 1:] < 10, grid, chance)
     assert 0.3 < coherence(match_of(half)) < 0.6
+
+
+def test_stripes_equal_the_whole(monkeypatch: pytest.MonkeyPatch, rng: torch.Generator) -> None:
+    grid = cell_grid((230, 12), torch.zeros(()))[None]
+    match = match_of(1.1 * grid + 0.7 * torch.randn(grid.shape, generator=rng))
+    whole = smooth(match).position_cells
+    monkeypatch.setattr("refsr.transfer.smoothing._STRIPE_CELLS", 12 * 50)
+    assert torch.allclose(smooth(match).position_cells, whole, atol=1e-3)

@@ -39,6 +39,10 @@ _MARGIN: Final = 0.2
 field is known, 0.918 of the cells of real views are then found within a cell, 0.761 where planes move apart; without,
 0.904 and 0.729."""
 
+_HALO_CELLS: Final = 48
+"""Reach of what decides about a cell: its support, four maps one after the other, the support of the last."""
+
+_STRIPE_CELLS: Final = 2**16
 _LEAST_WEIGHT: Final = 1e-3
 _MAXIMUM_REFERENCES: Final = 5
 
@@ -54,12 +58,28 @@ def smooth(match: Match) -> Match:
     Where many disagree, the match is a chance one, or the border of something that moves by itself: the map through the
     cells farther around replaces it, if nearly as many of the neighbours agree with that.
 
+    Large pictures are smoothed stripe by stripe, with a halo, to the same result.
+
     Args:
         match: Between cells, or of whole ones.
 
     Returns:
         The match with other positions, which may lie a little outside the reference.
     """
+    height, width = match.score.shape[-2:]
+    rows = max(_HALO_CELLS, _STRIPE_CELLS // width)
+    if torch.compiler.is_compiling() or height <= rows + 2 * _HALO_CELLS:
+        return _smooth(match)
+    stripes = []
+    for top in range(0, height, rows):
+        first, bottom = max(0, top - _HALO_CELLS), min(height, top + rows)
+        stripe = _smooth(match.crop(slice(first, min(height, bottom + _HALO_CELLS)), slice(None)))
+        stripes.append(stripe.position_cells[..., top - first : bottom - first, :])
+    return replace(match, position_cells=torch.cat(stripes, 2))
+
+
+def _smooth(match: Match) -> Match:
+    """All of it at once."""
     with torch.autocast(match.score.device.type, enabled=False):
         offset = match.offset_cells
         centre = _median_3x3(offset)
@@ -118,8 +138,9 @@ def _weighed(
     sums = _sums(torch.cat((weight, weight * offset), 1))
     rows = ((0, 0), (1, 0), (0, 1))  # 1, y and x
     squares = [torch.stack([sums[:, 0, a + c, b + d] for c, d in rows], 1) for a, b in rows]
-    explained = torch.stack([sums[:, 1:, a, b] for a, b in rows], 1)
-    return _at_the_centre(torch.stack(squares, 1), explained, _FAR_RIDGE), sums[:, :1, 0, 0]
+    # Beyond the offset in the middle, so that the ridge pulls towards that.
+    explained = torch.stack([sums[:, 1:, a, b] - offset * sums[:, :1, a, b] for a, b in rows], 1)
+    return offset + _at_the_centre(torch.stack(squares, 1), explained, _FAR_RIDGE), sums[:, :1, 0, 0]
 
 
 def _sums(values: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c y x h w"]:
