@@ -1,4 +1,4 @@
-"""The tables of docs/results.md.
+"""The tables of docs/results.md, and the figures in README.md and the model card of `default`.
 
     python scripts/results.py                       # write them from the JSON files in docs/results
     python scripts/results.py --data ../shared/data # measure what is missing first
@@ -33,6 +33,7 @@ RUNS = (
     *(("dev", "default", "1", protocol) for protocol in ("ttsr", "masa", "c2")),
 )
 ROBUST = ("default", "flow")
+DEFAULT_ROWS = (("default", "1"), ("default", "all"), ("default", "wrong"))
 
 # Read in the figure AMSA/figs/quan.jpg of the repository Zj-BinXia/AMSA.
 PUBLISHED_REFSR = """\
@@ -79,6 +80,11 @@ def main() -> None:
     if folder is not None:
         measure(folder)
     (DOCS / "results.md").write_text(page())
+    card, readme = DOCS / "models" / "default.md", DOCS.parent / "README.md"
+    for file in (card, readme):
+        put(file, "figures", summary())
+        put(file, "gain", gain())
+    put(card, "groups", groups_table())
 
 
 def measure(data: Path) -> None:
@@ -141,6 +147,59 @@ def page() -> str:
     )
     parts.append(f"Measured at commit {', '.join(commits)}; {versions}.")
     return "\n\n".join(parts) + "\n"
+
+
+def put(file: Path, name: str, text: str) -> None:
+    """Replace what stands between two marks, `<!-- name -->` and `<!-- /name -->`."""
+    head, opening, rest = file.read_text().partition(f"<!-- {name} -->\n")
+    _, closing, tail = rest.partition(f"<!-- /{name} -->")
+    if not opening or not closing:
+        raise SystemExit(f"{file}: has no <!-- {name} --> ... <!-- /{name} --> to write between")
+    file.write_text(f"{head}{opening}{text}\n{closing}{tail}")
+
+
+def measured(dataset: str, model: str, references: str) -> Result:
+    return load_result(DOCS / "results" / f"{dataset}_{model}_{references}_refsr.json")
+
+
+def mean_psnr(dataset: str, model: str, references: str) -> str:
+    found = measured(dataset, model, references).summary("psnr_db")
+    assert found is not None
+    return f"{found.mean:.2f}"
+
+
+def summary() -> str:
+    """PSNR of each set, without and with references."""
+    heads = ("pictures", "bicubic", "no reference", "best reference", "all references", "unrelated reference")
+    ours = (mean_psnr("dev", model, refs) for model, refs in (("bicubic", "none"), ("sisr", "none"), *DEFAULT_ROWS))
+    rows = [("37 groups of real photographs of one place each", *ours)]
+    for name, about in (("set5", "Set5"), ("set14", "Set14"), ("urban50", "Urban100, the 50 even-numbered pictures")):
+        rows.append((about, mean_psnr(name, "bicubic", "none"), mean_psnr(name, "sisr", "none"), "", "", ""))
+    return markdown_table(heads, rows)
+
+
+def gain() -> str:
+    """In one sentence."""
+    mean = measured("dev", "default", "1").summary("gain_db")
+    assert mean is not None
+    low, high = mean.ci95
+    return (
+        f"The best reference gains {mean.mean:.2f} dB on average (95 %: {low:.2f} to {high:.2f}),"
+        f" {mean.least:.2f} at least and {mean.most:.2f} at most."
+    )
+
+
+def groups_table() -> str:
+    """Each group of dev."""
+    runs = [measured("dev", "default", refs).images for refs in ("1", "all", "wrong")]
+    rows = []
+    for best, several, wrong in zip(*runs, strict=True):
+        assert best.gain_db is not None
+        figures = (best.bicubic_db, best.psnr_db - best.gain_db, best.psnr_db, several.psnr_db, wrong.psnr_db)
+        rows.append((best.name, *(f"{figure:.2f}" for figure in figures), f"{best.ssim:.4f}"))
+    return markdown_table(
+        ("group", "bicubic", "without", "best reference", "all references", "unrelated", "SSIM, best"), rows
+    )
 
 
 def in_order(results: object) -> list[Result]:
