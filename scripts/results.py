@@ -16,7 +16,7 @@ from pathlib import Path
 
 from refsr.bench.plots import plot_gain_by_score, plot_robustness, plot_time_by_size
 from refsr.bench.report import level_table, load_any, markdown_table, results_table, robust_table
-from refsr.bench.results import Result
+from refsr.bench.results import Result, load_result
 from refsr.bench.robust import RobustResult
 
 DOCS = Path(__file__).parent.parent / "docs"
