@@ -68,8 +68,8 @@ The models: `bicubic`; `sisr`, the default model without a reference; `flow`, th
 (the approach that SRNTT set out to beat); `default`. `srntt` and `srntt-rec`
 take a minute a picture: their figures, on every third group of dev, are in [their model card](models/srntt.md).
 References: `1` the most similar one, `all`, `wrong` (the best one of another group), `self` (the LR image itself, as
-the papers do on Urban100), `level:K` the one of level K. The tables of changed
-references, `album`, `flow` on dev and the protocols other than `refsr` are of older weights ([the log](log.md)). Seconds
+the papers do on Urban100), `level:K` the one of level K. The tables of changed references, `album`, `flow` on dev
+and the protocols other than `refsr` are of older weights ([the log](log.md)). Seconds
 are of runs beside other work: for times, see [performance](performance.md)."""
 
 
