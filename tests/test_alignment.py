@@ -13,9 +13,9 @@ from refsr.data.scene import true_cells
 from refsr.models import DefaultModel, RefSRModel
 from refsr.models.alignment import Aligned, Alignment, solve_offset
 from refsr.resize import downscale_bicubic
+from refsr.restore.pipeline import encode, match
 from refsr.search import Match, cell_grid
 from refsr.training.alignment_loss import alignment_loss
-from refsr.transfer.smoothing import smooth
 
 
 def test_untrained_it_moves_nothing() -> None:
@@ -101,11 +101,10 @@ def test_the_shipped_alignment_finds_the_true_field(shipped: RefSRModel, sample:
         true_cells(torch.from_numpy(np.linalg.inv(homography))[None].float(), 256),
     )
     with torch.inference_mode():
-        reference = shipped.encode_reference(ref)
-        (match,) = shipped.search(lr, shipped.encode_query(lr), [reference])
-        begun = smooth(match)
-        steps = shipped.fields(lr, [reference.values], match)[1:]
-        still = Aligned(field=begun, doubt=torch.zeros_like(match.score))
+        matched = match(shipped, encode(shipped, lr, [ref]))
+        (found,), (begun,) = matched.matches, matched.fields
+        steps = shipped.fields(lr, matched.values, found, begun)
+        still = Aligned(field=begun, doubt=torch.zeros_like(found.score))
         before, *after = (
             alignment_loss([step], begun.position_cells, truth)[1].item() for step in (still, steps[0], steps[-1])
         )

@@ -136,7 +136,7 @@ def test_converted_weights_compute_what_the_official_network_does(
     )
     channels_last = [m.permute(0, 2, 3, 1) for m in (lr * 2 - 1, *maps)]
     alone, fused = reference_result(content, others, channels_last[0], channels_last[1:])
-    matched = Matched(lr=lr, values=(tuple(maps),), matches=(match,))
+    matched = Matched(lr=lr, values=(tuple(maps),), matches=(match,), fields=(match,))
     for ours, theirs in ((transfer(model, Matched(lr=lr)), alone), (transfer(model, matched), fused)):
         assert (ours - (theirs.permute(0, 3, 1, 2) + 1) / 2).abs().max() < 1e-4
         assert ours.std() > 1e-3

@@ -71,6 +71,15 @@ def test_tiles_of_the_shipped_model_leave_no_seams(shipped: RefSRModel) -> None:
     assert (tiled - whole).abs().max() < 1 / 255
 
 
+def test_a_photo_in_tiles_is_the_photo(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+    """Also where the reference shows nothing of it, and the field is continued from far beyond a tile's halo."""
+    lr, ref = sample["lr"], sample["ref"]
+    with torch.inference_mode():
+        matched = match(shipped, encode(shipped, lr, [ref]))
+        tiled, whole = (transfer_tiled(shipped, matched, tile)[0] for tile in (20, 100))
+    assert (tiled - whole).abs().max() < 0.1 / 255
+
+
 def test_a_small_budget_makes_tiles_and_a_tiny_one_is_refused(shipped: RefSRModel) -> None:
     size, refs = (300, 400), [(1200, 1600)]
     large, small = tile_cells(shipped, size, refs, 2**31), tile_cells(shipped, size, refs, 450 * 2**20)

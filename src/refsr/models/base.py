@@ -35,8 +35,8 @@ class RefSRModel(nn.Module, ABC):
     """Reference-based super-resolution by matching and transfer.
 
     lr ── encode_query ──────> query ──┐
-    ref ── encode_reference ─┬> key ───┴── search ──> matches ── fields ──┐
-                             └> values ───────────────────────────────────┴── transfer ──> sr
+    ref ── encode_reference ─┬> key ───┴── search ──> matches ── smooth ──┐
+                             └> values ───────────────────────────────────┴── fields ── transfer ──> sr
 
     `refsr.restore.pipeline` calls the steps. Images are RGB, float32, 0..1, (B, 3, H, W), of any size; the references'
     sides are multiples of `cell_px`.
@@ -94,17 +94,30 @@ class RefSRModel(nn.Module, ABC):
             progress: Told of each finished part.
         """
 
-    def fields(self, lr: Float[Tensor, "b 3 h w"], values: Sequence[Values], match: Match) -> Sequence[Aligned]:  # noqa: ARG002
-        """Where texture is sampled: the field that a match begins with, then the same after each step of an alignment.
-
-        The last one is what `transfer` samples. Without an alignment it is the match itself.
+    def smooth(self, match: Match) -> Match:
+        """The field that a match begins with, for the whole picture; without smoothing, the match itself.
 
         Args:
-            lr: The picture.
-            values: Of each reference.
             match: As searched.
         """
-        return (Aligned(field=match, doubt=torch.zeros_like(match.score)),)
+        return match
+
+    def fields(
+        self,
+        lr: Float[Tensor, "b 3 h w"],  # noqa: ARG002
+        values: Sequence[Values],  # noqa: ARG002
+        match: Match,
+        field: Match,
+    ) -> Sequence[Aligned]:
+        """The field after each step of an alignment, of which texture is sampled at the last; by default, as it begins.
+
+        Args:
+            lr: The picture, or a part of it.
+            values: Of each reference.
+            match: As searched.
+            field: The same, made smooth.
+        """
+        return (Aligned(field=field, doubt=torch.zeros_like(match.score)),)
 
     @abstractmethod
     def transfer(

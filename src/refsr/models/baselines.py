@@ -82,6 +82,9 @@ class Flow(DefaultModel):
 
     name: ClassVar[str] = "flow"
     matches_tell_the_pose: ClassVar[bool] = False
+    # A flow is smooth already; it is not aligned, for that is what is compared.
+    smooth = RefSRModel.smooth
+    fields = RefSRModel.fields
 
     def search(
         self,
@@ -98,10 +101,6 @@ class Flow(DefaultModel):
             if progress is not None:
                 progress((index + 1) / len(references))
         return found
-
-    def fields(self, lr: Float[Tensor, "b 3 h w"], values: Sequence[Values], match: Match) -> Sequence[Aligned]:  # noqa: ARG002
-        """A flow is smooth already."""
-        return (Aligned(field=match, doubt=torch.zeros_like(match.score)),)
 
     def _follow(
         self, lr: Float[Tensor, "b 3 h w"], query: Float[Tensor, "b c h w"], reference: Reference, index: int

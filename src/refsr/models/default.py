@@ -5,7 +5,7 @@ sampled from the reference's pixels, not from VGG maps; and a gate that says how
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -119,18 +119,17 @@ class DefaultModel(RefSRModel):
         references: Sequence[Reference],
         **how: Any,
     ) -> Sequence[Match]:
-        """One candidate for each reference; two of more than two, one of all together where they are very many.
+        """One candidate for each reference; two of more than two, one of all together where they are very many."""
+        return search_candidates(query, [reference.key for reference in references], **how)
 
-        They are made smooth here, where they are whole, and not in the tiles that texture is transferred in.
-        """
-        found = search_candidates(query, [reference.key for reference in references], **how)
-        return [replace(match, smooth_cells=smooth(match).position_cells) for match in found]
+    def smooth(self, match: Match) -> Match:
+        return smooth(match)
 
-    def fields(self, lr: Float[Tensor, "b 3 h w"], values: Sequence[Values], match: Match) -> Sequence[Aligned]:
-        """The match made smooth, then between cells after each step of the alignment."""
-        begun = smooth(match) if match.smooth_cells is None else replace(match, position_cells=match.smooth_cells)
-        steps: list[Aligned] = self.align(lr, [sharp[:, :3] for _, sharp in values], match, begun)
-        return Aligned(field=begun, doubt=torch.zeros_like(match.score)), *steps
+    def fields(
+        self, lr: Float[Tensor, "b 3 h w"], values: Sequence[Values], match: Match, field: Match
+    ) -> Sequence[Aligned]:
+        steps: list[Aligned] = self.align(lr, [sharp[:, :3] for _, sharp in values], match, field)
+        return steps
 
     def transfer(
         self,

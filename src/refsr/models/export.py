@@ -76,7 +76,7 @@ class _Network(nn.Module):
             alone=0,
         )
         values = [self.model.encode_reference(ref).values]
-        fields = [self.model.fields(lr, values, match)[-1]]
+        fields = [self.model.fields(lr, values, match, self.model.smooth(match))[-1]]
         return self.model.transfer(lr, values, [match], fields).clamp(0, 1)
 
 

@@ -5,7 +5,7 @@ Each arrow is a function, and each value between them is frozen. Images of refer
 query and keys until they are matched; nothing here holds them longer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,16 +43,18 @@ class Matched:
         lr: The picture.
         values: The texture of each reference; none where the picture is to be restored alone.
         matches: Candidates, each on the picture's whole grid.
+        fields: The matches made smooth.
     """
 
     lr: Float[Tensor, "b 3 h w"]
     values: tuple[Values, ...] = ()
     matches: tuple[Match, ...] = ()
+    fields: tuple[Match, ...] = ()
 
     def crop(self, rows: slice, columns: slice) -> "Matched":
         """The same for a part of the picture; references stay whole."""
-        matches = tuple(match.crop(rows, columns) for match in self.matches)
-        return Matched(lr=self.lr[..., rows, columns], values=self.values, matches=matches)
+        matches, fields = (tuple(match.crop(rows, columns) for match in found) for found in (self.matches, self.fields))
+        return Matched(lr=self.lr[..., rows, columns], values=self.values, matches=matches, fields=fields)
 
 
 def encode(model: RefSRModel, lr: Float[Tensor, "b 3 h w"], refs: Iterable[Float[Tensor, "b 3 _ _"]] = ()) -> Encoded:
@@ -101,7 +103,26 @@ def match(
     if not references:
         return Matched(lr=lr)
     found = model.search(lr, encoded.query, references, engine=engine, memory_bytes=memory_bytes, progress=progress)
-    return Matched(lr=lr, values=tuple(reference.values for reference in references), matches=tuple(found))
+    return with_matches(model, lr, references, found)
+
+
+def with_matches(
+    model: RefSRModel, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], matches: Sequence[Match]
+) -> Matched:
+    """A picture with matches that are known.
+
+    Args:
+        model: That encoded.
+        lr: The picture.
+        references: Encoded; their keys are not kept.
+        matches: In these references.
+    """
+    return Matched(
+        lr=lr,
+        values=tuple(reference.values for reference in references),
+        matches=tuple(matches),
+        fields=tuple(model.smooth(each) for each in matches),
+    )
 
 
 def transfer(
@@ -119,7 +140,7 @@ def transfer(
 
 
 def _fields(model: RefSRModel, matched: Matched) -> Iterable[Aligned]:
-    for each in matched.matches:
+    for each, field in zip(matched.matches, matched.fields, strict=True):
         with torch.no_grad():
-            last = model.fields(matched.lr, matched.values, each)[-1]
+            last = model.fields(matched.lr, matched.values, each, field)[-1]
         yield last

@@ -20,14 +20,12 @@ class Match:
         reference: Index of that reference in the pool.
         score: Cosine of the two patches, -1..1.
         alone: The one reference that all cells are matched in, where that is known without looking.
-        smooth_cells: (y, x) of the field that neighbours agree on, where a model has made it of the whole match.
     """
 
     position_cells: Float[Tensor, "b 2 h w"]
     reference: Int[Tensor, "b h w"]
     score: Float[Tensor, "b 1 h w"]
     alone: int | None = None
-    smooth_cells: Float[Tensor, "b 2 h w"] | None = None
 
     @property
     def offset_cells(self) -> Float[Tensor, "b 2 h w"]:
@@ -41,7 +39,6 @@ class Match:
             reference=self.reference[..., rows, columns],
             score=self.score[..., rows, columns],
             alone=self.alone,
-            smooth_cells=None if self.smooth_cells is None else self.smooth_cells[..., rows, columns],
         )
 
 

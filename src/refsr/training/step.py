@@ -23,7 +23,7 @@ from refsr.errors import UsageError
 from refsr.models import RefSRModel
 from refsr.models.alignment import Aligned
 from refsr.models.vgg import VGG19
-from refsr.restore.pipeline import Matched, encode, encode_reference, match, transfer
+from refsr.restore.pipeline import Matched, encode, encode_reference, match, transfer, with_matches
 from refsr.search import Match, cell_grid, strongest
 from refsr.training.alignment_loss import alignment_loss
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
@@ -161,11 +161,11 @@ class NetworkStep(nn.Module):
     def _trained_fields(self, batch: Batch, matched: Matched, losses: dict[str, list[Tensor]]) -> list[Aligned]:
         """The last fields, for the transfer; how far all of them are off is appended to the losses."""
         last = []
-        for each in matched.matches:
-            begun, *steps = self.model.fields(matched.lr, matched.values, each)
+        for each, begun in zip(matched.matches, matched.fields, strict=True):
+            steps = self.model.fields(matched.lr, matched.values, each, begun)
             with _exactly(matched.lr):
                 truth_cells = _of_matched(batch["truth_cells"], each)
-                lost, cells = alignment_loss(steps, begun.field.position_cells, truth_cells)
+                lost, cells = alignment_loss(steps, begun.position_cells, truth_cells)
             losses["alignment"].append(lost / len(matched.matches))
             losses["cells"].append(cells / len(matched.matches))
             last.append(steps[-1].detach())
@@ -206,7 +206,7 @@ class NetworkStep(nn.Module):
             reference=torch.zeros(batch, height, width, dtype=torch.long, device=lr.device),
             score=lr.new_ones(batch, 1, height, width),
         )
-        matched = Matched(lr=lr, values=(encode_reference(self.model, hr).values,), matches=(itself,))
+        matched = with_matches(self.model, lr, [encode_reference(self.model, hr)], [itself])
         return reconstruction(transfer(self.model, matched).to(hr.dtype), hr).mean()
 
     def _weighted(self, found: Mapping[str, Tensor]) -> Tensor:

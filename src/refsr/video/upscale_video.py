@@ -18,7 +18,7 @@ from refsr.models.base import Reference
 from refsr.references.choose import FoundReference, find_references
 from refsr.references.index import Library, open_library
 from refsr.references.variants import transform
-from refsr.restore.pipeline import Encoded, Matched, encode, encode_reference, match
+from refsr.restore.pipeline import Encoded, encode, encode_reference, match, with_matches
 from refsr.restore.tiles import search_bytes, tile_cells, transfer_tiled
 from refsr.search import Match, refine_subpixel
 from refsr.video.carry import carry
@@ -155,10 +155,8 @@ class _Shot:
         matches = []
         for index, still in enumerate(self.stills):
             finer = refine_subpixel(encoded.query, [still.reference.key], still.match)
-            matches.append(replace(finer, reference=torch.full_like(finer.reference, index)))
-        matched = Matched(
-            lr=frame, values=tuple(still.reference.values for still in self.stills), matches=tuple(matches)
-        )
+            matches.append(replace(finer, reference=torch.full_like(finer.reference, index), alone=index))
+        matched = with_matches(self.model, frame, [still.reference for still in self.stills], matches)
         sizes = [self._pixels(still.reference) for still in self.stills]
         tile = tile_cells(self.model, (frame.shape[-2], frame.shape[-1]), sizes, self.config.memory_bytes)
         with autocast(self.model.device, self.config.precision):
