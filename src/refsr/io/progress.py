@@ -21,21 +21,19 @@ def silent(done: int | float, total: int | float = 1, *, stage: str = "") -> Non
     """The progress that nobody wants to know."""
 
 
-def stage_of(progress: Progress | None, name: str) -> Progress:
+def stage_of(progress: Progress, name: str) -> Progress:
     """The progress of one stage, which is told by its name."""
-    known = silent if progress is None else progress
 
     def tell(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
-        known(done, total, stage=stage or name)
+        progress(done, total, stage=stage or name)
 
     return tell
 
 
-def part_of(progress: Progress | None, index: int, count: int) -> Progress | None:
+def part_of(progress: Progress, index: int, count: int) -> Progress:
     """The progress of one of several equal parts."""
 
     def tell(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
-        assert progress is not None
         progress((index + done / total) / count, stage=stage)
 
-    return None if progress is None else tell
+    return tell

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refsr.io.progress import Progress
+from refsr.io.progress import Progress, silent
 from refsr.models.alignment import Aligned
 from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match
 
@@ -81,7 +81,7 @@ class RefSRModel(nn.Module, ABC):
         *,
         engine: Engine = "auto",
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> Sequence[Match]:
         """Where each cell's texture may lie in the references: one candidate or several, in no order.
 

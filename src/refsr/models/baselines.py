@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.io.progress import Progress
+from refsr.io.progress import Progress, silent
 from refsr.models.alignment import Aligned
 from refsr.models.base import Reference, RefSRModel, Values
 from refsr.models.default import DefaultModel
@@ -92,14 +92,13 @@ class Flow(DefaultModel):
         query: Float[Tensor, "b c h w"],
         references: Sequence[Reference],
         *,
-        progress: Progress | None = None,
+        progress: Progress = silent,
         **_: Any,
     ) -> Sequence[Match]:
         found = []
         for index, reference in enumerate(references):
             found.append(self._follow(lr, query, reference, index))
-            if progress is not None:
-                progress((index + 1) / len(references))
+            progress((index + 1) / len(references))
         return found
 
     def _follow(

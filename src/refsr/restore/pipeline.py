@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.io.progress import Progress
+from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
 from refsr.models.alignment import Aligned
 from refsr.models.base import Reference, Values
@@ -85,7 +85,7 @@ def match(
     *,
     engine: Engine = "auto",
     memory_bytes: int = DEFAULT_SEARCH_BYTES,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Matched:
     """Find where in the references each cell's texture lies; without references, nothing is looked for.
 

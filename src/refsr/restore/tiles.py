@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
-from refsr.io.progress import Progress
+from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
 from refsr.restore.pipeline import Matched, transfer
 from refsr.search import DEFAULT_SEARCH_BYTES
@@ -22,7 +22,7 @@ _LARGEST_TILE_CELLS: Final = 256
 
 
 def transfer_tiled(
-    model: RefSRModel, matched: Matched, tile: int, *, measure: bool = False, progress: Progress | None = None
+    model: RefSRModel, matched: Matched, tile: int, *, measure: bool = False, progress: Progress = silent
 ) -> tuple[Float[Tensor, "1 3 h2 w2"], Float[Tensor, "h w"] | None]:
     """Restore a picture tile by tile; each tile sees a halo of its surroundings, of which only the inside is kept.
 
@@ -58,8 +58,7 @@ def transfer_tiled(
             alone = transfer(model, Matched(lr=seen.lr))[inside].clamp(0, 1)
             change = F.avg_pool2d((restored - alone).square().mean(1, keepdim=True), scale).sqrt() * 255
             used[rows, columns] = change[0, 0].cpu()
-        if progress is not None:
-            progress(done / len(tiles))
+        progress(done / len(tiles))
     return sr, used
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from refsr.device import Precision, autocast
 from refsr.errors import ImageError, MemoryBudgetError
 from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
-from refsr.io.progress import Progress, stage_of
+from refsr.io.progress import Progress, silent, stage_of
 from refsr.models import RefSRModel, load_model
 from refsr.references.choose import FoundReference
 from refsr.references.pose import find_pose
@@ -76,7 +76,7 @@ def upscale(
     engine: Engine = "auto",
     precision: Precision = "auto",
     provenance: bool = True,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Upscaled:
     """Enlarge a picture with the help of sharp pictures of something similar, or without any.
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from refsr.errors import ImageError, UsageError
 from refsr.extras import is_installed
-from refsr.io.progress import Progress, part_of
+from refsr.io.progress import Progress, part_of, silent
 from refsr.search.batched import find_small, is_small
 from refsr.search.candidates import PATCH, find_candidates, find_coarse
 from refsr.search.exact import find_exact
@@ -49,7 +49,7 @@ def search(
     patch: int = 3,
     engine: Engine = "auto",
     memory_bytes: int = DEFAULT_SEARCH_BYTES,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Match:
     """Find each query patch's best match in a pool of references.
 
@@ -91,7 +91,7 @@ def search_candidates(
     *,
     engine: Engine = "auto",
     memory_bytes: int = DEFAULT_SEARCH_BYTES,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> list[Match]:
     """Find each cell's best match in one reference or two: of more, in those that fit best around it.
 

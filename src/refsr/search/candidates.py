@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from refsr.io.progress import Progress, part_of
+from refsr.io.progress import Progress, part_of, silent
 from refsr.search.coarse import CoarseSearch
 from refsr.search.exact import find_exact
 from refsr.search.match import Found
@@ -42,7 +42,7 @@ def find_coarse(
     keys: Sequence[Float[Tensor, "c _ _"]],
     patch: int,
     memory_bytes: int,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Found:
     """The best patches of a pool, coarse to fine: see `refsr.search.coarse`.
 
@@ -69,7 +69,7 @@ def find_candidates(
     keys: Sequence[Float[Tensor, "c _ _"]],
     coarse: bool,
     memory_bytes: int,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> list[Found]:
     """The best places of each reference; of more than two, of the two that fit best around each place.
 

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
-from refsr.io.progress import Progress
+from refsr.io.progress import Progress, silent
 from refsr.search.match import cell_grid
 from refsr.search.patches import patch_grid_size, unit_rows
 
@@ -124,7 +124,7 @@ class CoarseSearch:
                 self._windows, self._size = windows, level.query_size
         self._found = places, scores
 
-    def look(self, wanted: Bool[Tensor, "h3 w3"] | None = None, progress: Progress | None = None) -> None:
+    def look(self, wanted: Bool[Tensor, "h3 w3"] | None = None, progress: Progress = silent) -> None:
         """Find the matches of all cells, or of those that are wanted and their blocks.
 
         Args:
@@ -133,8 +133,7 @@ class CoarseSearch:
         """
         if self._windows is not None:
             self._windows.look(None if wanted is None else self._blocks(wanted), progress)
-        if progress is not None:
-            progress(1.0)
+        progress(1.0)
 
     def found(self) -> tuple[Int[Tensor, "2 h3 w3"], Float[Tensor, "h3 w3"]]:
         """Corner and score of each patch's match; the score is minus infinity where none was looked for."""
@@ -280,7 +279,7 @@ class _Windows:
         self.scores = level.query.new_full(shape, -math.inf)
         self.places = torch.full((*shape, 2), _NOWHERE, dtype=torch.int32, device=level.query.device)
 
-    def look(self, wanted: Bool[Tensor, " n"] | None = None, progress: Progress | None = None) -> None:
+    def look(self, wanted: Bool[Tensor, " n"] | None = None, progress: Progress = silent) -> None:
         """Look through the windows of all parents, or of those that are wanted."""
         there = self.candidates[..., 0] > _NOWHERE // 2
         if wanted is not None:
@@ -292,8 +291,7 @@ class _Windows:
                 parent = parents[start : start + self.at_once]
                 self._look_at(parent, self.candidates[parent, k].long())
                 done += len(parent)
-                if progress is not None:
-                    progress(done / total)
+                progress(done / total)
 
     def best(self) -> tuple[Int[Tensor, "m k2 2"], Float[Tensor, "m k2"]]:
         """Places and scores of all children in reading order."""

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
-from refsr.io.progress import Progress
+from refsr.io.progress import Progress, silent
 from refsr.search.match import Found
 from refsr.search.patches import patch_grid_size, unit_columns
 
@@ -24,7 +24,7 @@ def find_exact(
     keys: Sequence[Float[Tensor, "c _ _"]],
     patch: int,
     memory_bytes: int,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Found:
     """The best of all patches. No score matrix is held: tiles of it are streamed within the budget.
 
@@ -63,8 +63,7 @@ def find_exact(
             improved = scores if len(better) == len(scores) else scores.index_select(0, better)
             best_index[q0 + better] = improved.argmax(1) + k0
             best_reference[q0 + better] = reference
-        if progress is not None:
-            progress(q1 / count)
+        progress(q1 / count)
     widths = torch.tensor([patch_grid_size(key, patch)[1] for key in keys], device=query.device)[best_reference]
     corner = torch.stack((best_index // widths, best_index % widths))
     return Found(

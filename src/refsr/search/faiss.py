@@ -16,7 +16,7 @@ from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
 from refsr.extras import import_extra
-from refsr.io.progress import Progress
+from refsr.io.progress import Progress, silent
 from refsr.search.match import Found
 from refsr.search.patches import patch_grid_size, unit_columns
 
@@ -34,7 +34,7 @@ def find_ivf(
     keys: Sequence[Float[Tensor, "c _ _"]],
     patch: int,
     memory_bytes: int,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Found:
     """The best of a few patches that an inverted file of all patches proposes.
 
@@ -62,16 +62,14 @@ def find_ivf(
         for _, rows in _rows(key, patch):
             index.add(rows)
             done += len(rows)
-            if progress is not None:
-                progress(done / (int(ends[-1]) + count))
+            progress(done / (int(ends[-1]) + count))
     best = torch.zeros(count, dtype=torch.long)
     score = query.new_zeros(count)
     for start, rows in _rows(query, patch):
         _, found = index.search(rows, _CANDIDATES)
         stop = start + len(rows)
         best[start:stop], score[start:stop] = _compared(rows, found, keys, patch, ends)
-        if progress is not None:
-            progress((int(ends[-1]) + stop) / (int(ends[-1]) + count))
+        progress((int(ends[-1]) + stop) / (int(ends[-1]) + count))
     reference, number = _place(best.numpy(), ends)
     widths = np.array([patch_grid_size(key, patch)[1] for key in keys])[reference]
     corner = torch.from_numpy(np.stack((number // widths, number % widths)))
