@@ -21,7 +21,7 @@ from refsr.io.photo import as_photo
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
 from refsr.restore.pipeline import encode, match
-from refsr.restore.tiles import tile_cells, transfer_tiled
+from refsr.restore.tiles import plan_memory, transfer_tiled
 
 SMALL = small_models()
 
@@ -82,10 +82,11 @@ def test_a_photo_in_tiles_is_the_photo(shipped: RefSRModel, sample: dict[str, to
 
 def test_a_small_budget_makes_tiles_and_a_tiny_one_is_refused(shipped: RefSRModel) -> None:
     size, refs = (300, 400), [(1200, 1600)]
-    large, small = tile_cells(shipped, size, refs, 2**31), tile_cells(shipped, size, refs, 450 * 2**20)
+    with pytest.raises(MemoryBudgetError, match=r"400x300 pixels with 1 reference need .* allow more \(--memory ") as e:
+        plan_memory(shipped, size, refs, 10 * 2**20)
+    asked = int(str(e.value).partition("--memory ")[2].partition("MiB")[0])
+    large, small = (plan_memory(shipped, size, refs, budget * 2**20).tile for budget in (2048, asked))
     assert 32 <= small < large
-    with pytest.raises(MemoryBudgetError, match=r"400x300 pixels with 1 reference need .* allow more \(--memory\)"):
-        tile_cells(shipped, size, refs, 10 * 2**20)
     with pytest.raises(MemoryBudgetError):
         upscale(texture(30, 40), model=shipped, memory_bytes=1000)
 

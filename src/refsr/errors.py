@@ -34,7 +34,25 @@ class UsageError(RefSRError, ValueError):
 
 
 class MemoryBudgetError(RefSRError, MemoryError):
-    """The work does not fit the memory budget, or the machine."""
+    """The work does not fit the memory budget, or the machine.
+
+    Attributes:
+        least_bytes: The smallest budget that would do, where a part of the work has one of its own.
+    """
+
+    least_bytes: int | None = None
+
+    @classmethod
+    def of_search(cls, memory_bytes: int, least_bytes: int) -> "MemoryBudgetError":
+        """A search that was allowed too little.
+
+        Args:
+            memory_bytes: What it was allowed.
+            least_bytes: What it needs.
+        """
+        error = cls(f"a search budget of {memory_bytes} bytes is too small: allow at least {least_bytes} bytes")
+        error.least_bytes = least_bytes
+        return error
 
 
 class TrainingError(RefSRError):

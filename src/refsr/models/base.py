@@ -31,6 +31,27 @@ class Reference:
     values: Values
 
 
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Working memory of each step at its peak, in bytes for each cell; measured, a little rounded up.
+
+    Attributes:
+        encode: Encoding, for each cell that is encoded at once.
+        query: What an encoded picture holds.
+        reference: What an encoded reference holds, for each of its cells.
+        search: The search, beside its budget, for each cell of the picture and of all references.
+        smooth: Smoothing, for each cell that is looked at at once.
+        transfer: The transfer, for each cell that is restored at once.
+    """
+
+    encode: int = 0
+    query: int = 0
+    reference: int = 0
+    search: int = 0
+    smooth: int = 0
+    transfer: int
+
+
 class RefSRModel(nn.Module, ABC):
     """Reference-based super-resolution by matching and transfer.
 
@@ -55,12 +76,6 @@ class RefSRModel(nn.Module, ABC):
     """Reference pixels per cell of its key."""
     halo_cells: ClassVar[int]
     """How far a cell's surroundings matter to `transfer`: tiles must overlap by this much on each side."""
-    transfer_bytes_per_cell: ClassVar[int]
-    """Peak working memory of `transfer`, measured."""
-    encode_bytes_per_cell: ClassVar[int]
-    """Peak working memory of `encode_query` and `encode_reference`, measured."""
-    reference_bytes_per_cell: ClassVar[int]
-    """What an encoded reference holds."""
     external: ClassVar[tuple[str, ...]] = ()
     """Prefixes of parameters that come from elsewhere and are not part of the weights file."""
 
@@ -137,8 +152,13 @@ class RefSRModel(nn.Module, ABC):
                 where it lies. Each is computed when it is asked for.
         """
 
+    @property
+    @abstractmethod
+    def costs(self) -> Costs:
+        """Working memory, by the sizes of the network."""
+
     def cells_at_once(self, height: int, width: int) -> int:
-        """How many cells of a picture `encode_query` and `encode_reference` look at together.
+        """How many cells of a picture are encoded or made smooth at once.
 
         Args:
             height: Of the picture, in cells.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from refsr.io.progress import Progress, silent
 from refsr.models.alignment import Aligned
-from refsr.models.base import Reference, RefSRModel, Values
+from refsr.models.base import Costs, Reference, RefSRModel, Values
 from refsr.models.default import DefaultModel
 from refsr.resize import resize, upscale_bicubic
 from refsr.search import Match, cell_grid, search
@@ -30,9 +30,7 @@ class Bicubic(RefSRModel):
     name: ClassVar[str] = "bicubic"
     uses_references: ClassVar[bool] = False
     halo_cells: ClassVar[int] = 4
-    transfer_bytes_per_cell: ClassVar[int] = 600
-    encode_bytes_per_cell: ClassVar[int] = 0
-    reference_bytes_per_cell: ClassVar[int] = 0
+    costs = Costs(transfer=600)
 
     def __init__(self, config: NoConfig | None = None) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refsr.models.alignment import Aligned, Alignment
-from refsr.models.base import Reference, RefSRModel, Values
+from refsr.models.base import Costs, Reference, RefSRModel, Values
 from refsr.models.descriptor import Descriptor
 from refsr.models.stripes import by_stripes, cells_at_once
 from refsr.resize import downscale_bicubic, upscale_bicubic
@@ -75,9 +75,6 @@ class DefaultModel(RefSRModel):
 
     name: ClassVar[str] = "default"
     halo_cells: ClassVar[int] = 32
-    transfer_bytes_per_cell: ClassVar[int] = 4700
-    encode_bytes_per_cell: ClassVar[int] = 1600
-    reference_bytes_per_cell: ClassVar[int] = 652
 
     def __init__(self, config: DefaultConfig | None = None) -> None:
         super().__init__()
@@ -108,6 +105,18 @@ class DefaultModel(RefSRModel):
         down = downscale_bicubic(ref, self.scale)
         detail = ref - upscale_bicubic(down, self.scale)
         return self.descriptor(down), down, torch.cat((ref, detail), 1)
+
+    @property
+    def costs(self) -> Costs:
+        described = self.config.descriptor_size
+        return Costs(
+            encode=700 + 8 * self.config.descriptor_width + 18 * described,
+            query=4 * described,
+            reference=4 * (described + 3 + 6 * self.scale**2),
+            search=100,
+            smooth=1400,
+            transfer=2850 + 20 * self.config.width,
+        )
 
     def cells_at_once(self, height: int, width: int) -> int:
         return cells_at_once(height, width)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from refsr.errors import WeightsError
 from refsr.models.alignment import Aligned
-from refsr.models.base import Reference, RefSRModel, Values
+from refsr.models.base import Costs, Reference, RefSRModel, Values
 from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import Match, search
@@ -86,9 +86,6 @@ class SRNTT(RefSRModel):
     name: ClassVar[str] = "srntt"
     matches_tell_the_pose: ClassVar[bool] = False  # the paper searches references as they are, or copies that are named
     halo_cells: ClassVar[int] = 24
-    transfer_bytes_per_cell: ClassVar[int] = 44_000
-    encode_bytes_per_cell: ClassVar[int] = 16_000
-    reference_bytes_per_cell: ClassVar[int] = 8192
     external: ClassVar[tuple[str, ...]] = ("vgg.",)
 
     def __init__(self, config: SRNTTConfig | None = None, vgg: VGG19 | None = None) -> None:
@@ -123,6 +120,13 @@ class SRNTT(RefSRModel):
             nn.Conv2d(width, width // 2, 3, padding=1),
             nn.Conv2d(width // 2, 3, 1),
             nn.Tanh(),
+        )
+
+    @property
+    def costs(self) -> Costs:
+        last = 8 * self.config.width * (self.scale**2 - 16)  # of enlarging beyond four times
+        return Costs(
+            encode=22_000, query=1024, reference=8192, search=15_500, transfer=17_000 + 420 * self.config.width + last
         )
 
     def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h w"]:

@@ -1,8 +1,9 @@
 """A large picture restored tile by tile, within a memory budget; each tile sees a halo of its surroundings."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, isqrt
+from math import ceil, isqrt, prod
 from typing import Final
 
 import torch
@@ -14,10 +15,11 @@ from refsr.errors import MemoryBudgetError
 from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
 from refsr.restore.pipeline import Matched, transfer
-from refsr.search import DEFAULT_SEARCH_BYTES
+from refsr.search import MIB
 
 GIB: Final = 2**30
 _SMALLEST_TILE_CELLS: Final = 32
+_LEAST_SEARCH_BYTES: Final = 4 * MIB
 _LARGEST_TILE_CELLS: Final = 256
 
 
@@ -62,45 +64,69 @@ def transfer_tiled(
     return sr, used
 
 
-def tile_cells(model: RefSRModel, lr_px: tuple[int, int], ref_px: Sequence[tuple[int, ...]], memory_bytes: int) -> int:
-    """Side of the largest tile that fits beside all that is held meanwhile.
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """How a budget is spent.
 
-    Raises:
-        MemoryBudgetError: Not even the smallest does.
+    Attributes:
+        tile: Longest side of a tile in cells, without its halo.
+        search_bytes: What is left for the search beside all that is held meanwhile.
     """
-    sizes = [(ceil(h / model.cell_px), ceil(w / model.cell_px)) for h, w in ref_px]
-    lr_cells = lr_px[0] * lr_px[1]
-    references = sum(h * w for h, w in sizes) * model.reference_bytes_per_cell
-    matching = 0
-    if sizes:
-        encoding = max(model.cells_at_once(*size) for size in ((lr_px[0], lr_px[1]), *sizes))
-        query = lr_cells * 4 * (3 + 64)
-        matching = references + query + max(encoding * model.encode_bytes_per_cell, search_bytes(memory_bytes))
-    held = references + lr_cells * 4 * (3 + 8 + 3 * model.scale**2)
-    around = 2 * model.halo_cells
 
-    def restoring(side: int) -> int:
-        seen = min(side + around, lr_px[0]) * min(side + around, lr_px[1])
-        return held + seen * model.transfer_bytes_per_cell
-
-    needed = max(matching, restoring(_SMALLEST_TILE_CELLS))
-    if needed > memory_bytes:
-        count = f"{len(ref_px)} reference{'' if len(ref_px) == 1 else 's'}"
-        raise MemoryBudgetError(
-            f"{lr_px[1]}x{lr_px[0]} pixels with {count} need {needed / GIB:.1f} GiB of working memory,"
-            f" {memory_bytes / GIB:.1f} GiB are allowed: allow more (--memory), or use smaller pictures"
-        )
-    side = isqrt((memory_bytes - held) // model.transfer_bytes_per_cell) - around
-    return max(_SMALLEST_TILE_CELLS, min(side, _LARGEST_TILE_CELLS))
+    tile: int
+    search_bytes: int
 
 
-def search_bytes(memory_bytes: int) -> int:
-    """What of a budget the search may use.
+def plan_memory(
+    model: RefSRModel, lr_px: Sequence[int], ref_px: Sequence[Sequence[int]], memory_bytes: int
+) -> MemoryPlan:
+    """Spend a budget: on the largest tiles that fit, and on the search.
 
     Args:
+        model: Whose costs count.
+        lr_px: Size of the picture.
+        ref_px: Of each reference, as it is searched.
+        memory_bytes: The budget.
+
+    Raises:
+        MemoryBudgetError: Not even the smallest tile, or the least search, fits.
+    """
+    costs = model.costs
+    size = (lr_px[0], lr_px[1])
+    sizes = [(ceil(height / model.cell_px), ceil(width / model.cell_px)) for height, width in ref_px]
+    cells, ref_cells = prod(size), sum(prod(each) for each in sizes)
+    matching = search_bytes = 0
+    if sizes:
+        at_once = max(model.cells_at_once(*each) for each in (size, *sizes))
+        encoded = cells * (costs.query + 12) + ref_cells * costs.reference
+        searching = encoded + (cells + ref_cells) * costs.search
+        search_bytes = memory_bytes - searching
+        smoothing = encoded + model.cells_at_once(*size) * costs.smooth
+        matching = max(encoded + at_once * costs.encode, searching + _LEAST_SEARCH_BYTES, smoothing)
+    held = ref_cells * costs.reference + cells * 4 * (3 + 14 + 3 * model.scale**2)
+    around = 2 * model.halo_cells
+    seen = [min(_SMALLEST_TILE_CELLS + around, side) for side in size]
+    needed = max(matching, held + seen[0] * seen[1] * costs.transfer)
+    if needed > memory_bytes:
+        raise too_little(lr_px, len(ref_px), needed, memory_bytes)
+    side = isqrt((memory_bytes - held) // costs.transfer) - around
+    return MemoryPlan(tile=max(_SMALLEST_TILE_CELLS, min(side, _LARGEST_TILE_CELLS)), search_bytes=search_bytes)
+
+
+def too_little(lr_px: Sequence[int], references: int, needed: int, memory_bytes: int) -> MemoryBudgetError:
+    """The error of a budget that does not do.
+
+    Args:
+        lr_px: Size of the picture.
+        references: How many there are.
+        needed: What would do, in bytes.
         memory_bytes: The budget.
     """
-    return min(DEFAULT_SEARCH_BYTES, memory_bytes // 4)
+    count = f"{references} reference{'' if references == 1 else 's'}"
+    return MemoryBudgetError(
+        f"{lr_px[1]}x{lr_px[0]} pixels with {count} need {ceil(needed / MIB)} MiB of working memory, and"
+        f" {memory_bytes // MIB} are allowed: allow more (--memory {ceil(needed / MIB)}MiB), or use smaller pictures"
+    )
 
 
 def _spans(length: int, tile: int) -> Iterator[slice]:

@@ -25,7 +25,7 @@ from refsr.references.variants import Origin, Variant, VariantConfig, make_varia
 from refsr.resize import upscale_bicubic
 from refsr.restore.pipeline import Matched, encode, match
 from refsr.restore.provenance import Provenance
-from refsr.restore.tiles import GIB, search_bytes, tile_cells, transfer_tiled
+from refsr.restore.tiles import GIB, plan_memory, too_little, transfer_tiled
 from refsr.search import Engine, Match, strongest
 
 DEFAULT_MEMORY_BYTES = 2 * GIB
@@ -110,23 +110,28 @@ def upscale(
             origins = [variant.origin for variant in pool]
             images = [variant.image for variant in pool]
             del pool
-            tile = tile_cells(model, photo.size_px, [image.shape[-2:] for image in images], memory_bytes)
+            plan = plan_memory(model, photo.size_px, [image.shape[-2:] for image in images], memory_bytes)
             matched = Matched(lr=lr)
             if images:
                 matched = match(
                     model,
                     encode(model, lr, _let_go(images)),
                     engine=engine,
-                    memory_bytes=search_bytes(memory_bytes),
+                    memory_bytes=plan.search_bytes,
                     progress=stage_of(progress, "matching"),
                 )
             with autocast(model.device, precision):
                 sr, used = transfer_tiled(
-                    model, matched, tile, measure=provenance, progress=stage_of(progress, "restoring")
+                    model, matched, plan.tile, measure=provenance, progress=stage_of(progress, "restoring")
                 )
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
+    except MemoryBudgetError as error:
+        if error.least_bytes is None:
+            raise
+        needed = memory_bytes - plan.search_bytes + error.least_bytes
+        raise too_little(photo.size_px, len(origins), needed, memory_bytes) from error
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryBudgetError) or not _is_out_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
         height, width = photo.size_px
         raise MemoryBudgetError(

@@ -186,6 +186,7 @@ def _extend_positions(corner: Float[Tensor, "b 2 h w"], reach: int) -> Float[Ten
 
 __all__ = [
     "DEFAULT_SEARCH_BYTES",
+    "MIB",
     "Engine",
     "Match",
     "Progress",

@@ -41,6 +41,10 @@ _AROUND: Final = ((-1, 0), (1, 0), (0, -1), (0, 1))
 _NUMBERS_AT_ONCE: Final = 2**23
 """What is looked at together: 32 MiB, beyond which it is not faster."""
 
+_PRODUCTS_AT_ONCE: Final = 2**22
+_PRODUCT_BYTES: Final = 20
+"""What a product of the coarsest level takes with its copies."""
+
 _NOWHERE: Final = -(2**30)
 _SHORTEST: Final = 1e-6
 
@@ -109,7 +113,7 @@ class CoarseSearch:
         """
         depth = _depth(query, key)
         level = _level(query, key, depth, patch)
-        places, scores = _all_with_all(level, _KEPT if depth else 1)
+        places, scores = _all_with_all(level, _KEPT if depth else 1, memory_bytes)
         self._size = level.query_size
         self._windows: _Windows | None = None
         for finer in range(depth - 1, -1, -1):
@@ -194,11 +198,11 @@ def _means(grid: Float[Tensor, "c h w"], side: int) -> Float[Tensor, "c h2 w2"]:
     return F.pad(means, (0, width % 2, 0, height % 2), mode="replicate")[0]
 
 
-def _all_with_all(level: _Level, kept: int) -> tuple[Int[Tensor, "n k 2"], Float[Tensor, "n k"]]:
+def _all_with_all(level: _Level, kept: int, memory_bytes: int) -> tuple[Int[Tensor, "n k 2"], Float[Tensor, "n k"]]:
     """The best places that are not beside better ones."""
     height, width = level.key_size
     key = level.key(torch.arange(height * width, device=level.query.device))
-    rows = max(1, 2**22 // len(key))
+    rows = max(1, min(_PRODUCTS_AT_ONCE, memory_bytes // _PRODUCT_BYTES) // len(key))
     places, scores = [], []
     for part in torch.split(level.query, rows):
         products = (part @ key.T).view(-1, height, width)
@@ -272,9 +276,7 @@ class _Windows:
         numbers = 2 * (self.side**2 + _STEP**2) * level.query.shape[1] + self.side**2 * _STEP**2
         self.at_once = min(memory_bytes // 4, _NUMBERS_AT_ONCE) // numbers
         if self.at_once < 1:
-            raise MemoryBudgetError(
-                f"a search budget of {memory_bytes} bytes is too small: allow at least {4 * numbers} bytes"
-            )
+            raise MemoryBudgetError.of_search(memory_bytes, 4 * numbers)
         shape = (len(candidates), _STEP**2, kept)
         self.scores = level.query.new_full(shape, -math.inf)
         self.places = torch.full((*shape, 2), _NOWHERE, dtype=torch.int32, device=level.query.device)

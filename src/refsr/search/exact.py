@@ -92,7 +92,5 @@ def _chunk_size(numbers_per_patch: int, memory_bytes: int, largest: int) -> int:
     numbers = memory_bytes / 4
     chunk = int(math.sqrt(4 * numbers_per_patch**2 + numbers) - 2 * numbers_per_patch)
     if chunk < 1:
-        raise MemoryBudgetError(
-            f"a search budget of {memory_bytes} bytes is too small: allow at least {16 * numbers_per_patch + 16} bytes"
-        )
+        raise MemoryBudgetError.of_search(memory_bytes, 16 * numbers_per_patch + 16)
     return min(chunk, largest)

@@ -98,9 +98,7 @@ def _index(faiss: Any, depth: int, count: int, queries: int, memory_bytes: int) 
             index.nprobe = _PROBED
             return index
     least = fixed + count * (min(codes.values()) + _ID_BYTES)
-    raise MemoryBudgetError(
-        f"a search budget of {memory_bytes} bytes is too small for {count} patches: allow at least {least} bytes"
-    )
+    raise MemoryBudgetError.of_search(memory_bytes, least)
 
 
 def _sample(

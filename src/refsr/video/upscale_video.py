@@ -19,7 +19,7 @@ from refsr.references.choose import FoundReference, find_references
 from refsr.references.index import Library, open_library
 from refsr.references.variants import transform
 from refsr.restore.pipeline import Encoded, encode, encode_reference, match, with_matches
-from refsr.restore.tiles import search_bytes, tile_cells, transfer_tiled
+from refsr.restore.tiles import plan_memory, transfer_tiled
 from refsr.search import Match, refine_subpixel
 from refsr.video.carry import carry
 from refsr.video.flicker import Flicker
@@ -158,7 +158,7 @@ class _Shot:
             matches.append(replace(finer, reference=torch.full_like(finer.reference, index), alone=index))
         matched = with_matches(self.model, frame, [still.reference for still in self.stills], matches)
         sizes = [self._pixels(still.reference) for still in self.stills]
-        tile = tile_cells(self.model, (frame.shape[-2], frame.shape[-1]), sizes, self.config.memory_bytes)
+        tile = plan_memory(self.model, frame.shape[-2:], sizes, self.config.memory_bytes).tile
         with autocast(self.model.device, self.config.precision):
             sr, _ = transfer_tiled(self.model, matched, tile)
         return sr
@@ -179,7 +179,8 @@ class _Shot:
         for found in find_references(photo, self._near(seconds), self.model, most=self.config.most):
             reference = known[found.path].reference if found.path in known else self._encode(found)
             alone = replace(encoded, references=(reference,))
-            (best,) = match(self.model, alone, memory_bytes=search_bytes(self.config.memory_bytes)).matches
+            plan = plan_memory(self.model, encoded.lr.shape[-2:], [self._pixels(reference)], self.config.memory_bytes)
+            (best,) = match(self.model, alone, memory_bytes=plan.search_bytes).matches
             whole = replace(best, position_cells=best.position_cells.round())
             cosine = best.score.mean().item()
             self.stills.append(_Still(path=found.path, reference=reference, match=whole, cosine=cosine))
