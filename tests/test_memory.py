@@ -10,10 +10,10 @@ from conftest import texture
 
 from refsr import ARCHITECTURES, MemoryBudgetError, Photo, upscale
 from refsr.bench.memory import peak_mib, reset_peak
+from refsr.device import MIB
 from refsr.models import DefaultConfig, RefSRModel, SRNTTConfig
 from refsr.references.variants import VariantConfig
 from refsr.restore.tiles import plan_memory
-from refsr.search import MIB
 
 NETWORKS = {
     **{(name, width): DefaultConfig(width=width) for name in ("default", "flow", "sisr") for width in (16, 64)},

@@ -83,8 +83,8 @@ def test_maps_by_stripes_equal_whole_ones(monkeypatch: pytest.MonkeyPatch) -> No
     lr, ref = texture(150, 21), texture(600, 84, seed=1)
     with torch.enable_grad():
         whole_query, whole = model.encode_query(lr), model.encode_reference(ref)
-    monkeypatch.setattr("refsr.models.stripes._STRIPE_CELLS", 21 * 30)
-    assert model.cells_at_once(150, 21) == 96 * 21
+    monkeypatch.setattr("refsr.transfer.stripes._STRIPE_CELLS", 21 * 30)
+    assert model.cells_at_once(150, 21) == 144 * 21
     with torch.no_grad():
         query, encoded = model.encode_query(lr), model.encode_reference(ref)
     assert torch.allclose(query, whole_query, atol=1e-5)

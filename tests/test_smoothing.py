@@ -155,5 +155,5 @@ def test_stripes_equal_the_whole(monkeypatch: pytest.MonkeyPatch, rng: torch.Gen
     grid = cell_grid((230, 12), torch.zeros(()))[None]
     match = match_of(1.1 * grid + 0.7 * torch.randn(grid.shape, generator=rng))
     whole = smooth(match).position_cells
-    monkeypatch.setattr("refsr.transfer.smoothing._STRIPE_CELLS", 12 * 50)
+    monkeypatch.setattr("refsr.transfer.stripes._STRIPE_CELLS", 12 * 50)
     assert torch.allclose(smooth(match).position_cells, whole, atol=1e-3)

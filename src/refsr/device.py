@@ -6,13 +6,16 @@ mask. In `moved` and what follows it, numbers go through pinned memory, and indi
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from refsr.errors import UsageError
+
+MIB: Final = 2**20
+GIB: Final = 2**30
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 """auto is CUDA, then MPS, then the CPU."""

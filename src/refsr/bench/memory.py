@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-MIB = 2**20
+from refsr.device import MIB
 
 
 def reset_peak() -> None:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from refsr.data.sample import Photo
 from refsr.data.shards import TarMember
+from refsr.device import MIB
 from refsr.errors import ImageError, RefSRError
 from refsr.io.photo import decode_photo
 
-MIB: Final = 2**20
 _TRIES: Final = 10
 _ON_ITS_SIDE: Final = (5, 6, 7, 8)
 _UNREADABLE: Final = OSError, ValueError, SyntaxError, Image.DecompressionBombError

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from refsr.models.alignment import Aligned, Alignment
 from refsr.models.base import Costs, Reference, RefSRModel, Values
 from refsr.models.descriptor import Descriptor
-from refsr.models.stripes import by_stripes, cells_at_once
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import Match, search_candidates
-from refsr.transfer.smoothing import smooth
+from refsr.transfer.smoothing import SMOOTHING_HALO_CELLS, smooth
+from refsr.transfer.stripes import by_stripes, cells_at_once
 from refsr.transfer.swap import warp
 
 _CUES = 6
+_DESCRIPTOR_HALO_CELLS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +94,11 @@ class DefaultModel(RefSRModel):
         self.fuse = nn.Conv2d(width, width, 3, padding=1)
 
     def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        (described,) = by_stripes(lambda part: (self.descriptor(part),), lr, 1)
+        (described,) = by_stripes(lambda part: (self.descriptor(part),), lr, cell_px=1, halo=_DESCRIPTOR_HALO_CELLS)
         return described
 
     def encode_reference(self, ref: Float[Tensor, "b 3 h2 w2"]) -> Reference:
-        key, *values = by_stripes(self._encode, ref, self.scale)
+        key, *values = by_stripes(self._encode, ref, cell_px=self.scale, halo=_DESCRIPTOR_HALO_CELLS)
         return Reference(key=key, values=tuple(values))
 
     def _encode(self, ref: Float[Tensor, "b 3 h2 w2"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,12 +115,12 @@ class DefaultModel(RefSRModel):
             query=4 * described,
             reference=4 * (described + 3 + 6 * self.scale**2),
             search=100,
-            smooth=1400,
+            smooth=1650,
             transfer=2850 + 20 * self.config.width,
         )
 
     def cells_at_once(self, height: int, width: int) -> int:
-        return cells_at_once(height, width)
+        return cells_at_once(height, width, SMOOTHING_HALO_CELLS)
 
     def search(
         self,

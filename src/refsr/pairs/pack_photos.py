@@ -20,7 +20,7 @@ from PIL import Image
 
 from refsr.data.leaks import find_leaks
 from refsr.data.pack import ShardWriter, tar_bytes
-from refsr.data.photos import MIB
+from refsr.device import MIB
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.files import make_folder

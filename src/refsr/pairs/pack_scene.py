@@ -15,7 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from refsr.data.pack import Member, encode_field, tar_bytes
-from refsr.data.photos import MIB
+from refsr.device import MIB
 from refsr.errors import ImageError, UsageError
 from refsr.io.photo import read_preview
 from refsr.pairs.features import LocalFeatures, detect

@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from refsr.device import MIB
 from refsr.errors import MemoryBudgetError
 from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
 from refsr.restore.pipeline import Matched, transfer
-from refsr.search import MIB
 
-GIB: Final = 2**30
 _SMALLEST_TILE_CELLS: Final = 32
 _LEAST_SEARCH_BYTES: Final = 4 * MIB
 _LARGEST_TILE_CELLS: Final = 256

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from refsr.device import Precision, autocast
+from refsr.device import GIB, Precision, autocast
 from refsr.errors import ImageError, MemoryBudgetError
 from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
 from refsr.io.progress import Progress, silent, stage_of
@@ -25,7 +25,7 @@ from refsr.references.variants import Origin, Variant, VariantConfig, make_varia
 from refsr.resize import upscale_bicubic
 from refsr.restore.pipeline import Matched, encode, match
 from refsr.restore.provenance import Provenance
-from refsr.restore.tiles import GIB, plan_memory, too_little, transfer_tiled
+from refsr.restore.tiles import plan_memory, too_little, transfer_tiled
 from refsr.search import Engine, Match, strongest
 
 DEFAULT_MEMORY_BYTES = 2 * GIB

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from refsr.device import MIB
 from refsr.errors import ImageError, UsageError
 from refsr.extras import is_installed
 from refsr.io.progress import Progress, part_of, silent
@@ -30,7 +31,6 @@ from refsr.search.match import Found, Match, cell_grid, strongest
 from refsr.search.patches import patch_grid_size
 from refsr.search.subpixel import refine_subpixel
 
-MIB = 2**20
 DEFAULT_SEARCH_BYTES = 512 * MIB
 
 Engine = Literal["auto", "exact", "coarse", "faiss"]
@@ -186,7 +186,6 @@ def _extend_positions(corner: Float[Tensor, "b 2 h w"], reach: int) -> Float[Ten
 
 __all__ = [
     "DEFAULT_SEARCH_BYTES",
-    "MIB",
     "Engine",
     "Match",
     "Progress",

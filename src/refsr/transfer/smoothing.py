@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.search import Match, cell_grid
+from refsr.transfer.stripes import stripes
 
 REACH_CELLS: Final = 3
 """How far from a cell its neighbours count; the median looks one cell further."""
@@ -39,10 +40,9 @@ _MARGIN: Final = 0.2
 field is known, 0.918 of the cells of real views are then found within a cell, 0.761 where planes move apart; without,
 0.904 and 0.729."""
 
-_HALO_CELLS: Final = 48
+SMOOTHING_HALO_CELLS: Final = 48
 """Reach of what decides about a cell: its support, four maps one after the other, the support of the last."""
 
-_STRIPE_CELLS: Final = 2**16
 _LEAST_WEIGHT: Final = 1e-3
 _MAXIMUM_REFERENCES: Final = 5
 
@@ -66,16 +66,14 @@ def smooth(match: Match) -> Match:
     Returns:
         The match with other positions, which may lie a little outside the reference.
     """
-    height, width = match.score.shape[-2:]
-    rows = max(_HALO_CELLS, _STRIPE_CELLS // width)
-    if torch.compiler.is_compiling() or height <= rows + 2 * _HALO_CELLS:
+    if torch.compiler.is_compiling():
         return _smooth(match)
-    stripes = []
-    for top in range(0, height, rows):
-        first, bottom = max(0, top - _HALO_CELLS), min(height, top + rows)
-        stripe = _smooth(match.crop(slice(first, min(height, bottom + _HALO_CELLS)), slice(None)))
-        stripes.append(stripe.position_cells[..., top - first : bottom - first, :])
-    return replace(match, position_cells=torch.cat(stripes, 2))
+    height, width = match.score.shape[-2:]
+    smoothed = []
+    for inside, seen in stripes(height, width, SMOOTHING_HALO_CELLS):
+        positions = _smooth(match.crop(seen, slice(None))).position_cells
+        smoothed.append(positions[..., inside.start - seen.start : inside.stop - seen.start, :])
+    return replace(match, position_cells=torch.cat(smoothed, 2))
 
 
 def _smooth(match: Match) -> Match:
