@@ -65,8 +65,8 @@ def encode(model: RefSRModel, lr: Float[Tensor, "b 3 h w"], refs: Iterable[Float
         lr: The picture.
         refs: References, of any sizes; large ones from a generator, which lets each go as soon as it is encoded.
     """
-    query = model.encode_query(lr)
-    return Encoded(lr=lr, query=query, references=tuple(encode_reference(model, ref.to(lr)) for ref in refs))
+    references = tuple(encode_reference(model, ref.to(lr)) for ref in refs)  # first, while least is held beside them
+    return Encoded(lr=lr, query=model.encode_query(lr), references=references)
 
 
 def encode_reference(model: RefSRModel, ref: Float[Tensor, "b 3 _ _"]) -> Reference:
