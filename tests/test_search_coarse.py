@@ -12,7 +12,8 @@ from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
 from refsr.search import Match, cell_grid, choose_engine, coarse, search
-from refsr.search.coarse import _highest_around, _with_neighbours
+from refsr.search.coarse import _highest_around
+from refsr.search.neighbours import mean_with_neighbours
 
 
 def smooth_field(seed: int, height: int, width: int, channels: int = 16) -> Tensor:
@@ -36,7 +37,7 @@ def agreement(first: Match, second: Match) -> float:
 @pytest.mark.parametrize("patch", [1, 3])
 def test_finds_what_exact_search_finds(monkeypatch: pytest.MonkeyPatch, cheap: float, patch: int) -> None:
     """With one level above the cells, with two, and with three."""
-    monkeypatch.setattr(coarse, "_ALL_WITH_ALL", cheap)
+    monkeypatch.setattr(coarse, "_MAXIMUM_PRODUCTS", cheap)
     key = smooth_field(0, 150, 131)
     query = moved_view(key, 77, 90, 31, 22)
     found = search(query, [key], patch=patch, engine="coarse")
@@ -65,7 +66,7 @@ def test_every_score_is_that_of_its_place(
     """Of any sizes: inside the reference, a true cosine, and none better than the exact one."""
     query, key = smooth_field(seed, *size), smooth_field(seed + 1, *ref_size)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(coarse, "_ALL_WITH_ALL", cheap)
+        patched.setattr(coarse, "_MAXIMUM_PRODUCTS", cheap)
         found = search(query, [key], patch=patch, engine="coarse")
     exact = search(query, [key], patch=patch, engine="exact")
     assert (found.score <= exact.score + 1e-5).all()
@@ -117,7 +118,7 @@ def test_progress_is_told_to_the_end() -> None:
 
 
 def test_the_engine_is_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refsr.search._EXACT_PRODUCTS", 100 * 100 * 16)
+    monkeypatch.setattr("refsr.search._MAXIMUM_EXACT_PRODUCTS", 100 * 100 * 16)
     small, large = smooth_field(0, 10, 10), smooth_field(0, 40, 40)
     chosen = [choose_engine(grid, [grid], patch=1) for grid in (small, large)]
     assert chosen == ["exact", "coarse"]
@@ -135,7 +136,7 @@ def test_the_highest_around_a_place() -> None:
 def test_scores_of_neighbours_against_a_naive_loop() -> None:
     side = 5
     scores = torch.randn(2, 4, 4, side, side, generator=torch.Generator().manual_seed(0))
-    found = _with_neighbours(scores.view(2, 16, side**2), side).view_as(scores)
+    found = mean_with_neighbours(scores)
     for n, y, x, v, u in product(range(2), range(4), range(4), range(side), range(side)):
         there = [
             scores[n, y + dy, x + dx, v + dy, u + dx]

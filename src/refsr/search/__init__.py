@@ -3,11 +3,13 @@
     query (B, C, h, w) ──┐
                          ├── cosine of every patch with every patch, best kept ──> Match on the query's grid
     keys  (B, C, H, W) ──┘
-    several, any sizes: one pool
+    one pool of references, of any sizes
 
-`exact` compares all with all: its cost grows with the square of the picture. `coarse` compares blocks first, and cells
-only where their blocks agree: its cost grows with the picture. `faiss` sorts the patches of many references first, so
-that what a query costs does not grow with their number.
+| engine | how | cost grows with |
+|---|---|---|
+| exact | every patch with every patch | the square of the picture |
+| coarse | blocks first, then the cells of blocks that agree | the picture |
+| faiss | an inverted file of all patches | the picture, hardly with the number of references |
 """
 
 import math
@@ -32,14 +34,15 @@ from refsr.search.patches import patch_grid_size
 from refsr.search.subpixel import refine_subpixel
 
 DEFAULT_SEARCH_BYTES = 512 * MIB
+_ENGINES: Final[dict[str, Callable[..., Found]]] = {"exact": find_exact, "coarse": find_coarse, "faiss": find_ivf}
 
 Engine = Literal["auto", "exact", "coarse", "faiss"]
-_ENGINES: Final[dict[str, Callable[..., Found]]] = {"exact": find_exact, "coarse": find_coarse, "faiss": find_ivf}
-_EXACT_PRODUCTS: Final = 3e10
-"""So many multiplications are done exactly; they take a third of a second on two cores."""
+"""`auto` is the fastest engine whose matches serve as well as exact ones: see `choose_engine`."""
 
-_MANY: Final = 24
-"""From so many references on, large ones are searched together, if FAISS is installed."""
+_MAXIMUM_EXACT_PRODUCTS: Final = 3e10
+"""`auto` searches exactly below this many multiplications, a third of a second on two cores."""
+
+_MINIMUM_FAISS_REFERENCES: Final = 24
 
 
 def search(
@@ -61,9 +64,9 @@ def search(
         query: Feature map of the upsampled LR image.
         keys: Feature maps of the blurred references, one pool; sizes may differ.
         patch: Side of a patch in cells, odd.
-        engine: "exact", "coarse", "faiss", or "auto": see `choose_engine`.
+        engine: See the table above.
         memory_bytes: Bound on the search's own working memory.
-        progress: Told of each finished part.
+        progress: Told the finished share.
 
     Returns:
         A match on the query's whole grid, without gradient.
@@ -72,7 +75,7 @@ def search(
         UsageError: An even patch or an empty pool.
         ImageError: The query or a key is smaller than the patch.
         MemoryBudgetError: The budget is too small for the least part of the work.
-        MissingExtraError: FAISS is asked for and not installed.
+        MissingExtraError: The engine is "faiss", which is not installed.
 
     Source: Zhang et al., "Image Super-Resolution by Neural Texture Transfer", CVPR 2019, equations 1 and 2.
     """
@@ -93,35 +96,36 @@ def search_candidates(
     memory_bytes: int = DEFAULT_SEARCH_BYTES,
     progress: Progress = silent,
 ) -> list[Match]:
-    """Find each cell's best match in one reference or two: of more, in those that fit best around it.
+    """Find each cell's best match in each of two references: in the two that fit best around it, if there are more.
+
+    Matching scores a cell with its neighbours, since one cell matches many places by accident and a neighbourhood
+    rarely does. The returned score is the cell's own. FAISS searches cells alone, in one pool of all references.
 
     Args:
         query: Descriptors of the LR image.
         keys: Descriptors of the references; sizes may differ.
-        engine: "exact", "coarse", "faiss", or "auto": FAISS, which searches all references as one pool, for very many
-            if it is installed, else coarse, which finds as good places as exact search does; on an accelerator, small
-            pictures are searched all with all, a whole batch at once (`refsr.search.batched`).
+        engine: See the table above. For `auto`, small pictures on an accelerator are compared exactly, a whole batch
+            at once (`refsr.search.batched`).
         memory_bytes: Bound on the search's own working memory.
-        progress: Told of each finished part.
+        progress: Told the finished share.
 
     Returns:
-        The candidates, on the query's whole grid, between cells, without gradient. Cells are looked for together with
-        those around them; the score is that of the cell alone.
+        The candidates on the query's whole grid, refined to fractions of a cell, without gradient.
 
     Raises:
         UsageError: An empty pool.
-        ImageError: For exact search, the query or a key is smaller than three cells.
+        ImageError: The engine is "exact", and the query or a key is smaller than three cells.
         MemoryBudgetError: The budget is too small for the least part of the work.
-        MissingExtraError: FAISS is asked for and not installed.
+        MissingExtraError: The engine is "faiss", which is not installed.
     """
     patch = PATCH if engine == "exact" else 1
     _require_searchable(query, keys, patch)
-    faiss = engine == "faiss" or (engine == "auto" and _are_many(keys))
+    chosen = choose_engine(query, keys, patch=1, with_neighbours=True) if engine == "auto" else engine
 
     def find(query: Float[Tensor, "c h w"], keys: Sequence[Float[Tensor, "c _ _"]]) -> Sequence[Found]:
-        if faiss:
+        if chosen == "faiss":
             return [find_ivf(query, keys, 1, memory_bytes, progress)]
-        return find_candidates(query, keys, engine != "exact", memory_bytes, progress)
+        return find_candidates(query, keys, chosen == "coarse", memory_bytes, progress)
 
     with torch.no_grad():
         if engine == "auto" and query.device.type != "cpu" and is_small(query, keys):
@@ -143,7 +147,7 @@ def _require_searchable(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Te
 
 
 def _match(found: Sequence[Found], reach: int) -> Match:
-    """Of a batch; border cells, which centre no whole patch, take their neighbour's match, moved along."""
+    """Matches of a batch, extended to the border cells."""
     corner, reference, score = (
         torch.stack([getattr(part, name) for part in found]) for name in ("corner", "reference", "score")
     )
@@ -154,23 +158,29 @@ def _match(found: Sequence[Found], reach: int) -> Match:
     )
 
 
-def choose_engine(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], *, patch: int) -> Engine:
-    """Exact where that takes a moment only; else FAISS for very many references if it is installed, coarse for others.
+def choose_engine(
+    query: Float[Tensor, "b c h w"],
+    keys: Sequence[Float[Tensor, "b c _ _"]],
+    *,
+    patch: int,
+    with_neighbours: bool = False,
+) -> Engine:
+    """The engine of `auto`: the fastest whose matches serve as well as exact ones.
+
+    Exact up to 3e10 multiplications; beyond, FAISS from 24 references on if it is installed, else coarse. Where cells
+    are scored with their neighbours, coarse matches are as good as exact ones at any size.
 
     Args:
         query: As for `search`.
         keys: As for `search`.
         patch: As for `search`.
+        with_neighbours: Cells are scored with their neighbours, as in `search_candidates`.
     """
     patches = math.prod(patch_grid_size(query[0], patch))
     key_patches = sum(math.prod(patch_grid_size(key[0], patch)) for key in keys)
-    if patches * key_patches * query.shape[1] * patch**2 <= _EXACT_PRODUCTS:
+    if not with_neighbours and patches * key_patches * query.shape[1] * patch**2 <= _MAXIMUM_EXACT_PRODUCTS:
         return "exact"
-    return "faiss" if _are_many(keys) else "coarse"
-
-
-def _are_many(keys: Sequence[Float[Tensor, "b c _ _"]]) -> bool:
-    return len(keys) >= _MANY and is_installed("faiss")
+    return "faiss" if len(keys) >= _MINIMUM_FAISS_REFERENCES and is_installed("faiss") else "coarse"
 
 
 def _extend(grid: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h2 w2"]:
@@ -178,8 +188,8 @@ def _extend(grid: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h2
 
 
 def _extend_positions(corner: Float[Tensor, "b 2 h w"], reach: int) -> Float[Tensor, "b 2 h2 w2"]:
-    """From the first cells of inner patches to the centres of all: a patch's corner and centre differ alike on both
-    sides of a match, so that the offset between query and reference is the same."""
+    """Positions of all cells from the corners of inner patches; the offset from query to reference is the same for a
+    patch's corner and its centre."""
     offset = _extend(corner - cell_grid(corner.shape[-2:], corner), reach)
     return offset + cell_grid(offset.shape[-2:], offset)
 

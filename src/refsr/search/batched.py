@@ -1,6 +1,6 @@
-"""Small pictures on an accelerator, as in training: all cells with all, a whole batch at once, and nothing waits.
+"""Exact search of small pictures on an accelerator, as in training: a whole batch at once, without synchronisation.
 
-cosines of all cells with all ──> each averaged with the eight around, moved alike ──> best place ──> between cells
+cosines of all cells with all ──> each averaged with the eight around ──> best place ──> fraction of a cell
 """
 
 from collections.abc import Sequence
@@ -12,32 +12,26 @@ from torch import Tensor
 
 from refsr.search.candidates import CANDIDATES, choose_references
 from refsr.search.match import Match
+from refsr.search.neighbours import mean_with_neighbours
 
 MAXIMUM_CELLS: Final = 2048
-"""Of the picture and of each reference; for more, coarse to fine is quicker. On a CPU it is so at any size: it takes
-half the time for 40x40 cells."""
+"""Coarse search is faster above this many cells of a picture or reference; on a CPU, at any size."""
 
-_BYTES: Final = 16
-"""For each pair of cells: cosines, sums and their copies."""
+_PAIR_BYTES: Final = 16
+"""Memory for each pair of cells: cosine, sum and their copies."""
 
 
 def is_small(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]]) -> bool:
-    """Whether picture and references have few enough cells."""
+    """Whether picture and references have at most `MAXIMUM_CELLS` each."""
     return all(grid[0, 0].numel() <= MAXIMUM_CELLS for grid in (query, *keys))
 
 
 def find_small(
     query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], memory_bytes: int
 ) -> list[Match]:
-    """The best place in each reference; of more than two, in the two that fit best around each place.
+    """The same as `refsr.search.search_candidates`, for unit descriptors.
 
-    Args:
-        query: Unit descriptors of the LR images.
-        keys: Unit descriptors of the references.
-        memory_bytes: Bound on the working memory, as far as a single picture fits it.
-
-    Returns:
-        A candidate for each reference, two of more than two, between cells; scores are those of single cells.
+    The budget bounds how many pictures are searched at once; a single one may exceed it.
     """
     found = [_find(query, key, memory_bytes) for key in keys]
     if len(keys) <= CANDIDATES:
@@ -55,7 +49,7 @@ def find_small(
 def _of_chosen(
     positions: Float[Tensor, "n b 2 h w"], scores: Float[Tensor, "n b 1 h w"], reference: Int[Tensor, "b h w"]
 ) -> Match:
-    """Place by place the match in one reference."""
+    """Each cell's match in the reference that is chosen for it."""
     index = reference[None, :, None]
     return Match(
         position_cells=positions.gather(0, index.expand(-1, -1, 2, -1, -1))[0],
@@ -67,9 +61,9 @@ def _of_chosen(
 def _find(
     query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], memory_bytes: int
 ) -> tuple[Float[Tensor, "b 2 h w"], Float[Tensor, "b 1 h w"], Float[Tensor, "b h w"]]:
-    """Places in one reference, the cosines there, and the mean cosines that decided."""
+    """Positions in one reference, the cosines there, and the mean cosines that were maximal there."""
     height, width = query.shape[-2:]
-    at_once = max(1, memory_bytes // (_BYTES * query[0, 0].numel() * key[0, 0].numel()))
+    at_once = max(1, memory_bytes // (_PAIR_BYTES * query[0, 0].numel() * key[0, 0].numel()))
     parts = [
         _find_at_once(asking.flatten(2).transpose(1, 2) @ there.flatten(2), (height, width), key.shape[-2:])
         for asking, there in zip(torch.split(query, at_once), torch.split(key, at_once), strict=True)
@@ -81,8 +75,7 @@ def _find(
 def _find_at_once(
     cosines: Float[Tensor, "b n m"], size: tuple[int, int], key_size: Sequence[int]
 ) -> tuple[Float[Tensor, "b 2 n"], Float[Tensor, "b n"], Float[Tensor, "b n"]]:
-    """Of a part of the batch."""
-    fit, best = _with_neighbours(cosines.view(-1, *size, *key_size)).flatten(3).flatten(1, 2).max(2)
+    fit, best = mean_with_neighbours(cosines.view(-1, *size, *key_size)).flatten(3).flatten(1, 2).max(2)
     column, row = best % key_size[1], best // key_size[1]
     centre = cosines.gather(2, best[..., None])[..., 0]
     moved = []
@@ -94,30 +87,3 @@ def _find_at_once(
         vertex = (after - before) / (2 * (2 * centre - before - after).clamp_min(1e-4))
         moved.append(place + vertex.clamp(-0.5, 0.5) * inside)
     return torch.stack(moved, 1), centre, fit
-
-
-def _with_neighbours(cosines: Float[Tensor, "b h w h2 w2"]) -> Float[Tensor, "b h w h2 w2"]:
-    """The mean of each cell's cosine and those of the eight around it, each moved by as much, as far as they are there.
-
-    Source: Scharstein and Szeliski, "A taxonomy and evaluation of dense two-frame stereo correspondence algorithms",
-        IJCV 2002, section 3.2 (aggregation of support).
-    """
-    counts = []
-    for axis in (1, 2):
-        here, there = cosines.shape[axis], cosines.shape[axis + 2]
-        ones = cosines.new_ones(1, here, 1, there, 1) if axis == 1 else cosines.new_ones(1, 1, here, 1, there)
-        counts.append(_sum_of_three(ones, axis))
-        cosines = _sum_of_three(cosines, axis)
-    return cosines / (counts[0] * counts[1])
-
-
-def _sum_of_three(values: Float[Tensor, "b h w h2 w2"], axis: int) -> Float[Tensor, "b h w h2 w2"]:
-    """Each with the one before and the one after, in picture and reference alike."""
-    total = values.clone()
-    near, far = (
-        tuple(part if n in (axis, axis + 2) else slice(None) for n in range(5))
-        for part in (slice(None, -1), slice(1, None))
-    )
-    total[near] += values[far]
-    total[far] += values[near]
-    return total

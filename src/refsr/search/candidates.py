@@ -1,11 +1,10 @@
-"""Several references: one pool, of which the best counts, or a few candidates for each place.
+"""Matches in several references: the best of one pool, or candidates in the two references that fit best locally.
 
-    each key ── blocks, and the cells of every 16th block ──> how well it fits around each place
+    each key ── coarse search of a sample of the cells ──> mean score around each cell
                                                                   │
-                                   the two that fit best there ───┴──> their cells ──> two candidates
-Single cells find something alike in any reference; which one fits shows over a wide neighbourhood. So of many
-references a place looks through two only, and what one more costs is a fraction of the first. Within a reference, each
-cell is looked for together with the eight around it.
+                       the two references that fit best there ────┴──> search of their cells ──> two candidates
+A single cell finds something alike in any reference; which reference fits shows in a wide neighbourhood. Searching
+only two of them for each cell makes a further reference cost a fraction of the first.
 """
 
 from collections.abc import Sequence
@@ -22,19 +21,17 @@ from refsr.search.exact import find_exact
 from refsr.search.match import Found
 
 CANDIDATES: Final = 2
-"""So many references are looked through around each place."""
-
 PATCH: Final = 3
-"""Side of the patches that the exact search compares; the coarse one, those of their cells that are in one block."""
+"""Side in cells of the neighbourhood that a cell is scored with."""
 
-_SIDE: Final = 16
-"""References are chosen for squares of so many cells."""
+_SQUARE_CELLS: Final = 16
+"""Side of the squares that references are chosen for."""
 
-_SAMPLED: Final = 4
-"""So many cells of a square, down and across, are looked at before it is chosen."""
+_SAMPLE_CELLS: Final = 4
+"""Side of the sample of a square's cells that decides."""
 
-_AROUND: Final = 5
-"""So many squares, down and across, decide together."""
+_POOLED_SQUARES: Final = 5
+"""Side of the neighbourhood of squares whose scores are averaged."""
 
 
 def find_coarse(
@@ -44,14 +41,7 @@ def find_coarse(
     memory_bytes: int,
     progress: Progress = silent,
 ) -> Found:
-    """The best patches of a pool, coarse to fine: see `refsr.search.coarse`.
-
-    Args:
-        query: Feature map of the upsampled LR image.
-        keys: Feature maps of the blurred references, one pool.
-        patch: Side of a patch in cells.
-        memory_bytes: Bound on the working memory beside the patches themselves.
-        progress: Told of each finished part.
+    """The best patches of a pool, coarse to fine (`refsr.search.coarse`); arguments as for `refsr.search.search`.
 
     Raises:
         MemoryBudgetError: Not even one window fits the budget.
@@ -71,14 +61,12 @@ def find_candidates(
     memory_bytes: int,
     progress: Progress = silent,
 ) -> list[Found]:
-    """The best places of each reference; of more than two, of the two that fit best around each place.
+    """The best match in each reference; with more than two, in the two that fit best around each cell.
+
+    Arguments as for `refsr.search.search_candidates`, but for:
 
     Args:
-        query: Descriptors of the LR image.
-        keys: Descriptors of the references.
-        coarse: Coarse to fine, for each cell; else all patches with all, for those that lie wholly inside.
-        memory_bytes: Bound on the working memory.
-        progress: Told of each finished part.
+        coarse: Search coarse to fine, for every cell; else exactly, for patches that lie wholly inside.
 
     Raises:
         MemoryBudgetError: The budget is too small for the least part of the work.
@@ -86,7 +74,7 @@ def find_candidates(
     told = [part_of(progress, index, len(keys)) for index in range(len(keys))]
     chosen: Tensor | None = None
     if coarse:
-        searches = [CoarseSearch(query, key, 1, memory_bytes, together=True) for key in keys]
+        searches = [CoarseSearch(query, key, 1, memory_bytes, with_neighbours=True) for key in keys]
         if len(keys) > CANDIDATES:
             sample = _sample(query.shape[-2:], query.device)
             for search in searches:
@@ -106,30 +94,36 @@ def find_candidates(
 
 
 def choose_references(scores: Float[Tensor, "n h w"]) -> Int[Tensor, "k h w"]:
-    """The numbers of those that fit best around each place: by the mean score of 5x5 squares of 16x16 cells.
+    """Indices of the references that fit best around each cell: by the mean score of 5x5 squares of 16x16 cells.
 
     Args:
-        scores: Of each reference; minus infinity where none is known, the same places in all.
+        scores: Of each reference; minus infinity at cells that were not searched, the same in all references.
+
+    Returns:
+        One index map for each candidate, the best first.
     """
     known = scores.isfinite()
     total, count = (
-        F.avg_pool2d(F.avg_pool2d(grid[:, None], _SIDE, ceil_mode=True), _AROUND, 1, _AROUND // 2)[:, 0]
+        F.avg_pool2d(
+            F.avg_pool2d(grid[:, None], _SQUARE_CELLS, ceil_mode=True), _POOLED_SQUARES, 1, _POOLED_SQUARES // 2
+        )[:, 0]
         for grid in (scores.masked_fill(~known, 0), known.to(scores))
     )
     best = (total / count).topk(min(CANDIDATES, len(scores)), dim=0).indices
-    height, width = (torch.arange(n, device=scores.device) // _SIDE for n in scores.shape[-2:])
+    height, width = (torch.arange(n, device=scores.device) // _SQUARE_CELLS for n in scores.shape[-2:])
     return best[:, height][:, :, width]
 
 
 def _sample(size: Sequence[int], device: torch.device) -> Bool[Tensor, "h w"]:
-    """A few cells near the middle of each square; they are one block of the coarse search."""
-    low = _SIDE // 2 - _SAMPLED
-    inside = [((n := torch.arange(length, device=device) % _SIDE) >= low) & (n < low + _SAMPLED) for length in size]
-    return inside[0][:, None] & inside[1]
+    """The cells near the middle of each square that are one block of the coarse search."""
+    low = _SQUARE_CELLS // 2 - _SAMPLE_CELLS
+    places = (torch.arange(length, device=device) % _SQUARE_CELLS for length in size)
+    rows, columns = ((place >= low) & (place < low + _SAMPLE_CELLS) for place in places)
+    return rows[:, None] & columns
 
 
 def _pick(each: Sequence[tuple[Int[Tensor, "2 h w"], Float[Tensor, "h w"]]], reference: Int[Tensor, "h w"]) -> Found:
-    """Place by place the corner and score of one reference."""
+    """Corner and score of each cell's match in the reference that is given for it."""
     corner, score = torch.zeros_like(each[0][0]), torch.zeros_like(each[0][1])
     for index, (its_corner, its_score) in enumerate(each):
         here = reference == index

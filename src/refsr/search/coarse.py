@@ -1,13 +1,14 @@
-"""Coarse to fine: blocks are compared first, and cells only where their blocks agree.
+"""Coarse-to-fine search: blocks are compared first, and cells only where their blocks agree.
 
-    level 2   blocks of 16x16 cells   all with all      ──> a few candidates a block
-    level 1   blocks of  4x4  cells   in their windows  ──> a few candidates a block, spread to the blocks around
+    level 2   blocks of 16x16 cells   all with all      ──> three candidates a block
+    level 1   blocks of  4x4  cells   in their windows  ──> three candidates a block, and those of the blocks around
     level 0   cells                   in their windows  ──> the best
-A block is described by its 2x2 quarters' mean features; the references' blocks lie half a block apart. As many levels
-as make the comparison of all with all cheap. Every level costs the same for each cell, however large the picture.
+The descriptor of a block is the mean features of its 2x2 quarters; the references' blocks lie half a block apart. The
+number of levels grows until the comparison of all with all is cheap. Each level costs the same for a cell, however
+large the picture.
 
-A cell alone finds its like in many places; with the cells around it, moved alike, hardly by chance. Those of its own
-block are compared with the same window anyway: to count them costs sums, no products.
+A cell may be scored with its neighbours of the same block: they are compared with the same window anyway, so this
+costs sums, no products.
 """
 
 import math
@@ -23,44 +24,43 @@ from torch import Tensor
 from refsr.errors import MemoryBudgetError
 from refsr.io.progress import Progress, silent
 from refsr.search.match import cell_grid
+from refsr.search.neighbours import mean_with_neighbours
 from refsr.search.patches import patch_grid_size, unit_rows
 
 _STEP: Final = 4
-"""A block is so many blocks of the next finer level wide."""
+"""Side of a block in blocks of the next finer level."""
 
-_ALL_WITH_ALL: Final = 1e9
-"""Multiplications of the coarsest level at the most, if levels can still be added."""
+_MAXIMUM_PRODUCTS: Final = 1e9
+"""Maximum multiplications of the coarsest level, as long as levels can be added."""
 
-_KEPT: Final = 3
-"""Candidates of a block that go on to the next level."""
+_BLOCK_CANDIDATES: Final = 3
+_MARGIN: Final = 2
+"""Margin of a search window, in places of its level."""
 
-_REACH: Final = 2
-"""A window reaches so many of its level's places beyond what its parent's candidate covers."""
-
-_AROUND: Final = ((-1, 0), (1, 0), (0, -1), (0, 1))
+_NEIGHBOURS: Final = ((-1, 0), (1, 0), (0, -1), (0, 1))
 _NUMBERS_AT_ONCE: Final = 2**23
-"""What is looked at together: 32 MiB, beyond which it is not faster."""
+"""Working set of 32 MiB; a larger one is not faster."""
 
 _PRODUCTS_AT_ONCE: Final = 2**22
 _PRODUCT_BYTES: Final = 20
-"""What a product of the coarsest level takes with its copies."""
+"""Memory for a product of the coarsest level, with its copies."""
 
 _NOWHERE: Final = -(2**30)
-_SHORTEST: Final = 1e-6
+_NORM_EPSILON: Final = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Level:
-    """What is compared at one level, in reading order.
+    """Descriptors of one level, in reading order.
 
     Attributes:
-        query: Unit vectors of the query's blocks, or of its cells.
-        query_size: Rows and columns of them.
-        cells: What the reference's places are made of: its patches at the level of cells, else means of quarters.
-        cells_wide: How many of them are in a row.
-        key_size: Rows and columns of places.
-        lengths: Of the places' vectors before they are unit vectors, where they are made of 2x2 quarters.
-        places: How many of the key's places a block is wide: two, or one at the level of cells.
+        query: Unit descriptors of the query's blocks; of its cells at level 0.
+        query_size: Rows and columns of the query.
+        cells: Descriptors of the reference's patches at level 0, else mean features of its quarter blocks.
+        cells_wide: Columns of `cells`.
+        key_size: Rows and columns of places, the positions that a block may be matched at.
+        lengths: Norms of the 2x2 quarters of each place; None at level 0.
+        places: Width of a block in places: two, or one at level 0.
     """
 
     query: Float[Tensor, "n d"]
@@ -72,9 +72,9 @@ class _Level:
     places: int
 
     def key(self, number: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        """Unit vectors of places by their number in reading order; put together when asked, since they overlap.
+        """Unit descriptors of places; put together on demand, since places overlap.
 
-        By `index_select`, which copies whole rows, four times as fast as an index in brackets.
+        `index_select`, which copies whole rows, is four times as fast here as indexing.
         """
         if self.lengths is None:
             return self.cells.index_select(0, number)
@@ -85,7 +85,7 @@ class _Level:
 
 
 class CoarseSearch:
-    """The search of one reference: the levels of blocks at once, the cells of as many blocks as are asked for.
+    """Search of one reference: all levels of blocks at construction, then the cells of the blocks that are wanted.
 
     Source: after Barnes et al., "The Generalized PatchMatch Correspondence Algorithm", ECCV 2010, section 3: several
         candidates each, spread among neighbours.
@@ -97,7 +97,7 @@ class CoarseSearch:
         key: Float[Tensor, "c h2 w2"],
         patch: int,
         memory_bytes: int,
-        together: bool = False,
+        with_neighbours: bool = False,
     ) -> None:
         """Compare the blocks.
 
@@ -106,21 +106,22 @@ class CoarseSearch:
             key: Feature map of the blurred reference.
             patch: Side of a patch in cells.
             memory_bytes: Bound on the working memory beside the patches themselves.
-            together: A patch counts with the eight around it, as far as they are in its block.
+            with_neighbours: Score a patch with the eight around it, as far as they are in its block.
 
         Raises:
             MemoryBudgetError: Not even one window fits the budget.
         """
         depth = _depth(query, key)
         level = _level(query, key, depth, patch)
-        places, scores = _all_with_all(level, _KEPT if depth else 1, memory_bytes)
+        places, scores = _all_with_all(level, _BLOCK_CANDIDATES if depth else 1, memory_bytes)
         self._size = level.query_size
         self._windows: _Windows | None = None
         for finer in range(depth - 1, -1, -1):
             parents = level.query_size
             level = _level(query, key, finer, patch)
             candidates = _distinct(_spread(places, parents))
-            windows = _Windows(level, parents, candidates, _KEPT if finer else 1, memory_bytes, together and not finer)
+            kept = _BLOCK_CANDIDATES if finer else 1
+            windows = _Windows(level, parents, candidates, kept, memory_bytes, with_neighbours and not finer)
             if finer:
                 windows.look()
                 places, scores = windows.best()
@@ -129,18 +130,13 @@ class CoarseSearch:
         self._found = places, scores
 
     def look(self, wanted: Bool[Tensor, "h3 w3"] | None = None, progress: Progress = silent) -> None:
-        """Find the matches of all cells, or of those that are wanted and their blocks.
-
-        Args:
-            wanted: Of the patches; those that were looked at before are looked at again.
-            progress: Told of each finished part.
-        """
+        """Search the cells of all blocks, or of the blocks of wanted cells; blocks may be searched again."""
         if self._windows is not None:
             self._windows.look(None if wanted is None else self._blocks(wanted), progress)
         progress(1.0)
 
     def found(self) -> tuple[Int[Tensor, "2 h3 w3"], Float[Tensor, "h3 w3"]]:
-        """Corner and score of each patch's match; the score is minus infinity where none was looked for."""
+        """Corner and score of each patch's match; the score is minus infinity where none was searched."""
         places, scores = self._found if self._windows is None else self._windows.best()
         height, width = self._size
         return rearrange(places[:, 0].long(), "(h w) yx -> yx h w", h=height, w=width), scores[:, 0].view(height, width)
@@ -150,13 +146,13 @@ class CoarseSearch:
 
 
 def _depth(query: Float[Tensor, "c h w"], key: Float[Tensor, "c h2 w2"]) -> int:
-    """The fewest levels above the cells that make the coarsest one cheap, as long as both have four blocks a side."""
+    """Fewest levels of blocks that make the coarsest one cheap; each needs four blocks a side in query and key."""
     smallest = min(*query.shape[-2:], *key.shape[-2:])
     depth = 1 if smallest >= 4 * _STEP else 0
     while True:
         blocks = query[0].numel() / _STEP ** (2 * depth)
         places = key[0].numel() * 4 / _STEP ** (2 * depth)
-        if blocks * places * 4 * query.shape[0] <= _ALL_WITH_ALL or smallest < 4 * _STEP ** (depth + 1):
+        if blocks * places * 4 * query.shape[0] <= _MAXIMUM_PRODUCTS or smallest < 4 * _STEP ** (depth + 1):
             return depth
         depth += 1
 
@@ -177,7 +173,7 @@ def _level(query: Float[Tensor, "c h w"], key: Float[Tensor, "c h2 w2"], depth: 
     blocks = rearrange(quarters, "c (h i) (w j) -> (h w) (i j c)", i=2, j=2)
     squares = key_quarters.square().sum(0)
     of_rows = squares[1:] + squares[:-1]
-    lengths = (of_rows[:, 1:] + of_rows[:, :-1]).sqrt().clamp_min(_SHORTEST)
+    lengths = (of_rows[:, 1:] + of_rows[:, :-1]).sqrt().clamp_min(_NORM_EPSILON)
     return _Level(
         query=F.normalize(blocks, dim=1),
         query_size=(quarters.shape[-2] // 2, quarters.shape[-1] // 2),
@@ -190,8 +186,8 @@ def _level(query: Float[Tensor, "c h w"], key: Float[Tensor, "c h2 w2"], depth: 
 
 
 def _means(grid: Float[Tensor, "c h w"], side: int) -> Float[Tensor, "c h2 w2"]:
-    """Of squares; an even number of them in each direction, the last ones perhaps smaller or repeated."""
-    # For the strides of `grid[None]`, torch would pool a transposed copy, ten times as slowly.
+    """Means of squares, an even number in each direction; the last ones may be smaller, or repeated."""
+    # With the strides of `grid[None]`, torch pools a transposed copy, ten times as slowly.
     batch = grid.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
     means = F.avg_pool2d(batch, side, ceil_mode=True, count_include_pad=False)
     height, width = means.shape[-2:]
@@ -199,7 +195,7 @@ def _means(grid: Float[Tensor, "c h w"], side: int) -> Float[Tensor, "c h2 w2"]:
 
 
 def _all_with_all(level: _Level, kept: int, memory_bytes: int) -> tuple[Int[Tensor, "n k 2"], Float[Tensor, "n k"]]:
-    """The best places that are not beside better ones."""
+    """Places of the highest local maxima of the score, and these scores."""
     height, width = level.key_size
     key = level.key(torch.arange(height * width, device=level.query.device))
     rows = max(1, min(_PRODUCTS_AT_ONCE, memory_bytes // _PRODUCT_BYTES) // len(key))
@@ -215,7 +211,7 @@ def _all_with_all(level: _Level, kept: int, memory_bytes: int) -> tuple[Int[Tens
 
 
 def _highest_around(values: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-    """Of each place and the eight around it; quicker than torch's max pooling, which looks for indices as well."""
+    """Maximum of 3x3 places; faster than torch's max pooling, which computes indices as well."""
     highest = values
     for axis in (1, 2):
         along, size = highest.clone(), values.shape[axis]
@@ -227,18 +223,18 @@ def _highest_around(values: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
 
 
 def _spread(places: Int[Tensor, "n k 2"], size: tuple[int, int]) -> Int[Tensor, "n k2 2"]:
-    """Each block's own candidates, then the best ones of the four blocks around, moved along."""
+    """Each block's own candidates, then the best ones of its four neighbours, moved by the step between the blocks."""
     best = rearrange(places[:, 0], "(h w) yx -> h w yx", h=size[0], w=size[1])
     around = F.pad(best.permute(2, 0, 1)[None].double(), (1, 1, 1, 1), mode="replicate")[0].permute(1, 2, 0).int()
     moved = [
         around[1 + dy : 1 + dy + size[0], 1 + dx : 1 + dx + size[1]] - 2 * best.new_tensor((dy, dx))
-        for dy, dx in _AROUND
+        for dy, dx in _NEIGHBOURS
     ]
     return torch.cat((places, *(part.reshape(-1, 1, 2) for part in moved)), 1)
 
 
 def _distinct(candidates: Int[Tensor, "n k 2"]) -> Int[Tensor, "n k 2"]:
-    """What lies beside an earlier candidate is taken out: its window would be nearly the same."""
+    """Candidates without those next to an earlier one, whose windows would be nearly the same."""
     kept = candidates.clone()
     for k in range(1, candidates.shape[1]):
         beside = (kept[:, :k] - candidates[:, k : k + 1]).abs().amax(2) <= 1
@@ -247,7 +243,7 @@ def _distinct(candidates: Int[Tensor, "n k 2"]) -> Int[Tensor, "n k 2"]:
 
 
 class _Windows:
-    """The best places of each of the parents' children, in the windows round the parents' candidates."""
+    """Search of a level in windows around the candidates of the next coarser one, the parents."""
 
     def __init__(
         self,
@@ -256,23 +252,24 @@ class _Windows:
         candidates: Int[Tensor, "n k 2"],
         kept: int,
         memory_bytes: int,
-        together: bool,
+        with_neighbours: bool,
     ) -> None:
-        """Nothing is looked at yet.
+        """Nothing is searched yet.
 
         Args:
-            level: Of the children.
+            level: Level of the children, 4x4 for each parent.
             parents: Rows and columns of parents.
-            candidates: Of each parent, in the parents' places.
-            kept: How many for each child.
-            memory_bytes: Bound on the windows that are looked at at once.
-            together: A child counts with those around it.
+            candidates: Candidates of each parent, in places of its level.
+            kept: Candidates to keep for each child.
+            memory_bytes: Bound on the windows that are searched at once.
+            with_neighbours: Score a child with its neighbours of the same parent.
 
         Raises:
             MemoryBudgetError: Not even one window fits.
         """
-        self.level, self.parents, self.candidates, self.together = level, parents, candidates, together
-        self.side = 3 * level.places + 2 * _REACH + 1
+        self.level, self.parents, self.candidates = level, parents, candidates
+        self.with_neighbours = with_neighbours
+        self.side = 3 * level.places + 2 * _MARGIN + 1
         numbers = 2 * (self.side**2 + _STEP**2) * level.query.shape[1] + self.side**2 * _STEP**2
         self.at_once = min(memory_bytes // 4, _NUMBERS_AT_ONCE) // numbers
         if self.at_once < 1:
@@ -282,7 +279,7 @@ class _Windows:
         self.places = torch.full((*shape, 2), _NOWHERE, dtype=torch.int32, device=level.query.device)
 
     def look(self, wanted: Bool[Tensor, " n"] | None = None, progress: Progress = silent) -> None:
-        """Look through the windows of all parents, or of those that are wanted."""
+        """Search the windows of all parents, or of those that are wanted."""
         there = self.candidates[..., 0] > _NOWHERE // 2
         if wanted is not None:
             there &= wanted[:, None]
@@ -296,17 +293,17 @@ class _Windows:
                 progress(done / total)
 
     def best(self) -> tuple[Int[Tensor, "m k2 2"], Float[Tensor, "m k2"]]:
-        """Places and scores of all children in reading order."""
+        """Places and scores of all children, in reading order."""
         size = self.level.query_size
         return _in_reading_order(self.places, self.parents, size), _in_reading_order(self.scores, self.parents, size)
 
     def _look_at(self, parent: Int[Tensor, " m"], candidate: Int[Tensor, "m 2"]) -> None:
-        """In one window of each of some parents."""
+        """Search one window of each of these parents."""
         level, side, device = self.level, self.side, parent.device
         window = torch.arange(side, device=device)
         within = cell_grid((_STEP, _STEP), parent).flatten(1)
         last_row, last_column = (n - 1 for n in level.key_size)
-        base = candidate * 2 * level.places - _REACH
+        base = candidate * 2 * level.places - _MARGIN
         rows = (base[:, :1] + window).clamp(0, last_row)
         columns = (base[:, 1:] + window).clamp(0, last_column)
         seen = level.key((rows[:, :, None] * level.key_size[1] + columns[:, None, :]).flatten())
@@ -315,14 +312,15 @@ class _Windows:
         number = y.clamp_max(level.query_size[0] - 1) * level.query_size[1] + x.clamp_max(level.query_size[1] - 1)
         asking = level.query.index_select(0, number.flatten()).view(len(parent), _STEP**2, -1)
         products = asking @ seen.view(len(parent), side**2, -1).transpose(1, 2)
-        if self.together:
-            products = _with_neighbours(products, side)
+        if self.with_neighbours:
+            pairs = products.view(-1, _STEP, _STEP, side, side)
+            products = mean_with_neighbours(pairs).view_as(products)
         score, index = products.max(2)
         place = torch.stack((rows.gather(1, index // side), columns.gather(1, index % side)), -1).int()
         self._keep(parent, score, place)
 
     def _keep(self, parent: Int[Tensor, " m"], score: Float[Tensor, "m c"], place: Int[Tensor, "m c 2"]) -> None:
-        """Put new places among the best ones of their parents' children, unless one is beside them already."""
+        """Put new places among the children's best ones, unless a better one lies next to them."""
         scores, places = self.scores, self.places
         best, where = scores[parent], places[parent]
         if scores.shape[2] == 1:
@@ -332,40 +330,13 @@ class _Windows:
             return
         beside = (where - place[:, :, None]).abs().amax(3) <= 1
         known = (beside & (best >= score[..., None])).any(2)
-        # A worse neighbour makes room.
+        # Worse places next to a new one give way to it.
         best = best.masked_fill(beside & ~known[..., None], -math.inf)
         score = score.masked_fill(known, -math.inf)
         order = torch.cat((best, score[..., None]), 2).topk(best.shape[2], dim=2)
         scores[parent] = order.values
         picked = order.indices[..., None].expand(-1, -1, -1, 2)
         places[parent] = torch.cat((where, place[:, :, None]), 2).gather(2, picked)
-
-
-def _with_neighbours(products: Float[Tensor, "m c p"], side: int) -> Float[Tensor, "m c p"]:
-    """The mean score of each child of a block and of the eight around it, each moved by as much.
-
-    Children beyond the block and places beyond the window do not count.
-
-    Source: Scharstein and Szeliski, "A taxonomy and evaluation of dense two-frame stereo correspondence algorithms",
-        IJCV 2002, section 3.2 (aggregation of support).
-    """
-    scores = products.view(-1, _STEP, _STEP, side, side)
-    for axis in (1, 2):
-        near, far = slice(None, -1), slice(1, None)
-        before, after = ((slice(None),) * axis + (s, slice(None), s) for s in (near, far))
-        total = scores.clone()
-        total[before] += scores[after]
-        total[after] += scores[before]
-        scores = total
-    counts = torch.stack([_of_three(_STEP, n, side) for n in range(_STEP)]).to(scores)
-    return (scores / (counts[:, None, :, None] * counts[:, None, :])).view_as(products)
-
-
-def _of_three(children: int, child: int, side: int) -> Int[Tensor, " p"]:
-    """How many of a child and its two neighbours are there, for each place along a window's side."""
-    place = torch.arange(side)
-    there = [(0 <= child + d < children) & (place + d >= 0) & (place + d < side) for d in (-1, 0, 1)]
-    return torch.stack(there).sum(0)
 
 
 def _in_reading_order(values: Tensor, parents: tuple[int, int], size: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Exact search: the product of all patches with all patches, streamed."""
+"""Exact search: the products of all patches with all patches, computed in tiles."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ from refsr.io.progress import Progress, silent
 from refsr.search.match import Found
 from refsr.search.patches import patch_grid_size, unit_columns
 
-_LARGEST_CHUNK = 512
-"""Patches a side of one score tile: 1 MiB, which stays in the cache of the core that computed it."""
+_TILE_PATCHES = 512
+"""Side of a tile of scores: 1 MiB, which stays in the cache of a core."""
 
-_FEW = 2048
-"""So few patches are in one tile: what many small tiles save in the cache, they cost in calls."""
+_MAXIMUM_SINGLE_TILE_PATCHES = 2048
+"""Below this many patches one tile is faster: many small ones cost more in calls than they save in the cache."""
 
 
 def find_exact(
@@ -26,14 +26,7 @@ def find_exact(
     memory_bytes: int,
     progress: Progress = silent,
 ) -> Found:
-    """The best of all patches. No score matrix is held: tiles of it are streamed within the budget.
-
-    Args:
-        query: Feature map of the upsampled LR image.
-        keys: Feature maps of the blurred references, one pool.
-        patch: Side of a patch in cells.
-        memory_bytes: Bound on the working memory.
-        progress: Told of each finished part.
+    """The best of all patches; arguments as for `refsr.search.search`.
 
     Raises:
         MemoryBudgetError: Not even one patch against one patch fits the budget.
@@ -44,9 +37,11 @@ def find_exact(
     height, width = patch_grid_size(query, patch)
     count = height * width
     key_bytes = 4 * numbers_per_patch * sum(math.prod(patch_grid_size(key, patch)) for key in keys)
-    # Where they fit, the references' patches are cut out once, not again for each part of the query.
-    held = count > _FEW and key_bytes <= memory_bytes // 2
-    chunk = _chunk_size(numbers_per_patch, memory_bytes - key_bytes * held, _FEW if count <= _FEW else _LARGEST_CHUNK)
+    # Cutting out the references' patches once, where they fit, saves cutting them for each part of the query.
+    small = count <= _MAXIMUM_SINGLE_TILE_PATCHES
+    held = not small and key_bytes <= memory_bytes // 2
+    largest = _MAXIMUM_SINGLE_TILE_PATCHES if small else _TILE_PATCHES
+    chunk = _chunk_size(numbers_per_patch, memory_bytes - key_bytes * held, largest)
     cut = list(_cut(keys, patch, chunk)) if held else None
     best = query.new_full((count,), -math.inf)
     best_index = torch.zeros(count, dtype=torch.long, device=query.device)
@@ -56,7 +51,7 @@ def find_exact(
         rows = unit_columns(query, patch, torch.arange(q0, q1, device=query.device)).T
         for reference, k0, columns in cut or _cut(keys, patch, chunk):
             scores = rows @ columns
-            # The maximum is cheap, the arg max is not: ask for it only where this tile beats all before.
+            # The maximum is cheap, its index is not: it is computed only for rows whose maximum beats all earlier ones.
             top = scores.amax(1)
             better = (top > best[q0:q1]).nonzero()[:, 0]
             best[q0 + better] = top[better]
@@ -76,7 +71,7 @@ def find_exact(
 def _cut(
     keys: Sequence[Float[Tensor, "c _ _"]], patch: int, chunk: int
 ) -> Iterator[tuple[int, int, Float[Tensor, "d n"]]]:
-    """The references' patches, so many at once: which reference, the number of the first, and they."""
+    """Chunks of the references' patches: index of the reference, number of the first patch, and the patches."""
     for reference, key in enumerate(keys):
         count = math.prod(patch_grid_size(key, patch))
         for start in range(0, count, chunk):
@@ -85,10 +80,8 @@ def _cut(
 
 
 def _chunk_size(numbers_per_patch: int, memory_bytes: int, largest: int) -> int:
-    """Largest n, up to a bound, for which n query patches, n key patches and n x n scores fit.
-
-    Patches are there twice: cut out and normalised.
-    """
+    """Largest n, up to a bound, for which n query patches, n key patches and n x n scores fit; patches count twice, as
+    cut out and as normalised."""
     numbers = memory_bytes / 4
     chunk = int(math.sqrt(4 * numbers_per_patch**2 + numbers) - 2 * numbers_per_patch)
     if chunk < 1:

@@ -1,8 +1,8 @@
-"""Many references at once: patches are sorted into regions of their space, and only the nearest are looked through.
+"""Approximate search of many references with FAISS: an inverted file with short codes, re-ranked exactly.
 
-    keys ──> k-means on a sample ──> inverted lists of short codes ──┐
-    query patches ──> their nearest lists ──> a few candidates each ─┴──> compared exactly ──> the best
-The time for a query grows with the lists that are looked through, not with the number of references.
+    keys ── k-means on a sample ──> inverted lists of short codes ──┐
+    query patches ── their nearest lists ──> four candidates each ──┴──> exact cosines ──> the best
+The time of a query grows with the number of lists probed, not with the number of references.
 """
 
 import math
@@ -22,9 +22,9 @@ from refsr.search.patches import patch_grid_size, unit_columns
 
 _ROWS_AT_ONCE: Final = 16384
 _TRAINING_ROWS: Final = 40
-"""A list is learned from so many patches; k-means needs 39 not to complain."""
+"""Patches that each list is trained on; FAISS warns below 39."""
 
-_PROBED: Final = 16
+_PROBED_LISTS: Final = 16
 _CANDIDATES: Final = 4
 _ID_BYTES: Final = 8
 
@@ -36,14 +36,7 @@ def find_ivf(
     memory_bytes: int,
     progress: Progress = silent,
 ) -> Found:
-    """The best of a few patches that an inverted file of all patches proposes.
-
-    Args:
-        query: Feature map of the upsampled LR image.
-        keys: Feature maps of the blurred references, one pool.
-        patch: Side of a patch in cells.
-        memory_bytes: Bound on the index beside the maps themselves.
-        progress: Told of each finished part.
+    """The best of the candidates that an inverted file proposes; arguments as for `refsr.search.search`.
 
     Raises:
         MissingExtraError: FAISS is not installed.
@@ -81,21 +74,18 @@ def find_ivf(
 
 
 def _index(faiss: Any, depth: int, count: int, queries: int, memory_bytes: int) -> Any:
-    """An empty index with the longest codes that fit: numbers of 16 or 8 bits, or a byte for 4 or 8 numbers.
+    """An empty index with the longest codes that fit: 16 or 8 bits a number, or a byte for 4 or 8 numbers.
 
-    Sorting in costs count x lists, asking costs queries x count x probed / lists: with so many lists they are equal.
-
-    Raises:
-        MemoryBudgetError: None fits.
+    Adding costs count x lists, searching queries x count x probed / lists: this number of lists makes them equal.
     """
-    lists = max(1, min(round((queries * _PROBED) ** 0.5), count // _TRAINING_ROWS))
+    lists = max(1, min(round((queries * _PROBED_LISTS) ** 0.5), count // _TRAINING_ROWS))
     fixed = lists * depth * 4 * (1 + _TRAINING_ROWS) + _ROWS_AT_ONCE * depth * 4 * (2 + _CANDIDATES)
     codes = {"SQfp16": 2 * depth, "SQ8": depth}
     codes |= {f"PQ{depth // part}": depth // part for part in (4, 8) if depth % part == 0 and count >= 256 * 39}
     for code, code_bytes in codes.items():
         if fixed + count * (code_bytes + _ID_BYTES) <= memory_bytes:
             index = faiss.index_factory(depth, f"IVF{lists},{code}", faiss.METRIC_INNER_PRODUCT)
-            index.nprobe = _PROBED
+            index.nprobe = _PROBED_LISTS
             return index
     least = fixed + count * (min(codes.values()) + _ID_BYTES)
     raise MemoryBudgetError.of_search(memory_bytes, least)
@@ -104,7 +94,7 @@ def _index(faiss: Any, depth: int, count: int, queries: int, memory_bytes: int) 
 def _sample(
     keys: Sequence[Float[Tensor, "c _ _"]], patch: int, ends: Int[np.ndarray, " n"], count: int
 ) -> Float[np.ndarray, "m d"]:
-    """Patches from all over the pool, evenly."""
+    """Patches spread evenly over the pool."""
     chosen = np.linspace(0, ends[-1] - 1, min(max(count, 256 * 39), int(ends[-1]))).astype(np.int64)
     return _cut(keys, patch, *_place(chosen, ends))
 
@@ -116,7 +106,7 @@ def _compared(
     patch: int,
     ends: Int[np.ndarray, " m"],
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """The best of each row's candidates, and its cosine; the first of the pool where there is none."""
+    """Number and cosine of each row's best candidate; number 0 where FAISS found none."""
     candidates = np.maximum(found, 0)
     patches = _cut(keys, patch, *_place(candidates.reshape(-1), ends)).reshape(*candidates.shape, -1)
     scores = np.einsum("nd,nkd->nk", rows, patches)
@@ -127,7 +117,7 @@ def _compared(
 
 
 def _place(numbers: Int[np.ndarray, " n"], ends: Int[np.ndarray, " m"]) -> tuple[Int[np.ndarray, " n"], ...]:
-    """Which reference, and which of its patches."""
+    """Index of the reference of each patch of the pool, and the patch's number in that reference."""
     reference = np.searchsorted(ends, numbers, side="right")
     return reference, numbers - np.concatenate(([0], ends))[reference]
 
@@ -135,7 +125,6 @@ def _place(numbers: Int[np.ndarray, " n"], ends: Int[np.ndarray, " m"]) -> tuple
 def _cut(
     keys: Sequence[Float[Tensor, "c _ _"]], patch: int, reference: Int[np.ndarray, " n"], number: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "n d"]:
-    """Patches by their reference and their number."""
     rows = np.empty((len(number), keys[0].shape[0] * patch**2), np.float32)
     for index in np.unique(reference):
         here = np.flatnonzero(reference == index)
@@ -144,7 +133,7 @@ def _cut(
 
 
 def _rows(grid: Float[Tensor, "c h w"], patch: int) -> Iterator[tuple[int, Float[np.ndarray, "n d"]]]:
-    """All patches in reading order, so many at once, with the number of the first."""
+    """Chunks of all patches in reading order, each with the number of its first patch."""
     count = math.prod(patch_grid_size(grid, patch))
     for start in range(0, count, _ROWS_AT_ONCE):
         numbers = torch.arange(start, min(start + _ROWS_AT_ONCE, count), device=grid.device)

@@ -1,6 +1,6 @@
-"""What a search finds: for each cell of the picture, where in which reference.
+"""Matches: for each cell of the picture, a position in a reference.
 
-A cell is the unit of these grids: one pixel of the LR image, 4x4 pixels of the output.
+A cell is one pixel of the LR image, 4x4 pixels of the output.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Match:
         position_cells: (y, x) of the matched patch's centre on its reference's own grid.
         reference: Index of that reference in the pool.
         score: Cosine of the two patches, -1..1.
-        alone: The one reference that all cells are matched in, where that is known without looking.
+        alone: Index of the only reference that cells are matched in; None where there may be several.
     """
 
     position_cells: Float[Tensor, "b 2 h w"]
@@ -44,7 +44,7 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What an engine finds for the patches that lie wholly inside the query's grid.
+    """Result of an engine, for the patches that lie wholly inside the query's grid.
 
     Attributes:
         corner: (y, x) of the matched patch's first cell on its reference's grid, whole cells.
@@ -58,7 +58,7 @@ class Found:
 
 
 def strongest(matches: Sequence[Match]) -> Match:
-    """Of several candidates, cell by cell the one with the highest score; of equal ones the first."""
+    """Each cell's candidate with the highest score; of equal ones the first."""
     best = matches[0]
     for match in matches[1:]:
         better = match.score > best.score

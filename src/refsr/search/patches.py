@@ -1,4 +1,4 @@
-"""Patches of a feature map, cut out and normalised."""
+"""Unit patches of a feature map."""
 
 import torch
 import torch.nn.functional as F
@@ -14,17 +14,17 @@ _UNIT = 1e-5
 
 
 def patch_grid_size(grid: Float[Tensor, "c h w"], patch: int) -> tuple[int, int]:
-    """How many patches lie wholly inside, down and across."""
+    """Rows and columns of patches that lie wholly inside."""
     return grid.shape[-2] - patch + 1, grid.shape[-1] - patch + 1
 
 
 def unit_columns(grid: Float[Tensor, "c h w"], patch: int, numbers: Int[Tensor, " n"]) -> Float[Tensor, "d n"]:
-    """Patches by their numbers in reading order, as unit columns; a flat (zero) patch stays zero.
+    """Patches as unit columns; a patch of zeros stays zero.
 
     Args:
         grid: Feature map.
         patch: Side of a patch in cells.
-        numbers: Which.
+        numbers: Numbers of the patches in reading order.
     """
     width = grid.shape[-1] - patch + 1
     corner = numbers // width * grid.shape[-1] + numbers % width
@@ -35,16 +35,11 @@ def unit_columns(grid: Float[Tensor, "c h w"], patch: int, numbers: Int[Tensor, 
 
 
 def unit_rows(grid: Float[Tensor, "c h w"], patch: int) -> Float[Tensor, "n d"]:
-    """All patches in reading order, as unit rows; each can be read at once from memory.
-
-    Args:
-        grid: Feature map.
-        patch: Side of a patch in cells.
-    """
+    """All patches in reading order as unit rows, each contiguous in memory; see `unit_columns`."""
     if patch == 1:
         rows = rearrange(grid, "c h w -> (h w) c")
         if rows.is_contiguous() and bool(((torch.linalg.vector_norm(rows, dim=1) - 1).abs() < _UNIT).all()):
-            return rows  # unit rows already: descriptors of a large picture are not copied
+            return rows  # spares the copy of a large picture's descriptors, which are unit vectors already
     height, width = patch_grid_size(grid, patch)
     rows = grid.new_empty(height * width, grid.shape[0] * patch**2)
     for start in range(0, len(rows), _ROWS_AT_ONCE):

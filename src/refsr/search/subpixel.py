@@ -1,4 +1,4 @@
-"""Matches between cells."""
+"""Matches refined to fractions of a cell."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,15 +14,15 @@ _CELLS_AT_ONCE: Final = 2**17
 
 
 def refine_subpixel(query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], match: Match) -> Match:
-    """Move each match by up to half a cell to the top of the score around it.
+    """Move each match by up to half a cell to the maximum of the score around it.
 
-    In y and in x a parabola goes through the scores of the matched cell and its two neighbours; its vertex is the
-    better position. Matches at a reference's border stay in that direction. Scores become those of single cells.
+    In y and in x, the vertex of the parabola through the scores of the matched cell and its two neighbours. Across a
+    reference's border nothing moves. Scores become those of single cells.
 
     Args:
         query: L2-normalised descriptors.
         keys: L2-normalised descriptors of the references that were searched.
-        match: What `search` found, whole cells.
+        match: In whole cells.
     """
     position, score = match.position_cells.clone(), match.score.clone()
     by_cell = query.permute(0, 2, 3, 1)
@@ -42,7 +42,7 @@ def _shift(
     batch: Int[Tensor, " n"],
     position: Int[Tensor, "n 2"],
 ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
-    """Of cells that are matched in one reference; and the scores there."""
+    """Shift of cells that are matched in one reference, and the scores at the matched cells."""
     by_cell = key.permute(0, 2, 3, 1)
     centre = (asking * by_cell[batch, position[:, 0], position[:, 1]]).sum(1)
     shift = torch.zeros_like(position, dtype=centre.dtype)
