@@ -13,7 +13,7 @@ from refsr.errors import OutputError, UsageError
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
 from refsr.models.default import DefaultModel
-from refsr.references.choose import FITS, find_references
+from refsr.references.choose import MINIMUM_FIT, find_references
 from refsr.references.describe import describe_blurry, describe_sharp
 from refsr.references.index import nearest, open_library
 from refsr.restore.upscale import upscale
@@ -91,7 +91,7 @@ def test_what_fits_is_found_and_nothing_else(
     told = Told()
     (found,) = find_references(photo, library, shipped, most=3, progress=told)
     assert found.path.name == "same.jpg"
-    assert found.fit > FITS
+    assert found.fit > MINIMUM_FIT
     assert found.why().startswith("same.jpg shows ")
     assert told.shares == sorted(told.shares)
     assert told.shares[-1] == 1

@@ -35,7 +35,7 @@ def test_places_are_those_of_a_naive_loop() -> None:
         F.normalize(torch.randn(3, 8, *size, generator=generator), dim=1) for size in ((5, 6), (7, 5))
     )  # fmt: skip
     (match,) = find_small(query, [key], 2**20)
-    assert match.alone == 0
+    assert match.among == (0,)
     whole = torch.empty_like(match.position_cells)
     for b in range(3):
         for (y, x), place in naive(query[b], key[b]).items():

@@ -19,7 +19,8 @@ from conftest import fails, restored, small_models, texture
 from PIL import Image
 from torch import Tensor
 
-import refsr.training.loop
+import refsr.training.run
+import refsr.training.stage
 from refsr.bench.measure import run_benchmark
 from refsr.cli import main
 from refsr.cli.quantities import parse_duration
@@ -165,21 +166,21 @@ def test_what_is_frozen_stays(options: RunOptions, tmp_path: Path) -> None:
         assert torch.equal(value, after[name]) == (name.partition(".")[0] in frozen), name
     wrong = dataclasses.replace(both, rec=dataclasses.replace(rec, frozen=("trunck",)))
     with pytest.raises(
-        UsageError, match=r"srntt has no part 'trunck' to be frozen: it has head, trunk, sisr, transfers"
+        UsageError, match=r"srntt has no part 'trunck' to freeze: name some of head, trunk, sisr, transfers"
     ):
         train(wrong, dataclasses.replace(options, vgg19=vgg, output=tmp_path / "wrong"), silent)
 
 
 def pull_at(patch: pytest.MonkeyPatch, steps: int) -> None:
     """Interrupt before the step after so many."""
-    step = refsr.training.loop._Stage._step
+    step = refsr.training.stage.Stage._step
 
     def pulled(self: Any, batch: Any) -> None:
         if self.run.step == steps + 1:
             raise KeyboardInterrupt
         step(self, batch)
 
-    patch.setattr(refsr.training.loop._Stage, "_step", pulled)
+    patch.setattr(refsr.training.stage.Stage, "_step", pulled)
 
 
 def test_a_killed_run_loses_at_most_what_came_after_its_checkpoint(photos: Path, tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_the_time_limit_ends_a_run_cleanly(options: RunOptions) -> None:
     begun = time.monotonic()
     train(config(rec=long, log_steps=10_000), limited, said.append)
     assert time.monotonic() - begun < 60
-    assert "call again to go on" in said[-1]
+    assert "call again to continue" in said[-1]
     last = log_of(options.output)[-1]
     # As far as the last step began before the end: on a busy machine steps are a good part of the three seconds.
     assert last["rate"] < 0.5 * long.learning_rate, "the rate has fallen when the time is over"
@@ -301,7 +302,7 @@ def test_validation_keeps_the_best(options: RunOptions, tmp_path: Path, monkeypa
         limits.append(given[3].limit)
         return measure(*given)
 
-    monkeypatch.setattr(refsr.training.loop, "run_benchmark", look)
+    monkeypatch.setattr(refsr.training.run, "run_benchmark", look)
     validated = dataclasses.replace(options, validate=folder, tensorboard=True)
     train(config(validate_steps=4, validate_samples=1), validated, silent)
     assert limits == [1, 1]
@@ -317,7 +318,7 @@ def test_a_run_begins_with_given_weights(options: RunOptions, tmp_path: Path) ->
     second = train(still, dataclasses.replace(options, output=tmp_path / "second", init=first), silent)
     begun, gone_on = read_weights(first)[2], read_weights(second)[2]
     assert all(torch.allclose(begun[name], gone_on[name], atol=1e-6) for name in begun)
-    with pytest.raises(WeightsError, match="is of another model or size than this run"):
+    with pytest.raises(WeightsError, match="does not fit the model"):
         train(
             config(default=DefaultConfig()), dataclasses.replace(options, output=tmp_path / "third", init=first), silent
         )
@@ -355,7 +356,7 @@ def test_a_network_grows_by_blocks_that_change_nothing(options: RunOptions, tmp_
     lr = texture(12, 16, 3)
     without, with_blocks = (restored(load_model(file, device="cpu"), lr) for file in (small, grown))
     torch.testing.assert_close(with_blocks, without)
-    with pytest.raises(WeightsError, match="is of another model or size than this run"):
+    with pytest.raises(WeightsError, match="does not fit the model"):
         train(config(), dataclasses.replace(options, output=tmp_path / "shorter", init=grown), silent)
 
 
@@ -367,7 +368,7 @@ def test_a_model_without_an_alignment_cannot_train_it() -> None:
 
 def test_a_run_with_other_settings_is_refused(options: RunOptions) -> None:
     train(config(), options, silent)
-    with pytest.raises(UsageError, match=r"checkpoint.pt: is of a run with another rec.batch"):
+    with pytest.raises(UsageError, match=r"checkpoint.pt: belongs to a run with another rec.batch"):
         train(config(rec=dataclasses.replace(STAGE, batch=2)), options, silent)
     longer = config(rec=dataclasses.replace(STAGE, steps=10))
     said: list[str] = []
@@ -381,7 +382,7 @@ def test_a_run_with_other_settings_is_refused(options: RunOptions) -> None:
 def test_a_checkpoint_of_another_model_is_refused(options: RunOptions, tmp_path: Path) -> None:
     train(config(), options, silent)
     run, vgg = all_losses(tmp_path)
-    with pytest.raises(UsageError, match=r"checkpoint.pt: is of a run with another model"):
+    with pytest.raises(UsageError, match=r"checkpoint.pt: belongs to a run with another model"):
         train(run, dataclasses.replace(options, vgg19=vgg), silent)
 
 
@@ -438,7 +439,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
     run = config(checkpoint_minutes=0.0, clip_norm=0.0 if spoilt == "weights" else 0.5)
     with pytest.raises(
         TrainingError,
-        match=r"no number at step 3, on pairs of .*\d\.png.*: the last good checkpoint is .*checkpoint.pt",
+        match=r"not finite at step 3, on pairs of .*\d\.png.*: the last good checkpoint is .*checkpoint.pt",
     ):
         train(run, options, silent)
     state = torch.load(options.output / "checkpoint.pt", weights_only=True)

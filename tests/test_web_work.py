@@ -53,7 +53,7 @@ def test_a_job(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path) ->
 def test_a_reference_that_was_not_used_is_named(
     shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("refsr.references.pose._FITS", 2.0)
+    monkeypatch.setattr("refsr.references.pose._MINIMUM_FIT", 2.0)
     *_, shown = do_job(files[0], [files[1]], "PNG", tmp_path, shipped, LIMITS, threading.Event())
     assert isinstance(shown, Shown)
     assert "all detail is guessed. Not used, since they show other things: sharp.png." in shown.summary

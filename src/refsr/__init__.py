@@ -1,4 +1,4 @@
-"""Reference-based image super-resolution: real detail from another sharp photo, not invented texture.
+"""Reference-based image super-resolution: detail taken from another sharp photo, not invented.
 
 from refsr import load_model, upscale
 

@@ -6,7 +6,7 @@ from refsr.cli import main
 
 
 def run() -> None:
-    """Exit with the command line's code."""
+    """Run the command line, and exit with its code."""
     sys.exit(main())
 
 

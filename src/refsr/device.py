@@ -1,7 +1,7 @@
-"""Where and how exactly tensors are computed.
+"""Device, precision, and transfers to the device that do not synchronise.
 
-A copy that is not asked to run ahead waits for all that the GPU still has to do; so does an index that is a list or a
-mask. In `moved` and what follows it, numbers go through pinned memory, and indices are tensors that went the same way.
+A plain copy to the GPU waits for all work in its queue; so does indexing by a list or a mask. `moved` and the functions
+after it copy through pinned memory, and index by tensors that were copied in the same way.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 def choose_device(device: Device | torch.device) -> torch.device:
-    """Resolve "auto", and refuse a device that is not there.
+    """The device that is meant; "auto" is CUDA, then MPS, then the CPU.
 
     Raises:
-        UsageError: The device is not there.
+        UsageError: The device is not available.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
@@ -40,7 +40,7 @@ def choose_device(device: Device | torch.device) -> torch.device:
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bf16: without them it is emulated, ten times as slow as fp32."""
+    """Whether the device has bf16 instructions; emulated, bf16 takes ten times as long as fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -48,35 +48,35 @@ def computes_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Inside, convolutions and matrix products are computed so; weights and pictures stay in float32."""
+    """Context in which convolutions and matrix products have this precision; weights and images stay in float32."""
     enabled = precision == "bf16" or (precision == "auto" and computes_bf16(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def moved(numbers: Tensor, like: Tensor) -> Tensor:
-    """Numbers of the CPU on the device of others."""
+    """Copy of a CPU tensor on the device of another tensor."""
     if like.is_cuda:
         numbers = numbers.pin_memory()
     return numbers.to(like.device, non_blocking=True)
 
 
 def constant(numbers: Sequence[Any], like: Tensor) -> Tensor:
-    """Numbers, nested or not, on the device of others and of their type."""
+    """Tensor of (nested) numbers on the device of another tensor, and of its type."""
     return moved(torch.tensor(numbers, dtype=like.dtype), like)
 
 
 def per_picture(numbers: Sequence[float], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 1 1"]:
-    """One number a picture, to be multiplied with the pictures."""
+    """One number for each picture of a batch, shaped for broadcasting."""
     return constant(numbers, like).view(-1, 1, 1, 1)
 
 
 def pick(values: Shaped[Tensor, "..."], rows: Sequence[int]) -> Shaped[Tensor, "..."]:
-    """Some of a batch, in rising order; of all of it no copy is made."""
+    """Rows of a batch, in rising order; the batch itself if these are all."""
     if len(rows) == len(values):
         return values
     return values.index_select(0, moved(torch.tensor(rows), values))
 
 
 def put(values: Float[Tensor, "..."], rows: Sequence[int], part: Float[Tensor, "..."]) -> None:
-    """Overwrite some of a batch."""
+    """Overwrite rows of a batch."""
     values.index_copy_(0, moved(torch.tensor(rows), values), part)

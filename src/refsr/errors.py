@@ -1,6 +1,6 @@
-"""What can go wrong, in one tree.
+"""All errors.
 
-    RefSRError                  anything the caller can act on; its text is one line that says what to do
+    RefSRError                  anything the caller can act on; its text is one line with the culprit and the remedy
     ├── ImageError              a picture that cannot be read or used
     ├── OutputError             a result that cannot be written
     ├── WeightsError            a weights file that is missing, damaged or of another model
@@ -9,7 +9,7 @@
     ├── TrainingError           a training run that cannot go on
     └── MissingExtraError       an optional dependency that is not installed
 
-Everything else that is raised is a defect of refsr.
+Any other exception is a defect of refsr.
 """
 
 
@@ -37,21 +37,16 @@ class MemoryBudgetError(RefSRError, MemoryError):
     """The work does not fit the memory budget, or the machine.
 
     Attributes:
-        least_bytes: The smallest budget that would do, where a part of the work has one of its own.
+        minimum_search_bytes: The smallest sufficient budget of the search, if it was the search's that is too small.
     """
 
-    least_bytes: int | None = None
+    minimum_search_bytes: int | None = None
 
     @classmethod
-    def of_search(cls, memory_bytes: int, least_bytes: int) -> "MemoryBudgetError":
-        """A search that was allowed too little.
-
-        Args:
-            memory_bytes: What it was allowed.
-            least_bytes: What it needs.
-        """
-        error = cls(f"a search budget of {memory_bytes} bytes is too small: allow at least {least_bytes} bytes")
-        error.least_bytes = least_bytes
+    def of_search(cls, memory_bytes: int, minimum_bytes: int) -> "MemoryBudgetError":
+        """The error of a search whose budget is too small."""
+        error = cls(f"a search budget of {memory_bytes} bytes is too small: allow at least {minimum_bytes} bytes")
+        error.minimum_search_bytes = minimum_bytes
         return error
 
 

@@ -1,4 +1,4 @@
-"""Optional dependencies: imported when they are needed, with a kind message where they are missing."""
+"""Optional dependencies, imported when they are needed."""
 
 import importlib
 import importlib.util
@@ -21,23 +21,23 @@ EXTRA_OF: Final = {
     "yaml": "train",
     "tifffile": "deep",
 }
-"""The extra that brings each module."""
+"""The extra of the package that installs each module."""
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module of one of the extras is here; it is not imported."""
+    """Whether a module is installed; it is not imported."""
     return importlib.util.find_spec(module) is not None
 
 
 def import_extra(module: str, purpose: str) -> Any:
-    """Import a module of one of the extras.
+    """Import an optional dependency.
 
     Args:
-        module: Its name, dotted if it is a part of one.
-        purpose: What it is needed for, as the error's first words.
+        module: Name of a module or submodule of `EXTRA_OF`.
+        purpose: What needs it: the first words of the error.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: The module is not installed.
     """
     extra = EXTRA_OF[module.partition(".")[0]]
     try:

@@ -1,6 +1,6 @@
-"""The one bicubic: Keys' kernel with a = -0.5, antialiased; what Pillow and MATLAB's imresize call bicubic.
+"""Bicubic resizing as in Pillow and MATLAB's imresize: Keys' kernel with a = -0.5, antialiased.
 
-As in Pillow, the directions are resized in turn, and what overshoots the range of a picture is cut off each time.
+As in Pillow, width and height are resized in turn, with the result clamped to 0..1 after each.
 """
 
 import torch.nn.functional as F
@@ -11,10 +11,10 @@ from refsr.errors import UsageError
 
 
 def resize(image: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
-    """Resize pictures to an exact size in pixels.
+    """Resize images to an exact size.
 
     Args:
-        image: Any number of channels, 0..1.
+        image: Images, 0..1, with any number of channels.
         size: Height and width of the result in pixels, each at least 2: torch resizes a single column wrongly.
 
     Raises:
@@ -37,14 +37,14 @@ def upscale_bicubic(image: Float[Tensor, "b c h w"], scale: int) -> Float[Tensor
 
 
 def downscale_bicubic(image: Float[Tensor, "b c h w"], scale: int) -> Float[Tensor, "b c h2 w2"]:
-    """Shrink by a whole factor.
+    """Reduce by a whole factor.
 
     Raises:
-        UsageError: The sides are no multiples of the factor.
+        UsageError: A side is not a multiple of the factor.
     """
     height, width = image.shape[-2:]
     if height % scale or width % scale:
-        raise UsageError(f"{width}x{height} is no multiple of {scale}: crop or pad the image first")
+        raise UsageError(f"{width}x{height} is not a multiple of {scale}: crop or pad the image first")
     return resize(image, (height // scale, width // scale))
 
 
@@ -54,7 +54,7 @@ def stored(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 
 def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c h2 w2"]:
-    """Repeat the right and lower edge until both sides are multiples of a number."""
+    """Repeat the right and lower border until both sides are multiples of a number."""
     height, width = image.shape[-2:]
     if height % multiple == 0 and width % multiple == 0:
         return image

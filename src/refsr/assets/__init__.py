@@ -6,5 +6,5 @@ from typing import Literal
 
 
 def sample_path(name: Literal["truth", "reference"]) -> Path:
-    """The file of one of its pictures."""
+    """Path of a picture of the sample."""
     return Path(str(resources.files("refsr.assets") / f"{name}.webp"))

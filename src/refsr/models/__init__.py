@@ -1,6 +1,6 @@
 """Networks that take references, all under one contract.
 
-base: the contract ── default, srntt, baselines: what keeps it ── zoo: them by name ── load: with their weights
+base: the contract ── default, srntt, baselines: the architectures ── zoo: by name ── load: with weights
 """
 
 from refsr.models.base import Reference, RefSRModel

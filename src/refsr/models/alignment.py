@@ -1,4 +1,4 @@
-"""The last fraction of a pixel: where exactly does the reference show what the LR image shows?"""
+"""Alignment of a match to a fraction of a pixel, by a small recurrent network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +14,9 @@ from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import Match
 from refsr.transfer.swap import warp
 
-_REACH_CELLS: Final = 2.0
-"""Of one step."""
-
-_MAXIMUM_GONE: Final = 4.0
-_DOUBT: Final = 4.0
+_MAXIMUM_STEP_CELLS: Final = 2.0
+_MAXIMUM_MOVED_CELLS: Final = 4.0
+_MAXIMUM_DOUBT: Final = 4.0
 _RIDGE: Final = 0.05
 
 
@@ -28,7 +26,7 @@ class Aligned:
 
     Attributes:
         field: Where texture is sampled.
-        doubt: Logarithm of the distance in cells to the true place that is to be expected, -4..4.
+        doubt: Logarithm of the expected error in cells, -4..4.
     """
 
     field: Match
@@ -41,29 +39,29 @@ class Aligned:
 
 
 class Alignment(nn.Module):
-    """Moves each cell of a smooth field step by step, learned on views whose true field is known.
+    """Moves each cell of a smooth field in steps that share their weights; trained on views with a known true field.
 
-    The reference is warped anew in each step, and shrunk after it was warped: then its pixels mix as those of the LR
-    image do, and what differs tells how far it is off. All steps share their weights.
+    Each step warps the reference and reduces it afterwards: its pixels then mix as those of the LR image do, and the
+    difference between the two tells the remaining error.
 
-    lr ──────────────────────────────── even out ──┬── and their difference ──┐
-    refs ── warp ──┬── down ─────────── even out ──┘                          │
-                   ├── minus up(down), pixels of a cell ──────────────────────┼── 3x3 convolutions ── (y, x), doubt
-                   └── slopes ── down ────────────────────────────────────────┤
-    match: score, offset beyond the field's; way gone so far ────────────────────┤
-    the offset that Lucas and Kanade find ───────────────────────────────────────┘
+    lr ──────────────────────────── normalise ──┬── and their difference ──┐
+    refs ── warp ──┬── down ─────── normalise ──┘                          │
+                   ├── minus up(down), the pixels of a cell ───────────────┼── 3x3 convolutions ── (y, x), doubt
+                   └── gradient ── down ───────────────────────────────────┤
+    match: score, offset relative to the field's; movement so far ─────────┤
+    offset by Lucas and Kanade ────────────────────────────────────────────┘
 
     Source: Teed and Deng, "RAFT", ECCV 2020, section 3.3, for steps with shared weights and without gradient between
         them; Lucas and Kanade, "An iterative image registration technique", IJCAI 1981, section 4.
     """
 
     def __init__(self, width: int, scale: int, steps: int) -> None:
-        """Build; at first it moves nothing.
+        """Build a network that moves nothing before it is trained.
 
         Args:
             width: Channels.
             scale: Reference pixels per cell.
-            steps: How often the field is moved.
+            steps: Number of steps.
         """
         super().__init__()
         self.scale = scale
@@ -84,19 +82,19 @@ class Alignment(nn.Module):
         """The field after each step.
 
         Args:
-            lr: The picture.
-            sharps: The references' colours.
-            match: As searched.
-            field: The same, made smooth.
+            lr: The LR image.
+            sharps: The references' pixels.
+            match: The match as searched.
+            field: The smooth match.
         """
         wanted, _ = even_out(lr)
         begun, found = field.position_cells, []
         for _ in range(self.steps):
             cues = self._cues(wanted, sharps, match, field, begun)
             moved, doubt = self.move(self.layers(cues)).split((2, 1), 1)
-            position = field.position_cells.detach() + _softly(moved, _REACH_CELLS)
+            position = field.position_cells.detach() + _softly(moved, _MAXIMUM_STEP_CELLS)
             field = replace(field, position_cells=position)
-            found.append(Aligned(field=field, doubt=_softly(doubt, _DOUBT)))
+            found.append(Aligned(field=field, doubt=_softly(doubt, _MAXIMUM_DOUBT)))
         return found
 
     def _cues(
@@ -107,7 +105,7 @@ class Alignment(nn.Module):
         field: Match,
         begun: Float[Tensor, "b 2 h w"],
     ) -> Float[Tensor, "b c h w"]:
-        """What tells a step how far the field is off."""
+        """Inputs of a step."""
         field = replace(field, position_cells=field.position_cells.detach())
         warped = warp(sharps, field, scale=self.scale)
         down = downscale_bicubic(warped, self.scale)
@@ -116,14 +114,14 @@ class Alignment(nn.Module):
         detail = F.pixel_unshuffle(grey - upscale_bicubic(down.mean(1, keepdim=True), self.scale), self.scale)
         slopes = downscale_bicubic(_slopes(grey), self.scale) * self.scale / deviation
         beyond = (match.position_cells - field.position_cells).clamp(-2, 2)
-        gone = (field.position_cells - begun).clamp(-_MAXIMUM_GONE, _MAXIMUM_GONE)
+        so_far = (field.position_cells - begun).clamp(-_MAXIMUM_MOVED_CELLS, _MAXIMUM_MOVED_CELLS)
         solved = solve_offset(slopes, (wanted - there).mean(1, keepdim=True))
-        cues = (wanted, there, wanted - there, detail / deviation, slopes, match.score, beyond, gone, solved)
+        cues = (wanted, there, wanted - there, detail / deviation, slopes, match.score, beyond, so_far, solved)
         return torch.cat(cues, 1)
 
 
 def _slopes(grey: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 2 h w"]:
-    """In y and in x, a pixel, by central differences."""
+    """Gradient (y, x) per pixel, by central differences."""
     around = F.pad(grey, (1, 1, 1, 1), mode="replicate")
     down = around[..., 2:, 1:-1] - around[..., :-2, 1:-1]
     right = around[..., 1:-1, 2:] - around[..., 1:-1, :-2]
@@ -131,11 +129,11 @@ def _slopes(grey: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 2 h w"]:
 
 
 def solve_offset(slopes: Float[Tensor, "b 2 h w"], lacking: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 2 h w"]:
-    """The offset (y, x) in cells that explains best what is lacking over 5x5 cells, within two; slightly too short.
+    """Offset (y, x) in cells that best explains a difference over 5x5 cells, within two cells; ridge regression.
 
     Args:
-        slopes: In y and in x, a cell.
-        lacking: What the picture has beyond what was found.
+        slopes: Gradient (y, x) of the warped reference, per cell.
+        lacking: The LR image minus the warped reference.
 
     Source: Lucas and Kanade, 1981, equation 9.
     """
@@ -144,9 +142,9 @@ def solve_offset(slopes: Float[Tensor, "b 2 h w"], lacking: Float[Tensor, "b 1 h
     yy, xx, yx, yl, xl = torch.split(sums, 1, 1)
     yy, xx = yy + _RIDGE, xx + _RIDGE
     solved: Tensor = torch.cat((xx * yl - yx * xl, yy * xl - yx * yl), 1) / (yy * xx - yx * yx)
-    return solved.clamp(-_REACH_CELLS, _REACH_CELLS)
+    return solved.clamp(-_MAXIMUM_STEP_CELLS, _MAXIMUM_STEP_CELLS)
 
 
 def _softly(values: Float[Tensor, "b c h w"], limit: float) -> Float[Tensor, "b c h w"]:
-    """Nearly the same while they are small, and never beyond a limit."""
+    """Soft clamp to -limit..limit; near the identity for small values."""
     return limit * torch.tanh(values / limit)

@@ -1,4 +1,4 @@
-"""The contract that every model keeps, so that one upscaler, trainer and benchmark serves them all."""
+"""The contract of all models, by which one upscaler, trainer and benchmark serves them."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -15,16 +15,16 @@ from refsr.models.alignment import Aligned
 from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match
 
 Values = tuple[Float[Tensor, "b _ _ _"], ...]
-"""What we take of one reference: its sharp maps, finest last, each a whole number of pixels a cell."""
+"""Texture of one reference: sharp images or feature maps, finest last, each a whole number of pixels per cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A sharp reference as a model sees it.
+    """An encoded reference.
 
     Attributes:
-        key: Where we look: features of the blurred reference, one vector a cell.
-        values: What we take.
+        key: Features of the blurred reference, one vector a cell; the search compares the query with them.
+        values: Texture to transfer.
     """
 
     key: Float[Tensor, "b c h w"]
@@ -33,15 +33,15 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Working memory of each step at its peak, in bytes for each cell; measured, a little rounded up.
+    """Peak working memory of each step in bytes per cell; measured, rounded up.
 
     Attributes:
-        encode: Encoding, for each cell that is encoded at once.
-        query: What an encoded picture holds.
-        reference: What an encoded reference holds, for each of its cells.
-        search: The search, beside its budget, for each cell of the picture and of all references.
-        smooth: Smoothing, for each cell that is looked at at once.
-        transfer: The transfer, for each cell that is restored at once.
+        encode: Encoding, per cell encoded at once.
+        query: Size of an encoded LR image, per cell.
+        reference: Size of an encoded reference, per cell.
+        search: Search beside its budget, per cell of the LR image and of all references.
+        smooth: Smoothing, per cell smoothed at once.
+        transfer: Transfer, per cell restored at once.
     """
 
     encode: int = 0
@@ -65,27 +65,27 @@ class RefSRModel(nn.Module, ABC):
 
     name: ClassVar[str]
     config: Any
-    """Its sizes, a frozen dataclass."""
+    """Sizes of the network, a frozen dataclass."""
     scale: int
     """Output pixels per LR pixel."""
     uses_references: ClassVar[bool] = True
-    """False for models that are here to be compared with: references given to them are left aside."""
+    """False for single-image baselines, which ignore references."""
     matches_tell_the_pose: ClassVar[bool] = True
-    """Whether matches hang together only where a reference is turned and scaled rightly: `refsr.references.pose`."""
+    """Whether matches are coherent only for a reference in the right rotation and scale: `refsr.references.pose`."""
     cell_px: ClassVar[int] = 4
     """Reference pixels per cell of its key."""
     halo_cells: ClassVar[int]
-    """How far a cell's surroundings matter to `transfer`: tiles must overlap by this much on each side."""
+    """Radius of the receptive field of `fields` and `transfer`: tiles overlap by this much on each side."""
     external: ClassVar[tuple[str, ...]] = ()
-    """Prefixes of parameters that come from elsewhere and are not part of the weights file."""
+    """Prefixes of parameters that are loaded from elsewhere, and not part of the weights file."""
 
     @abstractmethod
     def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        """What we look for: one feature vector for each LR pixel."""
+        """Features of the LR image to match, one vector a cell."""
 
     @abstractmethod
     def encode_reference(self, ref: Float[Tensor, "b 3 h2 w2"]) -> Reference:
-        """Where we look, and what we take."""
+        """Features of a reference to match, and its texture."""
 
     @abstractmethod
     def search(
@@ -98,23 +98,19 @@ class RefSRModel(nn.Module, ABC):
         memory_bytes: int = DEFAULT_SEARCH_BYTES,
         progress: Progress = silent,
     ) -> Sequence[Match]:
-        """Where each cell's texture may lie in the references: one candidate or several, in no order.
+        """Match each cell with the references: one candidate match or several, in no order.
 
         Args:
-            lr: The picture.
-            query: Of it, encoded.
-            references: Encoded.
+            lr: The LR image.
+            query: The same, encoded.
+            references: Encoded references.
             engine: See `refsr.search`.
             memory_bytes: Bound on the search's own working memory.
-            progress: Told of each finished part.
+            progress: Told the finished share.
         """
 
     def smooth(self, match: Match) -> Match:
-        """The field that a match begins with, for the whole picture; without smoothing, the match itself.
-
-        Args:
-            match: As searched.
-        """
+        """A smooth field from a match of the whole picture, where alignment begins; by default the match itself."""
         return match
 
     def fields(
@@ -124,13 +120,13 @@ class RefSRModel(nn.Module, ABC):
         match: Match,
         field: Match,
     ) -> Sequence[Aligned]:
-        """The field after each step of an alignment, of which texture is sampled at the last; by default, as it begins.
+        """Fields after each step of alignment; texture is sampled at the last. By default the smooth field itself.
 
         Args:
-            lr: The picture, or a part of it.
-            values: Of each reference.
-            match: As searched.
-            field: The same, made smooth.
+            lr: The LR image, or a tile of it.
+            values: Texture of each reference.
+            match: The match as searched.
+            field: From `smooth`.
         """
         return (Aligned(field=field, doubt=torch.zeros_like(match.score)),)
 
@@ -142,41 +138,36 @@ class RefSRModel(nn.Module, ABC):
         matches: Sequence[Match],
         fields: Iterable[Aligned],
     ) -> Float[Tensor, "b 3 h2 w2"]:
-        """Swap the texture in and restore, nominally 0..1; without matches, restore from the LR image alone.
+        """Transfer the texture and restore, nominally 0..1; without matches, from the LR image alone.
 
         Args:
-            lr: The picture.
-            values: Of each reference.
-            matches: As searched.
-            fields: For each match the last of its fields, without gradient: what is made of the texture does not teach
-                where it lies. Each is computed when it is asked for.
+            lr: The LR image.
+            values: Texture of each reference.
+            matches: Candidates as searched.
+            fields: The last field of each match, computed when iterated over. Detached: image losses do not train the
+                alignment.
         """
 
     @property
     @abstractmethod
     def costs(self) -> Costs:
-        """Working memory, by the sizes of the network."""
+        """Working memory by the config, for `--memory`."""
 
     def cells_at_once(self, height: int, width: int) -> int:
-        """How many cells of a picture are encoded or made smooth at once.
-
-        Args:
-            height: Of the picture, in cells.
-            width: The same.
-        """
+        """Number of cells that are encoded or smoothed at once, of a picture of `height` x `width` cells."""
         return height * width
 
     @property
     def device(self) -> torch.device:
-        """Where its parameters are."""
+        """Device of the parameters."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     def own_state(self) -> dict[str, Tensor]:
-        """The state dict without what is `external`: what a weights file holds."""
+        """State dict without `external` parameters: the content of a weights file."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(self.external)}
 
     def digest(self) -> str:
-        """The first digits of the SHA-256 of its own weights."""
+        """First 12 digits of the SHA-256 of `own_state`."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.own_state().items()):
             digest.update(name.encode())
@@ -184,5 +175,5 @@ class RefSRModel(nn.Module, ABC):
         return digest.hexdigest()[:12]
 
     def parameter_count(self) -> int:
-        """How many numbers were trained, without what is `external`."""
+        """Number of parameters, without `external` ones."""
         return sum(p.numel() for name, p in self.named_parameters() if not name.startswith(self.external))

@@ -1,4 +1,4 @@
-"""What reference-based super-resolution must beat: no references, and references by optical flow."""
+"""Baselines: interpolation, single-image super-resolution, and references by optical flow."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,11 +21,11 @@ from refsr.transfer.swap import warp
 
 @dataclass(frozen=True, kw_only=True)
 class NoConfig:
-    """For models without sizes to choose."""
+    """Config of a model without sizes."""
 
 
 class Bicubic(RefSRModel):
-    """The one bicubic, 4x: no network, no references."""
+    """Bicubic interpolation, 4x."""
 
     name: ClassVar[str] = "bicubic"
     uses_references: ClassVar[bool] = False
@@ -63,24 +63,24 @@ class Bicubic(RefSRModel):
 
 
 class SISR(DefaultModel):
-    """The default model, never given a reference: single-image super-resolution with the same weights."""
+    """The default model without references: single-image super-resolution with the same weights."""
 
     name: ClassVar[str] = "sisr"
     uses_references: ClassVar[bool] = False
 
 
 class Flow(DefaultModel):
-    """The default model with its match replaced by dense optical flow, fused by the same network.
+    """The default model with dense optical flow in place of its search and alignment.
 
-    This is the approach that SRNTT set out to beat, as CrossNet (Zheng et al., ECCV 2018) takes it, with the flow of
-    OpenCV. Each reference is stretched to the picture's size first, and is a candidate of its own.
+    The approach of CrossNet (Zheng et al., ECCV 2018), with the flow of OpenCV. Each reference is first stretched to
+    the picture's size, and is a candidate of its own.
 
     Source: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
     """
 
     name: ClassVar[str] = "flow"
     matches_tell_the_pose: ClassVar[bool] = False
-    # A flow is smooth already; it is not aligned, for that is what is compared.
+    # The flow is compared as it is: neither smoothed nor aligned.
     smooth = RefSRModel.smooth
     fields = RefSRModel.fields
 
@@ -102,7 +102,7 @@ class Flow(DefaultModel):
     def _follow(
         self, lr: Float[Tensor, "b 3 h w"], query: Float[Tensor, "b c h w"], reference: Reference, index: int
     ) -> Match:
-        """The flow from the picture to one shrunk reference, as a match."""
+        """Flow from the LR image to one reduced reference, as a match."""
         height, width = query.shape[-2:]
         key = reference.key
         size_px = (height * self.cell_px, width * self.cell_px)

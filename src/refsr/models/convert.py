@@ -1,12 +1,12 @@
-"""The authors' own weights, as ZZUTK/SRNTT published them, made into files of ours.
+"""The official weights of ZZUTK/SRNTT, converted to safetensors.
 
     upscale.npz ───────────────────────┐
                                        ├── SRNTT ──> srntt.safetensors
     srntt.npz, or srntt_init.npz ──────┘
     imagenet-vgg-verydeep-19.mat ────── VGG19 ───> vgg19.safetensors
 
-An npz holds a bare list of arrays, in the order in which TensorLayer made its layers: what an array is, its place alone
-tells, so every shape is checked. The list is a pickle; it is read without running anything that it names.
+An npz holds a bare list of arrays in the order of TensorLayer's layers. Only its position identifies an array, so every
+shape is checked. The list is a pickle, read by an unpickler that makes arrays and calls nothing else.
 """
 
 import pickle
@@ -31,7 +31,7 @@ from refsr.models.vgg import CONVOLUTIONS, VGG19
 
 Array = NDArray[np.floating[Any]]
 _MATCONVNET_MEAN: Final = (123.68, 116.779, 103.939)
-"""What ZZUTK/SRNTT takes from a picture of 0..255, RGB."""
+"""RGB, 0..255."""
 
 
 def convert(files: Sequence[Path], output: Path) -> str:
@@ -39,14 +39,14 @@ def convert(files: Sequence[Path], output: Path) -> str:
 
     Args:
         files: `upscale.npz` with `srntt.npz` or `srntt_init.npz`, in any order; or one MatConvNet `.mat`.
-        output: The safetensors file to write.
+        output: Safetensors file to write.
 
     Returns:
-        A line that says what was written.
+        A line about the file written.
 
     Raises:
         UsageError: The files are not one of those sets.
-        WeightsError: A file is damaged, or its arrays are not of SRNTT's or VGG19's shapes.
+        WeightsError: A file is damaged, or its arrays have other shapes than SRNTT's or VGG19's.
         OutputError: The output cannot be written.
         MissingExtraError: SciPy is needed for a `.mat` file.
 
@@ -67,13 +67,12 @@ def convert(files: Sequence[Path], output: Path) -> str:
 
 
 def _read_srntt(files: Sequence[Path]) -> SRNTT:
-    """The model whose two parts are in two files."""
     model = SRNTT(SRNTTConfig(official=True))
     content = nn.ModuleList((model.head, model.trunk, model.sisr))
     first, second, third = model.transfers
     transfer = nn.ModuleList((first, model.enlarge[0], second, model.enlarge[1], third, model.tail))
     arrays = [_read_npz(file) for file in files]
-    # The content extractor begins with a kernel over the three colours, the transfer with one over features.
+    # The first kernel of the content extractor has three input channels, that of the transfer has many.
     is_content = [bool(found) and found[0].shape[2:3] == (3,) for found in arrays]
     if sum(is_content) != 1:
         raise UsageError(f"{files[0]} and {files[1]}: one must be upscale.npz, the other srntt.npz or srntt_init.npz")
@@ -83,7 +82,7 @@ def _read_srntt(files: Sequence[Path]) -> SRNTT:
 
 
 def _fill(part: nn.Module, arrays: Sequence[Array], file: Path) -> None:
-    """Give each layer of a part the next arrays of a file."""
+    """Copy the arrays of a file to the layers of a part, in order."""
     targets = list(_targets(part))
     if len(arrays) != len(targets):
         raise WeightsError(f"{file}: holds {len(arrays)} arrays, that part of SRNTT has {len(targets)}: get it again")
@@ -97,9 +96,9 @@ def _fill(part: nn.Module, arrays: Sequence[Array], file: Path) -> None:
 
 
 def _targets(part: nn.Module) -> Iterator[tuple[Tensor, bool]]:
-    """In TensorLayer's order: each tensor, and whether a pixel shuffle follows its layer.
+    """Tensors in TensorLayer's order, each with whether a pixel shuffle follows its layer.
 
-    A convolution before a batch norm has no bias there; a batch norm is beta, gamma, mean and variance.
+    There a convolution before a batch norm has no bias, and a batch norm is beta, gamma, mean and variance.
     """
     layers = [m for m in part.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.PixelShuffle)]
     for layer, after in zip(layers, [*layers[1:], None], strict=True):
@@ -119,12 +118,12 @@ def _targets(part: nn.Module) -> Iterator[tuple[Tensor, bool]]:
 
 
 def _as_torch(array: Array) -> Tensor:
-    """A kernel (height, width, in, out) becomes (out, in, height, width)."""
+    """Kernels from (height, width, in, out) to (out, in, height, width)."""
     return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array))
 
 
 def _shuffled(given: Tensor) -> Tensor:
-    """TensorFlow's pixel shuffle counts channels as (row, column, channel), torch's as (channel, row, column)."""
+    """Channels from the order of TensorFlow's pixel shuffle, (row, column, channel), to torch's."""
     return rearrange(given, "(four c) ... -> (c four) ...", four=4)
 
 
@@ -142,13 +141,13 @@ def _read_npz(file: Path) -> list[Array]:
             found = [np.asarray(array, dtype=np.float32) for array in _ArraysOnly(stream, encoding="latin1").load()]
     except FileNotFoundError as error:
         raise WeightsError(f"{file}: no such file") from error
-    except Exception as error:  # a damaged archive or pickle fails in many ways, and all of them mean the same
+    except Exception as error:  # damaged archives and pickles raise many kinds of errors
         raise WeightsError(f"{file}: damaged, or not weights that TensorLayer wrote ({error}): get it again") from error
     return found
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Makes numpy arrays, and refuses to call anything else."""
+    """Unpickler of numpy arrays that refuses to call anything else."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name.partition(".")[0] == "numpy":
@@ -159,21 +158,21 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _read_vgg19(file: Path) -> dict[str, Tensor]:
-    """MatConvNet's VGG19 under torchvision's names, with the mean and the scale of the pictures that it wants."""
+    """MatConvNet's VGG19 under torchvision's keys, with its mean and deviation."""
     scipy_io = import_extra("scipy.io", f"{file}: a .mat file")
     if not file.is_file():
         raise WeightsError(f"{file}: no such file")
     try:
         layers = scipy_io.loadmat(file, squeeze_me=True, struct_as_record=False)["layers"]
         named = {layer.name: layer for layer in np.atleast_1d(layers)}
-    except Exception as error:  # scipy fails in many ways, and all of them mean the same
+    except Exception as error:  # scipy raises many kinds of errors
         raise WeightsError(f"{file}: damaged, or not MatConvNet's VGG19: get it again") from error
     expected = VGG19("relu5_1").state_dict()
     state: dict[str, Tensor] = {}
     for name, index in CONVOLUTIONS.items():
         if name not in named:
             raise WeightsError(f"{file}: has no layer {name}: give imagenet-vgg-verydeep-19.mat")
-        # Newer files hold {kernel, bias} in `weights`, older ones apart.
+        # Newer files hold {kernel, bias} in `weights`, older ones in two fields.
         layer = named[name]
         kernel, bias = layer.weights if hasattr(layer, "weights") else (layer.filters, layer.biases)
         # (width, height, in, out) by ZZUTK/SRNTT's reading.

@@ -1,7 +1,7 @@
-"""The default model: SRNTT's idea with all of its work on the grid of the LR image, small enough for a laptop.
+"""The default model: SRNTT's idea computed on the LR grid, small enough for a laptop.
 
-Differences to SRNTT: learned descriptors of 64 numbers in place of 2304; matches between pixels; texture that is
-sampled from the reference's pixels, not from VGG maps; and a gate that says how far to believe it.
+Differences to SRNTT: learned descriptors of 64 numbers in place of 2304; matches aligned to a fraction of a pixel;
+texture sampled from the reference's pixels in place of VGG maps; and a gate that weighs each match by its reliability.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,12 +33,12 @@ class DefaultConfig:
 
     Attributes:
         width: Channels of the trunk.
-        blocks_before: Residual blocks that see the LR image alone.
-        blocks_after: Residual blocks that see the texture as well.
+        blocks_before: Residual blocks on the LR image alone.
+        blocks_after: Residual blocks on the LR image and the texture.
         descriptor_width: Channels of the descriptor's hidden layers.
-        descriptor_size: Numbers that describe a cell.
+        descriptor_size: Length of a descriptor.
         alignment_width: Channels of the alignment's layers.
-        alignment_steps: How often a field is moved.
+        alignment_steps: Number of alignment steps.
     """
 
     width: int = 48
@@ -51,9 +51,9 @@ class DefaultConfig:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside an identity, as in EDSR (Lim et al., 2017): no normalisation.
+    """Residual block of EDSR (Lim et al., 2017), without normalisation.
 
-    Untrained, it changes nothing, so that a trained network can grow (`refsr train --init`).
+    The identity before it is trained, so that a trained network can be deepened (`refsr train --init`).
     """
 
     def __init__(self, width: int) -> None:
@@ -69,7 +69,7 @@ class ResidualBlock(nn.Module):
 
 
 class DefaultModel(RefSRModel):
-    """Reference-based super-resolution, 4x.
+    """Reference-based super-resolution, 4x, by matching, alignment and gated transfer.
 
     Source: after Zhang et al., CVPR 2019; descriptors trained by contrast (InfoNCE, van den Oord et al., 2018).
     """
@@ -102,7 +102,7 @@ class DefaultModel(RefSRModel):
         return Reference(key=key, values=tuple(values))
 
     def _encode(self, ref: Float[Tensor, "b 3 h2 w2"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Descriptors, the shrunk reference, and its colours with their high frequencies."""
+        """Descriptors, the reduced reference, and the reference's pixels with their high frequencies."""
         down = downscale_bicubic(ref, self.scale)
         detail = ref - upscale_bicubic(down, self.scale)
         return self.descriptor(down), down, torch.cat((ref, detail), 1)
@@ -129,7 +129,6 @@ class DefaultModel(RefSRModel):
         references: Sequence[Reference],
         **how: Any,
     ) -> Sequence[Match]:
-        """One candidate for each reference; two of more than two, one of all together where they are very many."""
         return search_candidates(query, [reference.key for reference in references], **how)
 
     def smooth(self, match: Match) -> Match:
@@ -170,7 +169,7 @@ class DefaultModel(RefSRModel):
         match: Match,
         aligned: Aligned,
     ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b c h w"]]:
-        """How far to believe one match, as a logit, and what it would change; all on the LR grid.
+        """The gate's logit for one match, and the change to the features; all on the LR grid.
 
         match ──┬── score, spread ───────────┬── believe ──┬── gate
                 └── field ─┬─ doubt ─────────┤             └── fuse
@@ -187,14 +186,14 @@ class DefaultModel(RefSRModel):
 def _believed(
     candidates: Iterator[tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b c h w"]]],
 ) -> Float[Tensor, "b c h w"]:
-    """The mean of all changes and of none, weighed by the softmax of their logits; that of no change is zero.
+    """Softmax average over the candidates' changes and "no change", whose logit is 0.
 
-    One candidate after the other, so that memory does not grow with their number.
+    Candidates are added one by one, so that memory does not grow with their number.
 
     Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, algorithm 3.
     """
     logit, change = next(candidates)
-    # The highest logit so far, and the sums of weights and of weighed changes, divided by its exponential.
+    # The highest logit so far; the sums of weights and of weighted changes, both divided by its exponential.
     top = logit.clamp_min(0)
     share = (logit - top).exp()
     weights, total = (-top).exp() + share, change * share
@@ -207,7 +206,7 @@ def _believed(
 
 
 def _spread(match: Match) -> Float[Tensor, "b 1 h w"]:
-    """log(1 + deviation in cells) of the offsets of a cell and its eight neighbours: near zero where they agree."""
+    """log(1 + standard deviation in cells) of the offsets of 3x3 cells: near zero where they agree."""
     patches = rearrange(
         F.unfold(F.pad(match.offset_cells, (1, 1, 1, 1), mode="replicate"), 3), "b (yx n) c -> b yx n c", yx=2, n=9
     )

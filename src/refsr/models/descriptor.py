@@ -1,17 +1,17 @@
-"""Where a pixel's like may lie: its surroundings in a unit vector."""
+"""The network whose descriptors are matched."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_LEAST_DEVIATION = 0.02
+_MINIMUM_DEVIATION = 0.02
 
 
 class Descriptor(nn.Module):
-    """Describes each pixel's surroundings by a unit vector that light and contrast hardly change.
+    """Gives each pixel a unit descriptor that is nearly invariant to brightness and contrast.
 
-    lr (B, 3, h, w) -> even out the light -> five 3x3 convolutions, 19 px wide ─┬────────────────────(+)-> (B, C, h, w)
-                                                                               └─ two more, 43 px wide ─┘
+    lr (B, 3, h, w) ── normalise ── five 3x3 convolutions, 19 px wide ─┬───────────────────────(+)── (B, C, h, w)
+                                                                       └─ two more, 43 px wide ─┘
     """
 
     def __init__(self, width: int, size: int) -> None:
@@ -35,9 +35,9 @@ class Descriptor(nn.Module):
 
 
 def even_out(image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 1 h w"]]:
-    """Minus the local mean, by the local deviation; and that deviation, never zero."""
+    """Local contrast normalisation over 9x9 pixels: (image - mean) / deviation; and that deviation, at least 0.02."""
     centred = image - _local_mean(image)
-    deviation = _local_mean(centred.square().mean(1, keepdim=True)).sqrt() + _LEAST_DEVIATION
+    deviation = _local_mean(centred.square().mean(1, keepdim=True)).sqrt() + _MINIMUM_DEVIATION
     return centred / deviation, deviation
 
 

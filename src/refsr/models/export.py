@@ -1,11 +1,11 @@
-"""The default model for other runtimes: two ONNX files, with any sizes of pictures.
+"""The default model as two ONNX files, for pictures of any size.
 
     descriptors.onnx   image (1, 3, h, w) ──> descriptor (1, C, h, w), one unit vector a pixel
     network.onnx       lr (1, 3, h, w), ref (1, 3, 4H, 4W), position_cells (1, 2, h, w), score (1, 1, h, w)
                        ──> sr (1, 3, 4h, 4w)
-The search between them is a product of matrices: for each descriptor of the LR image, the cell (y, x) of the reference,
-shrunk four times by `refsr.resize.downscale_bicubic`, whose descriptor has the highest cosine, and that cosine.
-Pictures are RGB, 0..1.
+Between them lies the search, a product of matrices: for each descriptor of the LR image, the cell (y, x) with the
+highest cosine among the descriptors of the reference, reduced four times by `refsr.resize.downscale_bicubic`; and that
+cosine. Images are RGB, 0..1.
 """
 
 import logging
@@ -28,26 +28,26 @@ from refsr.search import Match
 _OPSET: Final = 20
 _LR_PX: Final = (24, 32)
 _REF_PX: Final = (112, 80)
-"""Sizes that it is traced with; others serve as well."""
+"""Sizes for tracing; the files take any."""
 
 
 def export_onnx(model: RefSRModel, folder: Path) -> tuple[Path, Path]:
     """Write `network.onnx` and `descriptors.onnx`.
 
     Args:
-        model: The default one, of any size.
-        folder: Made if missing.
+        model: A `DefaultModel` of any width.
+        folder: Created if missing.
 
     Returns:
         Both files.
 
     Raises:
-        UsageError: A model of another kind.
+        UsageError: The model is of another architecture.
         MissingExtraError: ONNX is not installed.
         OutputError: The folder cannot be written.
     """
     if type(model) is not DefaultModel:
-        raise UsageError(f"{model.name} cannot be exported: only the default model and its like can")
+        raise UsageError(f"{model.name} cannot be exported: give a model of the architecture default")
     import_extra("onnxscript", "exporting to ONNX")
     network, descriptors = folder / "network.onnx", folder / "descriptors.onnx"
     make_folder(folder)
@@ -62,7 +62,7 @@ def export_onnx(model: RefSRModel, folder: Path) -> tuple[Path, Path]:
 
 
 class _Network(nn.Module):
-    """Everything behind the search, for one reference."""
+    """What follows the search, for one reference."""
 
     def __init__(self, model: DefaultModel) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _Network(nn.Module):
             position_cells=position_cells,
             reference=torch.zeros_like(score[:, 0], dtype=torch.long),
             score=score,
-            alone=0,
+            among=(0,),
         )
         values = [self.model.encode_reference(ref).values]
         fields = [self.model.fields(lr, values, match, self.model.smooth(match))[-1]]
@@ -81,8 +81,6 @@ class _Network(nn.Module):
 
 
 class _Descriptors(nn.Module):
-    """What the search compares."""
-
     def __init__(self, model: DefaultModel) -> None:
         super().__init__()
         self.model = model

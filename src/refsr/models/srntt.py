@@ -1,7 +1,7 @@
-"""SRNTT as its paper and official code have it: VGG19 patches matched, swapped and fused at three levels.
+"""SRNTT after its paper and official code: VGG19 patches matched, swapped and fused at three levels.
 
-It is here to be compared with. Its features live at the size of the output, so it needs hundreds of times the memory
-and time of the default model.
+It serves for comparison: features at the size of the output take hundreds of times the memory and time of the default
+model.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,12 +31,12 @@ class SRNTTConfig:
     """Sizes of the network; the defaults are the paper's.
 
     Attributes:
-        scale: Output pixels per LR pixel. 8 and 16 match at the grid of 4 and enlarge further before the output.
+        scale: Output pixels per LR pixel. 8 and 16 match as 4 does, and enlarge further before the output.
         width: Channels.
         trunk_blocks: Residual blocks on the LR image.
         transfer_blocks: Residual blocks at relu3_1, relu2_1 and relu1_1.
-        official: Trained by ZZUTK/SRNTT: there the branch without reference ends in tanh as well, and VGG19's weights
-            are MatConvNet's.
+        official: For weights of ZZUTK/SRNTT, whose branch without reference ends in tanh as well, and whose VGG19 has
+            MatConvNet's weights.
     """
 
     scale: Literal[4, 8, 16] = 4
@@ -47,7 +47,7 @@ class SRNTTConfig:
 
 
 class NormedBlock(nn.Module):
-    """conv, batch norm, ReLU, conv, batch norm, beside an identity (as in SRGAN, Ledig et al., 2017)."""
+    """Residual block of SRGAN (Ledig et al., 2017): conv, batch norm, ReLU, conv, batch norm."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class SRNTT(RefSRModel):
     """
 
     name: ClassVar[str] = "srntt"
-    matches_tell_the_pose: ClassVar[bool] = False  # the paper searches references as they are, or copies that are named
+    matches_tell_the_pose: ClassVar[bool] = False  # the paper searches references as they are, or given copies
     halo_cells: ClassVar[int] = 24
     external: ClassVar[tuple[str, ...]] = ("vgg.",)
 
@@ -92,11 +92,11 @@ class SRNTT(RefSRModel):
         """Build with random weights.
 
         Args:
-            config: Sizes.
-            vgg: Features; without them (random ones are made) only tests make sense.
+            config: Sizes of the network.
+            vgg: VGG19; without it, one with random weights, which serves tests only.
 
         Raises:
-            WeightsError: The features are not of the kind that the network is trained with.
+            WeightsError: The VGG19 has other weights (torchvision's or MatConvNet's) than the config asks for.
         """
         super().__init__()
         self.config = config or SRNTTConfig()
@@ -124,7 +124,7 @@ class SRNTT(RefSRModel):
 
     @property
     def costs(self) -> Costs:
-        last = 8 * self.config.width * (self.scale**2 - 16)  # of enlarging beyond four times
+        last = 8 * self.config.width * (self.scale**2 - 16)  # enlarging beyond four times
         return Costs(
             encode=22_000, query=1024, reference=8192, search=15_500, transfer=17_000 + 420 * self.config.width + last
         )

@@ -1,9 +1,9 @@
-"""VGG19 features, as SRNTT matches and swaps them.
+"""VGG19 features, which SRNTT matches and swaps.
 
     rgb (B, 3, H, W) 0..1 -> relu1_1 (B, 64, H, W), relu2_1 (B, 128, H/2, W/2), relu3_1 (B, 256, H/4, W/4), ...
 
-The weights are not ours to ship. They are looked for, in this order: an explicit path, the variable REFSR_VGG19, the
-cache, PyTorch's public download.
+The weights do not ship with the package. They are taken from, in this order: an explicit path, the environment variable
+REFSR_VGG19, the cache, PyTorch's public download.
 """
 
 import os
@@ -24,7 +24,7 @@ VGG19_VARIABLE: Final = "REFSR_VGG19"
 _MEAN: Final = (0.485, 0.456, 0.406)
 _STD: Final = (0.229, 0.224, 0.225)
 
-# Channels of each convolution up to conv5_1; "pool" halves the size. Source: Simonyan and Zisserman, 2015, table 1, E.
+# Channels of each convolution up to conv5_1. Source: Simonyan and Zisserman, 2015, table 1, E.
 _LAYOUT: Final = (
     *(64, 64, "pool"),
     *(128, 128, "pool"),
@@ -35,7 +35,7 @@ _LAYOUT: Final = (
 
 
 def _names() -> dict[str, int]:
-    """Number of each convolution in torchvision's `features`, by its name in the paper."""
+    """Index of each convolution in torchvision's `features`, by its name in the paper."""
     names, index, block, conv = {}, 0, 1, 1
     for item in _LAYOUT:
         if item == "pool":
@@ -51,16 +51,16 @@ LAYERS: Final = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 def weight_names(layer: str) -> tuple[str, str]:
-    """What the weights before a layer of `LAYERS` are called by torchvision, and in the paper."""
+    """Keys of the weights of a layer of `LAYERS`: torchvision's and the paper's."""
     convolution = layer.replace("relu", "conv")
     return f"features.{CONVOLUTIONS[convolution]}.weight", f"{convolution}.weight"
 
 
 class VGG19(nn.Module):
-    """The convolutions of VGG19 down to the deepest layer asked for, frozen; torchvision's key names.
+    """The convolutions of VGG19 down to the deepest layer asked for, frozen; torchvision's keys.
 
-    Pictures are brought to the mean and deviation that the weights were trained with: torchvision's, unless a weights
-    file says otherwise, as those do that `refsr convert` makes.
+    Images are normalised by the mean and deviation of the weights: torchvision's, unless the weights file holds its
+    own, as files of `refsr convert` do.
 
     Source: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, configuration E.
     """
@@ -95,15 +95,15 @@ class VGG19(nn.Module):
 
     @property
     def is_matconvnet(self) -> bool:
-        """Whether its weights are MatConvNet's, whose maps are of another size than torchvision's."""
+        """Whether the weights are MatConvNet's, whose features have another magnitude than torchvision's."""
         return bool(self.std.amax() < 0.1)
 
     def forward(self, rgb: Float[Tensor, "b 3 h w"], layers: tuple[str, ...]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Feature maps after the named layers, in the order asked for.
+        """Feature maps of the named layers, in their order.
 
         Args:
-            rgb: 0..1.
-            layers: Of `LAYERS`, none deeper than this network.
+            rgb: Images, 0..1.
+            layers: Names from `LAYERS`, none deeper than this network.
         """
         wanted = {CONVOLUTIONS[layer.replace("relu", "conv")] + 1: layer for layer in layers}
         found: dict[str, Tensor] = {}
@@ -118,18 +118,15 @@ class VGG19(nn.Module):
 
 
 def load_vgg19(path: Path | None = None, deepest: str = "relu3_1", *, url: str = VGG19_URL) -> VGG19:
-    """Build VGG19 and fill it with weights.
-
-    A file that ends before `deepest` is refused; one that goes on beyond it is fine, and so are the paper's names
-    (conv1_1.weight) in place of torchvision's (features.0.weight).
+    """Load VGG19 with weights, under torchvision's keys (features.0.weight) or the paper's (conv1_1.weight).
 
     Args:
         path: Weights file; without one, see the top of this module.
-        deepest: Last layer that is needed, of `LAYERS`.
-        url: Where to download from; the name ends in the first digits of the file's SHA-256, which is checked.
+        deepest: Last layer needed, from `LAYERS`; the file may hold deeper ones.
+        url: Download address; its name ends in the first digits of the file's SHA-256, which are checked.
 
     Raises:
-        WeightsError: No weights are found, or they are damaged, or do not go deep enough.
+        WeightsError: No weights are found, or they are damaged, or end before `deepest`.
     """
     vgg = VGG19(deepest)
     file = _find_weights(path, url)
@@ -138,7 +135,7 @@ def load_vgg19(path: Path | None = None, deepest: str = "relu3_1", *, url: str =
             state = load_file(file)
         else:
             state = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
-    except Exception as error:  # both fail in many ways, and all of them mean the same
+    except Exception as error:  # both raise many kinds of errors, which all mean damage
         raise WeightsError(f"{file}: damaged, or not VGG19 weights: delete it and get it again") from error
     if not isinstance(state, dict):
         raise WeightsError(f"{file}: holds no state dict: give torchvision's VGG19 weights")
@@ -185,12 +182,12 @@ def _download(url: str, target: Path) -> None:
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise WeightsError(
-            f"VGG19 weights could not be downloaded ({reason}). Give them in one of three ways: the path as an "
-            f"argument (--vgg19 FILE), the variable {VGG19_VARIABLE}=FILE, or put the file from {url} at {target}"
+            f"VGG19 weights could not be downloaded ({reason}): give --vgg19 FILE, set {VGG19_VARIABLE}=FILE,"
+            f" or put the file from {url} at {target}"
         ) from error
 
 
 def _is_zip(file: Path) -> bool:
-    """Only the newer of torch's two formats can be mapped into memory."""
+    """Whether a file is of torch's newer format, which alone can be memory-mapped."""
     with file.open("rb") as stream:
         return stream.read(2) == b"PK"

@@ -1,4 +1,4 @@
-"""The zoo: architectures, and the weights files that ship with the package, each by name."""
+"""The zoo: architectures and shipped weights, each by name."""
 
 from dataclasses import dataclass, field, make_dataclass
 from importlib import resources
@@ -14,13 +14,13 @@ from refsr.models.vgg import VGG19
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A kind of network.
+    """An architecture.
 
     Attributes:
-        model: Its class; made from a config, and from VGG19 where it needs that.
-        config: Its sizes, the dataclass that a weights file's header fills.
-        needs_vgg19: Whether it looks at VGG19's features.
-        weights_of: The architecture whose weights it takes, if it has none of its own.
+        model: The model's class; constructed from a config, and a VGG19 where it needs one.
+        config: Dataclass of its sizes, which the header of a weights file fills.
+        needs_vgg19: Whether it computes VGG19 features.
+        weights_of: The architecture whose weights it uses; None if it has its own, or none.
     """
 
     model: type[RefSRModel]
@@ -32,8 +32,8 @@ class Architecture:
         """A model with random weights.
 
         Args:
-            config: Sizes; those by default without it.
-            vgg: Features, where they are needed; random ones without them.
+            config: Sizes; without it, the defaults.
+            vgg: VGG19, where one is needed; without it, one with random weights.
         """
         sizes = self.config() if config is None else config
         return self.model(sizes, vgg) if self.needs_vgg19 else self.model(sizes)
@@ -41,12 +41,12 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What ships under a name: with an architecture and a file, the same as a weights file of the user's.
+    """Shipped weights.
 
     Attributes:
         architecture: A key of `ARCHITECTURES`.
-        about: One line for people.
-        file: In the package's folder `models/weights`; none for an architecture without parameters.
+        about: One line for the user.
+        file: Name of a file in `models/weights`; None for an architecture without parameters.
     """
 
     architecture: str
@@ -55,7 +55,7 @@ class Weights:
 
     @property
     def path(self) -> Path | None:
-        """The file."""
+        """Path of the file."""
         return Path(str(resources.files("refsr.models") / "weights" / self.file)) if self.file else None
 
 
@@ -71,48 +71,48 @@ WEIGHTS: Final[dict[str, Weights]] = {
     "default": Weights(
         architecture="default",
         file="default.safetensors",
-        about="small and quick: learned descriptors, texture sampled between pixels, all on the LR grid",
+        about="small and fast: learned descriptors, aligned texture, all on the LR grid",
     ),
     "default-texture": Weights(
         architecture="default",
         file="default-texture.safetensors",
-        about="default, trained on with all of the paper's losses: crisper, lower PSNR",
+        about="default, fine-tuned with all of the paper's losses: crisper, lower PSNR",
     ),
     "default-real": Weights(
         architecture="default",
         file="default-real.safetensors",
-        about="default, trained on for blurred, noisy and compressed photographs",
+        about="default, fine-tuned for blurred, noisy and compressed photographs",
     ),
     "srntt": Weights(
         architecture="srntt",
         file="srntt.safetensors",
-        about="the CVPR 2019 paper, all losses: VGG19 patches swapped at three levels; slow, for comparison",
+        about="the CVPR 2019 paper with all losses: VGG19 patches swapped at three levels; slow, for comparison",
     ),
     "srntt-rec": Weights(
         architecture="srntt",
         file="srntt-rec.safetensors",
-        about="the same, reconstruction only: higher PSNR, less texture",
+        about="srntt with the reconstruction loss alone: higher PSNR, less texture",
     ),
     "flow": Weights(
         architecture="flow",
         file="default.safetensors",
-        about="default, but matched by dense optical flow (OpenCV DIS): what the paper set out to beat",
+        about="default with dense optical flow (OpenCV DIS) in place of matching, for comparison",
     ),
     "sisr": Weights(
         architecture="sisr",
         file="default.safetensors",
-        about="default, but never given a reference",
+        about="default without references, for comparison",
     ),
-    "bicubic": Weights(architecture="bicubic", about="plain interpolation"),
+    "bicubic": Weights(architecture="bicubic", about="bicubic interpolation, for comparison"),
 }
 
 TRAINABLE: Final = tuple(
     name for name, kind in ARCHITECTURES.items() if kind.weights_of is None and kind.config is not NoConfig
 )
-"""Architectures with weights of their own."""
+"""Architectures with their own weights."""
 
 _SIZES: Final[list[Any]] = [
     (name, ARCHITECTURES[name].config, field(default_factory=ARCHITECTURES[name].config)) for name in TRAINABLE
 ]
 NetworkSettings = make_dataclass("NetworkSettings", [("model", str, "default"), *_SIZES], frozen=True, kw_only=True)
-"""What a recipe says of its network: the architecture's name as `model`, and each architecture's sizes by its name."""
+"""A recipe's network: the architecture's name as `model`, and under each architecture's name its sizes."""

@@ -1,6 +1,6 @@
-"""The references of a blurry photo: found in an album, turned and scaled as they fit.
+"""References of a blurry photo: found in a folder, rotated and scaled to fit.
 
-folder ── index ──> one vector a photo, on disk ──┐
-blurry photo ── describe ──> its vector ──────────┴── nearest ──> a shortlist ── choose, by pose ──> those that fit
-reference ── pose ──> turned and scaled by itself         variants: turned and scaled as somebody says
+folder ── index ──> a vector for each photo, on disk ──┐
+blurry photo ── describe ──> its vector ───────────────┴── nearest ──> shortlist ── choose, by pose ──> references
+reference ── pose ──> estimated rotation and scale        variants: copies in given rotations and scales
 """

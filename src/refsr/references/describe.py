@@ -1,6 +1,6 @@
-"""A whole photo in one vector, by which photos of the same things lie near each other.
+"""One vector for a whole photo; vectors of photos that show the same things are near each other.
 
-photo ── small copy ──> descriptors (C, n) ── mean of their products ──> C x C ── upper half, roots, unit length
+photo ── small copy ──> descriptors (C, n) ── mean of their products ──> C x C ── upper half, signed root, unit norm
 
 Source: Carreira et al., "Semantic Segmentation with Second-Order Pooling", ECCV 2012; the signed root of Perronnin et
 al., "Improving the Fisher Kernel for Large-Scale Image Classification", ECCV 2010.
@@ -16,8 +16,8 @@ from torch import Tensor
 from refsr.models import RefSRModel
 from refsr.resize import pad_to_multiple, resize
 
-CELLS: Final = 4096
-"""The small copy has so many cells at the most."""
+MAXIMUM_CELLS: Final = 4096
+"""Maximum size of the small copy."""
 
 _SMALLEST_PX: Final = 8
 
@@ -25,30 +25,20 @@ Vector = Float[np.ndarray, " d"]
 
 
 def describe_blurry(model: RefSRModel, lr: Float[Tensor, "1 3 h w"]) -> Vector:
-    """The vector of the photo that is to be enlarged.
-
-    Args:
-        model: Whose descriptors are pooled.
-        lr: The photo.
-    """
+    """Vector of a photo to be enlarged, from the model's descriptors."""
     with torch.inference_mode():
-        return _pooled(model.encode_query(_at_most(lr, CELLS).to(model.device)))
+        return _pooled(model.encode_query(_at_most(lr, MAXIMUM_CELLS).to(model.device)))
 
 
 def describe_sharp(model: RefSRModel, photo: Float[Tensor, "1 3 h w"]) -> Vector:
-    """The vector of a photo that may be a reference.
-
-    Args:
-        model: Whose descriptors are pooled.
-        photo: Of any size; more than so many pixels a cell are not looked at.
-    """
-    small = pad_to_multiple(_at_most(photo, CELLS * model.cell_px**2), model.cell_px)
+    """Vector of a sharp photo of any size, from the model's descriptors."""
+    small = pad_to_multiple(_at_most(photo, MAXIMUM_CELLS * model.cell_px**2), model.cell_px)
     with torch.inference_mode():
         return _pooled(model.encode_reference(small.to(model.device)).key)
 
 
 def _at_most(image: Float[Tensor, "1 3 h w"], pixels: int) -> Float[Tensor, "1 3 h2 w2"]:
-    """Shrunk to so many pixels, if it has more."""
+    """The image, reduced where it has more pixels."""
     height, width = image.shape[-2:]
     factor = (pixels / (height * width)) ** 0.5
     if factor >= 1:

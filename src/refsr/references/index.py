@@ -1,8 +1,8 @@
-"""The vectors of all photos of a folder, kept on disk: what did not change is not read again.
+"""Index of a folder: the vectors of its photos, kept on disk, so that unchanged photos are not read again.
 
 One SQLite file a folder, in the user's cache, so that nothing is written among the photos:
     photos (path, changed_ns, bytes, vector, problem)    a photo that cannot be read has a problem in place of a vector
-    made_by (weights)                                    vectors of other weights are forgotten
+    made_by (weights)                                    vectors of other weights are discarded
 """
 
 import hashlib
@@ -23,21 +23,21 @@ from refsr.io.listing import list_photos
 from refsr.io.photo import READABLE_SUFFIXES, as_photo, read_preview
 from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
-from refsr.references.describe import CELLS, Vector, describe_sharp
+from refsr.references.describe import MAXIMUM_CELLS, Vector, describe_sharp
 
-_COMMITTED: Final = 64
-"""So many photos are read between two writings: a killed run loses no more."""
+_COMMIT_PHOTOS: Final = 64
+"""Photos between two commits; a killed run loses no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
-    """A folder's photos.
+    """Indexed photos.
 
     Attributes:
-        paths: Of those that can be read, in order.
-        vectors: Of these, unit length, one a row.
-        problems: Why others cannot, by path.
-        read: How many had to be read this time.
+        paths: Photos that can be read, in order.
+        vectors: Their unit vectors, one a row.
+        problems: Errors of the other photos, by path.
+        read: Number of photos that were read this time.
     """
 
     paths: tuple[Path, ...]
@@ -47,16 +47,16 @@ class Library:
 
 
 def open_library(folder: Path, model: RefSRModel, *, cache: Path | None = None, progress: Progress = silent) -> Library:
-    """Bring a folder's index up to date, and load it.
+    """Update and load the index of a folder.
 
     Args:
-        folder: Searched through, with all folders in it but hidden ones.
-        model: Whose descriptors are kept.
-        cache: Folder for the index; the user's cache without it.
-        progress: Told of each photo that is read.
+        folder: Folder of photos, with its subfolders but hidden ones.
+        model: Model whose descriptors make the vectors.
+        cache: Folder for the index; by default in the user's cache.
+        progress: Told the photos read, of how many.
 
     Raises:
-        UsageError: No such folder, or no photo in it.
+        UsageError: The folder does not exist, or holds no photo.
         OutputError: The index cannot be written.
     """
     if not folder.is_dir():
@@ -65,16 +65,17 @@ def open_library(folder: Path, model: RefSRModel, *, cache: Path | None = None, 
     here = {path: (stat.st_mtime_ns, stat.st_size) for path, stat in ((p, p.stat()) for p in list_photos(root))}
     if not here:
         raise UsageError(f"{folder}: holds no photo ({', '.join(READABLE_SUFFIXES)}): name another folder")
-    file = (
-        cache or user_cache_path("refsr") / "libraries"
-    ) / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.sqlite"
+    name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    file = (cache or user_cache_path("refsr") / "libraries") / f"{name}.sqlite"
     make_folder(file.parent)
     try:
         with closing(sqlite3.connect(file, timeout=60)) as database:
             read = _update(database, here, model, progress)
             rows = database.execute("SELECT path, vector, problem FROM photos ORDER BY path").fetchall()
     except sqlite3.Error as error:
-        raise OutputError(f"{file}: the index cannot be used ({error}): delete the file, or free some room") from error
+        raise OutputError(
+            f"{file}: the index cannot be used ({error}): delete the file, or free some disk space"
+        ) from error
     good = [(Path(path), np.frombuffer(vector, np.float16)) for path, vector, problem in rows if problem is None]
     return Library(
         paths=tuple(path for path, _ in good),
@@ -85,12 +86,7 @@ def open_library(folder: Path, model: RefSRModel, *, cache: Path | None = None, 
 
 
 def read_library(paths: Iterable[Path], model: RefSRModel) -> Library:
-    """An index of these photos that is not kept.
-
-    Args:
-        paths: Of photos.
-        model: Whose descriptors are pooled.
-    """
+    """Index of the given photos, in memory only."""
     found = {path: _read(path, model) for path in paths}
     good = {path: vector for path, (vector, _) in found.items() if vector is not None}
     return Library(
@@ -102,26 +98,23 @@ def read_library(paths: Iterable[Path], model: RefSRModel) -> Library:
 
 
 def nearest(library: Library, vector: Vector, count: int) -> list[Path]:
-    """The photos whose vectors are most alike, best first, after what all of the folder have in common is taken away.
+    """Photos with the most similar vectors, best first; the folder's mean is subtracted from all vectors.
 
     Args:
         library: From `open_library`.
-        vector: Of the blurry photo.
-        count: How many at the most.
+        vector: Vector of the blurry photo.
+        count: Maximum number of photos.
     """
     mean = library.vectors.mean(0) if len(library.paths) > 1 else np.zeros_like(vector)
     beyond = library.vectors - mean
-    likeness = beyond @ (vector - mean) / np.maximum(np.linalg.norm(beyond, axis=1), 1e-12)
-    return [library.paths[index] for index in np.argsort(-likeness, kind="stable")[:count]]
+    similarity = beyond @ (vector - mean) / np.maximum(np.linalg.norm(beyond, axis=1), 1e-12)
+    return [library.paths[index] for index in np.argsort(-similarity, kind="stable")[:count]]
 
 
 def _update(
-    database: sqlite3.Connection,
-    here: dict[Path, tuple[int, int]],
-    model: RefSRModel,
-    progress: Progress,
+    database: sqlite3.Connection, here: dict[Path, tuple[int, int]], model: RefSRModel, progress: Progress
 ) -> int:
-    """Forget what is gone, read what is new or changed; how many that were."""
+    """Remove photos that are gone, read new and changed ones, and return the number of the latter."""
     database.execute(
         "CREATE TABLE IF NOT EXISTS photos"
         " (path TEXT PRIMARY KEY, changed_ns INTEGER, bytes INTEGER, vector BLOB, problem TEXT)"
@@ -142,7 +135,7 @@ def _update(
         database.execute(
             "INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?)", (str(path), *here[path], blob, problem)
         )
-        if done % _COMMITTED == 0:
+        if done % _COMMIT_PHOTOS == 0:
             database.commit()
         progress(done, len(new))
     database.commit()
@@ -150,9 +143,9 @@ def _update(
 
 
 def _read(path: Path, model: RefSRModel) -> tuple[Vector | None, str | None]:
-    """A photo's vector, or why there is none."""
+    """A photo's vector, or the error."""
     try:
-        small = read_preview(path, round(2 * CELLS**0.5 * model.cell_px)).image
+        small = read_preview(path, round(2 * MAXIMUM_CELLS**0.5 * model.cell_px)).image
         return describe_sharp(model, as_photo(small, str(path)).pixels), None
     except (RefSRError, OSError) as error:
         return None, " ".join(str(error).split())

@@ -1,5 +1,4 @@
-"""Scaled and rotated copies of a reference, so that texture is also found where the reference shows it at another
-size or angle (as the paper does for its references)."""
+"""Scaled and rotated copies of references, which match texture of other sizes and angles (as in the paper)."""
 
 import math
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from refsr.resize import resize
 
 @dataclass(frozen=True, kw_only=True)
 class VariantConfig:
-    """Which copies of each reference join the pool; all scales times all angles, and always the reference itself.
+    """Copies of each reference to search: all scales times all angles, and always the reference itself.
 
     Attributes:
         scales: Factors of size, each 0.1 to 10.
-        degrees: Angles, counter-clockwise.
+        degrees: Rotations, counter-clockwise.
     """
 
     scales: tuple[float, ...] = ()
@@ -35,11 +34,11 @@ class VariantConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a copy of a reference comes from.
+    """Geometry of a reference's copy.
 
     Attributes:
         reference: Index of the reference among all that were given.
-        to_reference: From the copy's pixels (y, x, 1) to the reference's; pixel centres lie at whole numbers.
+        to_reference: Map from the copy's pixels (y, x, 1) to the reference's; pixel centres are at whole numbers.
     """
 
     reference: int
@@ -48,25 +47,14 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A copy of a reference.
-
-    Attributes:
-        image: The copy.
-        origin: Of it.
-    """
+    """A copy of a reference."""
 
     image: Float[Tensor, "1 3 h w"]
     origin: Origin
 
 
 def make_variants(image: Float[Tensor, "1 3 h w"], reference: int, config: VariantConfig) -> list[Variant]:
-    """The reference itself, then its copies.
-
-    Args:
-        image: The reference.
-        reference: Its index.
-        config: Which copies.
-    """
+    """The reference itself (its index is `reference`), then its copies."""
     made = [Variant(image=image, origin=Origin(reference=reference, to_reference=torch.eye(3)[:2]))]
     for scale, angle in product(dict.fromkeys((1.0, *config.scales)), dict.fromkeys((0.0, *config.degrees))):
         if scale != 1 or angle % 360 != 0:
@@ -75,22 +63,19 @@ def make_variants(image: Float[Tensor, "1 3 h w"], reference: int, config: Varia
 
 
 def transform(image: Float[Tensor, "1 3 h w"], reference: int, scale: float, angle: float) -> Variant:
-    """Resize, antialiased, then rotate about the centre onto a canvas that holds all of it, mirrored at the border.
+    """Resize with antialiasing, then rotate about the centre onto a canvas that holds all of it, mirrored at the edge.
 
     Args:
         image: The reference.
-        reference: Its index.
+        reference: Index of the reference.
         scale: Factor of size.
-        angle: In degrees, counter-clockwise.
+        angle: Degrees, counter-clockwise.
     """
     height, width = image.shape[-2:]
     small = (max(2, round(height * scale)), max(2, round(width * scale)))
     scaled = resize(image, small) if small != (height, width) else image
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    canvas = (
-        round(abs(small[0] * cos) + abs(small[1] * sin)),
-        round(abs(small[1] * cos) + abs(small[0] * sin)),
-    )
+    canvas = (round(abs(small[0] * cos) + abs(small[1] * sin)), round(abs(small[1] * cos) + abs(small[0] * sin)))
     turn = torch.tensor(((cos, sin), (-sin, cos)))
     factor = torch.tensor((height / small[0], width / small[1]))
     linear = factor[:, None] * turn

@@ -1,8 +1,7 @@
-"""The one pipeline: what every verb does with a picture, its references and a model.
+"""The pipeline that every verb runs: three functions over frozen values.
 
     lr, refs ── encode ──> query, keys, values ── match ──> matches, values ── transfer ──> sr
-Each arrow is a function, and each value between them is frozen. Images of references are needed until they are encoded,
-query and keys until they are matched; nothing here holds them longer.
+Images of references are held until they are encoded, query and keys until they are matched.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,13 +21,7 @@ from refsr.search import DEFAULT_SEARCH_BYTES, Engine, Match
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """A picture and its references as a model sees them.
-
-    Attributes:
-        lr: The picture.
-        query: What is looked for.
-        references: Where it is looked for.
-    """
+    """An LR image and its references, encoded."""
 
     lr: Float[Tensor, "b 3 h w"]
     query: Float[Tensor, "b c h w"]
@@ -37,13 +30,13 @@ class Encoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Matched:
-    """A picture, and where its texture lies.
+    """An LR image and the texture matched to it.
 
     Attributes:
-        lr: The picture.
-        values: The texture of each reference; none where the picture is to be restored alone.
-        matches: Candidates, each on the picture's whole grid.
-        fields: The matches made smooth.
+        lr: The LR image.
+        values: Texture of each reference; empty to restore the image alone.
+        matches: Candidates, each on the image's whole grid.
+        fields: The smooth field of each match.
     """
 
     lr: Float[Tensor, "b 3 h w"]
@@ -52,30 +45,25 @@ class Matched:
     fields: tuple[Match, ...] = ()
 
     def crop(self, rows: slice, columns: slice) -> "Matched":
-        """The same for a part of the picture; references stay whole."""
+        """A tile of the image; references stay whole."""
         matches, fields = (tuple(match.crop(rows, columns) for match in found) for found in (self.matches, self.fields))
         return Matched(lr=self.lr[..., rows, columns], values=self.values, matches=matches, fields=fields)
 
 
 def encode(model: RefSRModel, lr: Float[Tensor, "b 3 h w"], refs: Iterable[Float[Tensor, "b 3 _ _"]] = ()) -> Encoded:
-    """Encode a picture and its references.
+    """Encode an LR image and its references.
 
     Args:
-        model: On the picture's device.
-        lr: The picture.
-        refs: References, of any sizes; large ones from a generator, which lets each go as soon as it is encoded.
+        model: Model on the image's device.
+        lr: The LR image.
+        refs: References of any sizes. A generator may free each one as soon as it is encoded.
     """
     references = tuple(encode_reference(model, ref.to(lr)) for ref in refs)  # first, while least is held beside them
     return Encoded(lr=lr, query=model.encode_query(lr), references=references)
 
 
 def encode_reference(model: RefSRModel, ref: Float[Tensor, "b 3 _ _"]) -> Reference:
-    """Encode a reference, padded to whole cells.
-
-    Args:
-        model: On the reference's device.
-        ref: Of any size.
-    """
+    """Encode a reference of any size, padded to whole cells."""
     return model.encode_reference(pad_to_multiple(ref, model.cell_px))
 
 
@@ -87,14 +75,14 @@ def match(
     memory_bytes: int = DEFAULT_SEARCH_BYTES,
     progress: Progress = silent,
 ) -> Matched:
-    """Find where in the references each cell's texture lies; without references, nothing is looked for.
+    """Match each cell with the references, if there are any.
 
     Args:
-        model: That encoded.
+        model: Model of `encode`.
         encoded: From `encode`.
         engine: See `refsr.search`.
         memory_bytes: Bound on the search's own working memory.
-        progress: Told of the share that is done.
+        progress: Told the finished share.
 
     Raises:
         MemoryBudgetError: The budget is too small for the least part of the search.
@@ -109,13 +97,13 @@ def match(
 def with_matches(
     model: RefSRModel, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], matches: Sequence[Match]
 ) -> Matched:
-    """A picture with matches that are known.
+    """An LR image with given matches.
 
     Args:
-        model: That encoded.
-        lr: The picture.
-        references: Encoded; their keys are not kept.
-        matches: In these references.
+        model: Model of `encode`.
+        lr: The LR image.
+        references: Encoded references; their keys are not kept.
+        matches: Matches in these references.
     """
     return Matched(
         lr=lr,
@@ -128,12 +116,12 @@ def with_matches(
 def transfer(
     model: RefSRModel, matched: Matched, fields: Iterable[Aligned] | None = None
 ) -> Float[Tensor, "b 3 h2 w2"]:
-    """Restore a picture with the texture that was found; nominally 0..1, not clamped.
+    """Restore an image with the matched texture; nominally 0..1, not clamped.
 
     Args:
-        model: That encoded.
-        matched: From `match`; without matches, the picture is restored alone.
-        fields: For each match the last of its fields, where they are known; else they are computed one by one.
+        model: Model of `encode`.
+        matched: From `match`; without matches, the image is restored alone.
+        fields: The last field of each match, if it is known; by default computed one by one.
     """
     found = _fields(model, matched) if fields is None else fields
     return model.transfer(matched.lr, matched.values, matched.matches, found)

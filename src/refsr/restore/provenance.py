@@ -1,4 +1,4 @@
-"""Which detail is real, and where it came from."""
+"""Map of provenance: which detail comes from a reference, and from where in it."""
 
 import io
 from collections.abc import Sequence
@@ -15,25 +15,24 @@ from torch import Tensor
 from refsr.errors import OutputError, UsageError
 from refsr.io.files import write_atomically
 
-# Okabe and Ito's colours, which colour-blind people can tell apart.
+# The colour-blind safe palette of Okabe and Ito.
 _COLOURS = ((0, 158, 115), (230, 159, 0), (86, 180, 233), (204, 121, 167), (213, 94, 0), (0, 114, 178), (240, 228, 66))
 _LEGEND_PX = 22
 _FULL_LEVELS = 4.0
-"""A change of this many grey levels is painted in full colour."""
+"""Change in grey levels that is painted in full colour."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """For each pixel of the LR image: where its texture came from and how much of it was used.
+    """For each pixel of the LR image, the origin of its texture and how much of it was used.
 
     Attributes:
-        reference: Index of the reference; -1 without any.
-        position_px: (y, x) in that reference, in its pixels; NaN without any.
-        score: Cosine of the match, -1..1; zero without any.
-        used_levels: How much the references changed this cell of the result against the one without any: root mean
-            square over its pixels and channels, in grey levels of 0..255. Zero means that all detail is guessed. None
-            where it was not measured.
-        names: What the references are called.
+        reference: Index of the reference; -1 without references.
+        position_px: (y, x) in that reference, in its pixels; NaN without references.
+        score: Cosine of the match, -1..1; 0 without references.
+        used_levels: Change that the references made to this cell of the result: root mean square over its pixels and
+            channels, in grey levels of 0..255. Zero means that all detail is guessed. None if not measured.
+        names: Names of the references.
     """
 
     reference: Int[Tensor, "h w"]
@@ -43,13 +42,13 @@ class Provenance:
     names: tuple[str, ...]
 
     def to_image(self, sr: Image.Image) -> Image.Image:
-        """Paint the map over the result: grey where detail is guessed, one colour a reference where it is real.
+        """Paint the map over the result: grey where detail is guessed, a colour for each reference where it is real.
 
         Args:
-            sr: The result, of a whole multiple of the map's size.
+            sr: The result; its size is a whole multiple of the map's.
 
         Raises:
-            UsageError: What was used has not been measured.
+            UsageError: `used_levels` was not measured.
         """
         used_levels = self._measured()
         size = sr.size[::-1]
@@ -64,11 +63,11 @@ class Provenance:
         return _with_legend(image, self.names)
 
     def save(self, path: Path, sr: Image.Image) -> None:
-        """Write the painted map (.png), or the numbers themselves (.npz, one array for each attribute).
+        """Write the map as a picture (.png) or as numbers (.npz, an array for each attribute).
 
         Raises:
-            OutputError: Another suffix, or the file cannot be written.
-            UsageError: What was used has not been measured.
+            OutputError: The suffix is another one, or the file cannot be written.
+            UsageError: `used_levels` was not measured.
         """
         check_map_path(path)
         self._measured()
@@ -88,13 +87,13 @@ class Provenance:
 
 
 def check_map_path(path: Path) -> None:
-    """Refuse early a map's path that names no format we write.
+    """Check a map's path before the work begins.
 
     Raises:
         OutputError: The suffix is neither .png nor .npz.
     """
     if path.suffix.lower() not in (".png", ".npz"):
-        raise OutputError(f"{path}: the map is written as .png (a picture) or .npz (numbers), not {path.suffix!r}")
+        raise OutputError(f"{path}: a map cannot be written as {path.suffix!r}: use .png (a picture) or .npz (numbers)")
 
 
 def _with_legend(image: Image.Image, names: Sequence[str]) -> Image.Image:

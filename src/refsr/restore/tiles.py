@@ -1,4 +1,4 @@
-"""A large picture restored tile by tile, within a memory budget; each tile sees a halo of its surroundings."""
+"""Transfer in tiles within a memory budget."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
 from refsr.restore.pipeline import Matched, transfer
 
-_SMALLEST_TILE_CELLS: Final = 32
-_LEAST_SEARCH_BYTES: Final = 4 * MIB
-_LARGEST_TILE_CELLS: Final = 256
+_MINIMUM_TILE_CELLS: Final = 32
+_MAXIMUM_TILE_CELLS: Final = 256
+_MINIMUM_SEARCH_BYTES: Final = 4 * MIB
 
 
 def transfer_tiled(
     model: RefSRModel, matched: Matched, tile: int, *, measure: bool = False, progress: Progress = silent
 ) -> tuple[Float[Tensor, "1 3 h2 w2"], Float[Tensor, "h w"] | None]:
-    """Restore a picture tile by tile; each tile sees a halo of its surroundings, of which only the inside is kept.
+    """Restore an image in tiles, each computed with a halo around it.
 
     Args:
-        model: That matched.
+        model: Model of `match`.
         matched: From `match`.
-        tile: Longest side of a tile in cells, without its halo.
-        measure: Restore each tile a second time, without references.
-        progress: Told of the share that is done.
+        tile: Maximum side of a tile in cells, without its halo.
+        measure: Restore each tile a second time without references, to compare.
+        progress: Told the finished share.
 
     Returns:
-        The result, 0..1, and by how many grey levels the references changed each of its cells, if that is measured.
+        The result, 0..1; and if measured, the RMS change in grey levels that the references made to each cell.
     """
     height, width = matched.lr.shape[-2:]
     scale = model.scale
@@ -65,11 +65,11 @@ def transfer_tiled(
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """How a budget is spent.
+    """Use of a memory budget.
 
     Attributes:
-        tile: Longest side of a tile in cells, without its halo.
-        search_bytes: What is left for the search beside all that is held meanwhile.
+        tile: Maximum side of a tile in cells, without its halo.
+        search_bytes: Working memory left for the search.
     """
 
     tile: int
@@ -79,16 +79,16 @@ class MemoryPlan:
 def plan_memory(
     model: RefSRModel, lr_px: Sequence[int], ref_px: Sequence[Sequence[int]], memory_bytes: int
 ) -> MemoryPlan:
-    """Spend a budget: on the largest tiles that fit, and on the search.
+    """Plan the largest tiles and the largest search that a budget allows.
 
     Args:
-        model: Whose costs count.
-        lr_px: Size of the picture.
-        ref_px: Of each reference, as it is searched.
+        model: Model, which knows its `costs`.
+        lr_px: Height and width of the LR image.
+        ref_px: Height and width of each reference as searched.
         memory_bytes: The budget.
 
     Raises:
-        MemoryBudgetError: Not even the smallest tile, or the least search, fits.
+        MemoryBudgetError: Not even the smallest tile or the smallest search fits.
     """
     costs = model.costs
     size = (lr_px[0], lr_px[1])
@@ -101,24 +101,24 @@ def plan_memory(
         searching = encoded + (cells + ref_cells) * costs.search
         search_bytes = memory_bytes - searching
         smoothing = encoded + model.cells_at_once(*size) * costs.smooth
-        matching = max(encoded + at_once * costs.encode, searching + _LEAST_SEARCH_BYTES, smoothing)
+        matching = max(encoded + at_once * costs.encode, searching + _MINIMUM_SEARCH_BYTES, smoothing)
     held = ref_cells * costs.reference + cells * 4 * (3 + 14 + 3 * model.scale**2)
     around = 2 * model.halo_cells
-    seen = [min(_SMALLEST_TILE_CELLS + around, side) for side in size]
+    seen = [min(_MINIMUM_TILE_CELLS + around, side) for side in size]
     needed = max(matching, held + seen[0] * seen[1] * costs.transfer)
     if needed > memory_bytes:
         raise too_little(lr_px, len(ref_px), needed, memory_bytes)
     side = isqrt((memory_bytes - held) // costs.transfer) - around
-    return MemoryPlan(tile=max(_SMALLEST_TILE_CELLS, min(side, _LARGEST_TILE_CELLS)), search_bytes=search_bytes)
+    return MemoryPlan(tile=max(_MINIMUM_TILE_CELLS, min(side, _MAXIMUM_TILE_CELLS)), search_bytes=search_bytes)
 
 
 def too_little(lr_px: Sequence[int], references: int, needed: int, memory_bytes: int) -> MemoryBudgetError:
-    """The error of a budget that does not do.
+    """The error of a budget that is too small.
 
     Args:
-        lr_px: Size of the picture.
-        references: How many there are.
-        needed: What would do, in bytes.
+        lr_px: Height and width of the LR image.
+        references: Number of references.
+        needed: The smallest sufficient budget in bytes.
         memory_bytes: The budget.
     """
     count = f"{references} reference{'' if references == 1 else 's'}"
@@ -129,7 +129,7 @@ def too_little(lr_px: Sequence[int], references: int, needed: int, memory_bytes:
 
 
 def _spans(length: int, tile: int) -> Iterator[slice]:
-    """Parts of nearly equal length, none longer than a tile."""
+    """Spans of nearly equal length, none longer than a tile."""
     count = ceil(length / tile)
     edges = [round(index * length / count) for index in range(count + 1)]
     return (slice(start, stop) for start, stop in pairwise(edges))

@@ -1,8 +1,8 @@
 """A blurry photo and sharp references in, a sharp photo out.
 
-    image ── as_photo ─────────────> lr ────┐                      ┌──> provenance
-    refs ── as_photo ── find_pose ── turned ┴─ encode ── match ────┴─ transfer, tile by tile ──> sr ── Photo
-The search always sees whole references; only `transfer`, which looks no further than a halo, is tiled.
+    image ── as_photo ────────────────> lr ──┐                   ┌──> provenance
+    refs ── as_photo ── find_pose ── posed ──┴─ encode ── match ─┴─ transfer in tiles ──> sr ── Photo
+The search sees whole references; only `transfer`, whose receptive field is small, is tiled.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,10 +29,10 @@ from refsr.restore.tiles import plan_memory, too_little, transfer_tiled
 from refsr.search import Engine, Match, strongest
 
 DEFAULT_MEMORY_BYTES = 2 * GIB
-_SMALLEST_REFERENCE_CELLS = 3
+_MINIMUM_REFERENCE_CELLS = 3
 
 AnyReference = ImageSource | Photo | FoundReference
-"""A sharp picture; or one that was found in an album, with its pose."""
+"""A sharp picture, or one that was found in a folder, with its pose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ class Upscaled:
 
     Attributes:
         photo: The enlarged picture, with the input's alpha, bits, EXIF and ICC profile.
-        provenance: Where its detail came from; how much of it was used only if that was asked for.
-        unfit: Names of references that show other things, and were not used.
+        provenance: Origin of its detail; its `used_levels` only if asked for.
+        unfit: Names of references that were not used because they show other things.
     """
 
     photo: Photo
@@ -61,7 +61,7 @@ class Upscaled:
         """Write the map; see `refsr.restore.provenance.Provenance.save`.
 
         Raises:
-            UsageError: It was not asked for.
+            UsageError: `upscale` was called with provenance=False.
         """
         self.provenance.save(Path(path), self.to_pil())
 
@@ -82,18 +82,18 @@ def upscale(
 
     Args:
         image: The blurry picture: path, PIL image, array, tensor or `Photo`; at least 8 pixels a side.
-        refs: Sharp pictures, each at least 12 pixels a side; of any sizes, in any order. Those that were found in an
-            album are neither read nor posed again.
-        model: From `load_model`; the default model if none is given.
-        memory_bytes: Working memory allowed beside the program and the pictures as given; larger pictures are
-            restored in tiles.
-        variants: Scaled and rotated copies of the references to search beside them as they are. Without it, each
-            reference is turned and scaled as it fits best, for models whose matches tell.
-        engine: How the references are searched: see `refsr.search`.
-        precision: Of the restoring network; bf16 takes half its time where the device computes it, and changes the
-            result by less than can be seen (0.01 dB). Matching is always in fp32.
-        provenance: Also measure how much each place owes to the references, by restoring it a second time without.
-        progress: Told the share of the stages "matching" and "restoring" that is done.
+        refs: Sharp pictures, each at least 12 pixels a side, of any sizes, in any order. References found in a folder
+            are not read again, and keep their pose.
+        model: From `load_model`; by default the default model.
+        memory_bytes: Working memory allowed beside the program and the pictures as given; large pictures are restored
+            in tiles.
+        variants: Scaled and rotated copies of the references to search beside them. By default, the pose of each
+            reference is estimated, for models whose matches tell it.
+        engine: Search engine: see `refsr.search`.
+        precision: Precision of the restoring network. bf16 takes half the time where the device computes it, and
+            changes the result by 0.01 dB. Matching is always in fp32.
+        provenance: Also measure how much the references changed each cell, by restoring it a second time without them.
+        progress: Told the finished share of the stages "matching" and "restoring".
 
     Raises:
         ImageError: A picture cannot be read or used.
@@ -126,9 +126,9 @@ def upscale(
                 )
             alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
     except MemoryBudgetError as error:
-        if error.least_bytes is None:
+        if error.minimum_search_bytes is None:
             raise
-        needed = memory_bytes - plan.search_bytes + error.least_bytes
+        needed = memory_bytes - plan.search_bytes + error.minimum_search_bytes
         raise too_little(photo.size_px, len(origins), needed, memory_bytes) from error
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
@@ -152,9 +152,9 @@ def _pool(
     names: Sequence[str],
     variants: VariantConfig | None,
 ) -> list[Variant]:
-    """What is searched: the copies of each reference, or each in its pose where it fits.
+    """References to search: the copies of each, or each in its pose if it fits.
 
-    All are read first, so that one that cannot be used is told before any is posed.
+    All are read before any pose is estimated, so that an unusable one is reported at once.
     """
     found: list[Variant] = []
     taken = [_take_reference(model, ref, name) for ref, name in zip(refs, names, strict=True)]
@@ -171,7 +171,7 @@ def _pool(
 
 
 def _let_go(images: list[Float[Tensor, "1 3 _ _"]]) -> Iterator[Float[Tensor, "1 3 _ _"]]:
-    """One after the other, each taken out of the list."""
+    """Images one by one, each removed from the list."""
     while images:
         yield images.pop(0)
 
@@ -212,7 +212,7 @@ def _take(source: ImageSource | Photo, name: str) -> Photo:
 
 def _take_reference(model: RefSRModel, source: AnyReference, name: str) -> Float[Tensor, "1 3 h w"]:
     ref = source.photo if isinstance(source, FoundReference) else _take(source, name)
-    smallest = _SMALLEST_REFERENCE_CELLS * model.cell_px
+    smallest = _MINIMUM_REFERENCE_CELLS * model.cell_px
     if min(ref.size_px) < smallest:
         height, width = ref.size_px
         raise ImageError(f"{name}: {width}x{height} pixels is too small: a reference needs {smallest} a side")
@@ -226,5 +226,5 @@ def _name(ref: AnyReference, index: int) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """CUDA has its own exception; the CPU's allocator raises a plain RuntimeError."""
+    """Whether an allocator failed; the CPU's raises a plain RuntimeError."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -38,8 +38,8 @@ def find_small(
         batch, _, height, width = query.shape
         numbers = torch.arange(len(keys), device=query.device)
         return [
-            Match(position_cells=position, reference=number.expand(batch, height, width), score=score, alone=place)
-            for place, (number, (position, score, _)) in enumerate(zip(numbers, found, strict=True))
+            Match(position_cells=position, reference=number.expand(batch, height, width), score=score, among=(index,))
+            for index, (number, (position, score, _)) in enumerate(zip(numbers, found, strict=True))
         ]
     positions, scores, fits = (torch.stack(values) for values in zip(*found, strict=True))
     chosen = torch.stack([choose_references(fits[:, b]) for b in range(len(query))], 1)
@@ -55,6 +55,7 @@ def _of_chosen(
         position_cells=positions.gather(0, index.expand(-1, -1, 2, -1, -1))[0],
         reference=reference,
         score=scores.gather(0, index)[0],
+        among=range(len(scores)),
     )
 
 

@@ -19,13 +19,13 @@ class Match:
         position_cells: (y, x) of the matched patch's centre on its reference's own grid.
         reference: Index of that reference in the pool.
         score: Cosine of the two patches, -1..1.
-        alone: Index of the only reference that cells are matched in; None where there may be several.
+        among: Indices of the references that cells may be matched in; None where nobody has looked.
     """
 
     position_cells: Float[Tensor, "b 2 h w"]
     reference: Int[Tensor, "b h w"]
     score: Float[Tensor, "b 1 h w"]
-    alone: int | None = None
+    among: Sequence[int] | None = None
 
     @property
     def offset_cells(self) -> Float[Tensor, "b 2 h w"]:
@@ -38,7 +38,7 @@ class Match:
             position_cells=self.position_cells[..., rows, columns],
             reference=self.reference[..., rows, columns],
             score=self.score[..., rows, columns],
-            alone=self.alone,
+            among=self.among,
         )
 
 

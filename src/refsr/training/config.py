@@ -1,6 +1,6 @@
-"""A training run in one tree of values; a recipe (YAML) sets some of them, flags of the command line go before it.
+"""Config of a training run: a recipe (YAML) overrides defaults, flags of the command line override the recipe.
 
-`RunOptions` is what no recipe says: where, how long, on what.
+`RunOptions` holds what is not part of a recipe: data, folders, time, device.
 """
 
 from dataclasses import dataclass, field
@@ -16,18 +16,18 @@ from refsr.models.zoo import TRAINABLE, NetworkSettings
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """What each loss counts; zero leaves it out. See `refsr.training.losses`.
+    """Weights of the losses; zero leaves one out. See `refsr.training.losses`.
 
     Attributes:
-        l1: Reconstruction.
-        charbonnier: Its smooth relative.
-        frequency: Difference of Fourier transforms.
-        perceptual: Difference of VGG19's deep maps.
-        texture: Difference of Gram matrices, against the swapped maps.
-        adversarial: What the critic says.
-        back_projection: Shrunk result against the LR image.
+        l1: Reconstruction loss.
+        charbonnier: Charbonnier loss.
+        frequency: L1 of Fourier transforms.
+        perceptual: Squared difference of deep VGG19 features.
+        texture: Squared difference of Gram matrices of the result's and the swapped features.
+        adversarial: WGAN-GP.
+        back_projection: L1 of the reduced result and the LR image.
         contrast: InfoNCE of the descriptors, for models that have them.
-        alignment: Distance of the field from the true one, for the model default.
+        alignment: Error of the field in cells, for the model default.
     """
 
     l1: float = 1.0
@@ -43,21 +43,22 @@ class LossWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """A part of a run with losses and a schedule of its own; no steps, no stage.
+    """A stage of a run, with its own losses and schedule; skipped with 0 steps.
 
     Attributes:
-        steps: Its length.
-        batch: Pairs a step and process.
-        crop_px: Sides of the square crops, in turn over equal parts of the stage; multiples of 4. With a critic one
-            side alone, a multiple of 32.
+        steps: Length of the stage.
+        batch: Pairs a step, in each process.
+        crop_px: Sides of the square HR crops, each for an equal part of the stage; multiples of 4. With a critic a
+            single side, a multiple of 32.
         references: False for single-image super-resolution.
-        frozen: Parts of the network that stay as they are, such as "trunk".
-        learning_rate: After the warm-up and before the decay.
+        frozen: Parts of the network that are not trained, such as "trunk".
+        learning_rate: Rate between warm-up and decay.
         warmup_steps: Steps over which the rate rises from zero.
-        decay_share: Last share of the stage over which it falls to zero along a cosine; 0 keeps it, as the paper does.
-        losses: What each counts.
-        truth: Train each step a second time with the truth as its own, perfectly matched reference.
-        critic_steps: The critic's steps for each of the network's.
+        decay_share: Last share of the stage, over which the rate falls to zero along a cosine; 0 for no decay, as in
+            the paper.
+        losses: Weights of the losses.
+        truth: Also train each step with the truth as its own, perfectly matched reference.
+        critic_steps: Steps of the critic for each step of the network.
     """
 
     steps: int = 0
@@ -74,7 +75,7 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch < 1:
-            raise UsageError(f"a stage needs steps and pairs: not {self.steps} steps of {self.batch}")
+            raise UsageError(f"a stage of {self.steps} steps of {self.batch} pairs: give at least 0 steps of 1 pair")
         multiple = 32 if self.losses.adversarial else 4
         if any(side < 16 or side % multiple for side in self.crop_px) or not self.crop_px:
             raise UsageError(f"crops of {_listed(self.crop_px)} pixels: give multiples of {multiple}, 16 or more")
@@ -84,38 +85,38 @@ class StageConfig:
             raise UsageError(f"a decay over {self.decay_share} of a stage: give a share between 0 and 1")
 
     def crop_at(self, step: int) -> int:
-        """Side of the crops at a step of the stage, counted from 0."""
+        """Side of the crops at a step of the stage, the first being 0."""
         return self.crop_px[step * len(self.crop_px) // self.steps]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(NetworkSettings):  # type: ignore[misc]
-    """A run; beside what is here, the network's settings of `refsr.models.zoo`.
+    """A run; with the network's settings, `refsr.models.zoo.NetworkSettings`.
 
     Attributes:
-        sisr: First stage, by the paper the SISR trunk alone.
-        rec: Second stage: references, reconstruction only.
+        sisr: First stage; in the paper, the trunk without references.
+        rec: Second stage: references, reconstruction loss.
         full: Third stage: all losses.
-        pairs: How pairs are made of single photographs.
-        degrade: How LR images are made; by default they are reduced and nothing else.
-        real: Share of pairs that are real views or crops of them, where photographs are given too.
+        pairs: Pairs made of single photographs.
+        degrade: Degradation of LR images; by default bicubic reduction alone.
+        real: Share of pairs from real views, where photographs are given too.
         optimiser: adam, or adamw with a weight decay of 1e-4.
-        beta1: Of the optimiser.
-        clip_norm: Largest norm of the gradients; 0 leaves them.
-        ema_decay: Of the weights' running average, which is what ships; 0 ships the weights themselves.
-        contrast_queries: Cells of each pair that InfoNCE asks for.
-        contrast_temperature: InfoNCE's temperature.
+        beta1: Decay of the optimiser's first moment.
+        clip_norm: Maximum norm of the gradients; 0 for no clipping.
+        ema_decay: Decay of the running average of the weights, which ships; 0 ships the weights themselves.
+        contrast_queries: Query cells of InfoNCE in each pair.
+        contrast_temperature: Temperature of InfoNCE.
         critic_width: Channels of the critic's first layers.
         checkpoint_minutes: Time between checkpoints.
-        validate_steps: Steps between validations, if there is a folder for them.
-        validate_samples: Samples of it that are measured, spread evenly; 0 for all.
+        validate_steps: Steps between validations, if there is a data set for them.
+        validate_samples: Samples to validate on, spread evenly; 0 for all.
         log_steps: Steps between lines of the log.
-        seed: Start of all random numbers.
-        precision: Numbers of the network; auto takes bf16 where the device has instructions for it. Fabric's names are
-            understood too.
+        seed: Seed of all random numbers.
+        precision: Precision of the network; auto takes bf16 where the device has instructions for it. Fabric's names
+            are accepted too.
         compiled: Compile the network's chains of layers, for accelerators.
-        workers: Processes that draw plans of pairs, for each process that trains; 0 draws them between the steps.
-        cache_mib: Decoded photographs kept on the device by each process that trains.
+        workers: Processes that draw plans of pairs, for each training process; 0 draws them between the steps.
+        cache_mib: Decoded photographs that each training process keeps on its device.
     """
 
     sisr: StageConfig = field(default_factory=StageConfig)
@@ -151,7 +152,7 @@ class TrainConfig(NetworkSettings):  # type: ignore[misc]
         if not 0 <= self.real <= 1:
             raise UsageError(f"real {self.real}: give a share between 0 and 1")
         if not self.steps:
-            raise UsageError("the recipe has no steps: give at least one of its stages some, such as --rec.steps 1000")
+            raise UsageError("the recipe has no steps: give a stage some, such as --rec.steps 1000")
 
     @property
     def network(self) -> Any:
@@ -160,32 +161,32 @@ class TrainConfig(NetworkSettings):  # type: ignore[misc]
 
     @property
     def stages(self) -> tuple[tuple[str, StageConfig], ...]:
-        """Those that have steps, in order."""
+        """Stages with steps, in order."""
         named = (("sisr", self.sisr), ("rec", self.rec), ("full", self.full))
         return tuple((name, stage) for name, stage in named if stage.steps)
 
     @property
     def steps(self) -> int:
-        """Of all stages."""
+        """Steps of all stages."""
         return sum(stage.steps for stage in (self.sisr, self.rec, self.full))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What of a run is not part of its recipe.
+    """Options of a run that are not part of its recipe.
 
     Attributes:
-        data: Folders of photographs, or of pairs of `refsr pairs`; again for more.
-        output: Folder of the run; a checkpoint in it is gone on from.
+        data: Folders of photographs, packs, or training pairs of `refsr pairs`; repeat for more.
+        output: Folder of the run; a checkpoint in it is continued.
         vgg19: File of VGG19 weights, for models and losses that need them.
-        init: Weights to begin with; a checkpoint goes before them.
-        validate: Data set to validate on, if any: a folder or a manifest.
-        held_out: Folders of pictures that must not be trained on, beside those of `validate`; again for more.
-        time_limit_s: End of this stretch, in seconds from its begin; 0 for none.
-        tensorboard: Write TensorBoard's files as well.
-        device: Device that trains; auto takes CUDA, then MPS, then the CPU.
-        processes: Processes of this machine, one for each GPU; auto is as many as there are, and one on the CPU.
-        nodes: Machines.
+        init: Weights to begin with, if there is no checkpoint.
+        validate: Data set to validate on: a folder or a manifest.
+        held_out: Folders of pictures that must not be trained on, beside those of `validate`; repeat for more.
+        time_limit_s: Time limit of this stretch in seconds; 0 for none.
+        tensorboard: Write TensorBoard files too.
+        device: Device to train on; auto takes CUDA, then MPS, then the CPU.
+        processes: Processes on this machine; auto takes one for each GPU, one on the CPU.
+        nodes: Number of machines.
     """
 
     data: tuple[Path, ...]

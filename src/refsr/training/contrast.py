@@ -1,4 +1,4 @@
-"""How descriptors learn to find the true place among all others."""
+"""Contrastive loss of the descriptors."""
 
 import math
 
@@ -21,21 +21,21 @@ def contrast_loss(
     queries: int,
     temperature: float,
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """InfoNCE: each query cell against its true place and every other cell of its reference.
+    """InfoNCE: the positive is the key at the true position, the negatives are the reference's cells.
 
-    Cells nearer than two to the true place are neither wanted nor unwanted.
+    Cells within two cells of the true position are not negatives.
 
     Args:
         query: Unit descriptors of the LR images.
         key: Unit descriptors of the references.
-        truth_cells: (y, x) in the reference, NaN where unknown; such cells are not asked for.
-        numbers: Of the pairs; each decides which of its cells are asked for.
-        queries: Cells a pair, drawn at random, as far as so many are known.
-        temperature: Divides the cosines.
+        truth_cells: True positions (y, x) in the reference; NaN where unknown.
+        numbers: Numbers of the pairs, which seed the choice of query cells.
+        queries: Maximum number of query cells of a pair, drawn from those with a known position.
+        temperature: Divisor of the cosines.
 
     Returns:
-        The loss of each pair, and the share of its queries whose best cell is the true one (within one cell); zeros
-        where no place is known.
+        The loss of each pair, and the share of its query cells whose best match is within one cell of the truth; zeros
+        where no position is known.
 
     Source: van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018, equation 4.
     """

@@ -1,4 +1,4 @@
-"""Is every figure of the run still a number?"""
+"""A check that losses and gradients are finite, without synchronising at each step."""
 
 from dataclasses import dataclass, field
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 @dataclass(kw_only=True)
 class FiniteWatch:
-    """Figures of the steps since they were last looked at; they stay on the device, so that no step waits for it.
+    """Figures of the steps since the last check; they stay on the device.
 
     Attributes:
-        steps: Of each figure.
-        numbers: Of the pairs of that step.
-        figures: One value each.
+        steps: Step of each figure.
+        numbers: Numbers of the pairs of each figure's step.
+        figures: Scalars.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -21,19 +21,13 @@ class FiniteWatch:
     figures: list[Tensor] = field(default_factory=list)
 
     def add(self, figure: Tensor, step: int, numbers: Tensor) -> None:
-        """Remember a figure.
-
-        Args:
-            figure: A single value.
-            step: It is of.
-            numbers: Of the step's pairs.
-        """
+        """Remember a scalar figure of a step, and the numbers of the step's pairs."""
         self.steps.append(step)
         self.numbers.append(numbers)
         self.figures.append(figure.detach().float().reshape(()))
 
     def take(self) -> tuple[Tensor, list[tuple[int, Tensor]]]:
-        """All figures, and the step and pairs of each; they are forgotten."""
+        """All figures, with the step and pairs of each; then begin anew."""
         taken = torch.stack(self.figures), list(zip(self.steps, self.numbers, strict=True))
         self.steps, self.numbers, self.figures = [], [], []
         return taken

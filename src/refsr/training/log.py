@@ -1,4 +1,4 @@
-"""What a run tells: a line of JSON now and then, and TensorBoard's files if they are wanted."""
+"""Log of a run: lines of JSON, and TensorBoard files on request."""
 
 import json
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from refsr.extras import import_extra
 
 
 class RunLog:
-    """Means of what was told since the last line."""
+    """Collects figures, and writes their means."""
 
     def __init__(self, run: Path, tensorboard: bool) -> None:
-        """Open.
+        """Open the log of a run.
 
         Args:
-            run: Folder; gets log.jsonl, and tensorboard/.
-            tensorboard: Whether it does.
+            run: Folder of log.jsonl and tensorboard/.
+            tensorboard: Whether to write TensorBoard files.
 
         Raises:
-            MissingExtraError: TensorBoard is wanted and not installed.
+            MissingExtraError: TensorBoard is not installed.
         """
         self.path = run / "log.jsonl"
         self._sums: dict[str, float | Tensor] = {}
@@ -35,19 +35,19 @@ class RunLog:
             self._board = SummaryWriter(str(run / "tensorboard"))
 
     def add(self, figures: Mapping[str, float | Tensor]) -> None:
-        """Remember one step's figures; tensors stay on their device until the means are asked for."""
+        """Collect the figures of a step; tensors stay on their device until `means`."""
         for name, figure in figures.items():
             self._sums[name] = self._sums.get(name, 0.0) + figure
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """Of all since the last call."""
+        """Means of all figures since the last call."""
         found = {name: float(self._sums[name]) / self._counts[name] for name in self._sums}
         self._sums, self._counts = {}, {}
         return found
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Append a line; numbers go to TensorBoard as well."""
+        """Append a line, and send its numbers to TensorBoard."""
         rounded = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in line.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rounded) + "\n")
@@ -57,7 +57,7 @@ class RunLog:
                     self._board.add_scalar(key, value, line["step"])
 
     def show(self, name: str, pictures: Float[Tensor, "3 h w"], step: int) -> None:
-        """A picture for TensorBoard, if there is one."""
+        """Send a picture to TensorBoard."""
         if self._board is not None:
             self._board.add_image(name, pictures.clamp(0, 1).cpu(), step)
             self._board.flush()

@@ -1,7 +1,7 @@
-"""SRNTT's losses, each a small piece, each one figure a picture.
+"""SRNTT's losses, each a value for each picture of a batch.
 
-A figure a picture, not a mean of the batch: pairs without a reference take no part in some losses, and the mean over
-all must not depend on how the batch is dealt out to processes.
+Not a mean of the batch, since pairs without references have no part in some losses, and the mean must not depend on how
+the batch is divided among processes.
 
 Source: Zhang et al., "Image Super-Resolution by Neural Texture Transfer", CVPR 2019, its training objective;
 ZZUTK/SRNTT for the sizes of the critic.
@@ -21,7 +21,7 @@ from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic
 
 TEXTURE_LEVELS: Final = ("relu3_1", "relu2_1", "relu1_1")
-"""The levels at which texture is swapped, coarsest first, as in `refsr.models.srntt`."""
+"""Levels of the texture loss, coarsest first, as in `refsr.models.srntt`."""
 
 _GRADIENT_EPSILON: Final = 1e-12
 
@@ -34,7 +34,7 @@ def reconstruction(sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"]) -
 def charbonnier(
     sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"], epsilon: float = 1e-3
 ) -> Float[Tensor, " b"]:
-    """The smooth relative of `reconstruction`. Source: Charbonnier et al., 1994; Lai et al., LapSRN, CVPR 2017."""
+    """Smooth variant of `reconstruction`. Source: Charbonnier et al., 1994; Lai et al., LapSRN, CVPR 2017."""
     distance: Tensor = ((sr - hr).square() + epsilon**2).sqrt()
     return distance.flatten(1).mean(1)
 
@@ -48,41 +48,37 @@ def frequency(sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"]) -> Flo
 def perceptual(
     sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"], vgg: VGG19, layer: str
 ) -> Float[Tensor, " b"]:
-    """Mean squared difference of VGG19's maps; the paper's layer is relu5_1. Source: Johnson et al., ECCV 2016."""
+    """Mean squared difference of VGG19 features; the paper's layer is relu5_1. Source: Johnson et al., ECCV 2016."""
     first, second = (vgg(image, (layer,))[0] for image in (sr, hr))
     distance: Tensor = (first - second).square()
     return distance.flatten(1).mean(1)
 
 
 def back_projection(sr: Float[Tensor, "b 3 h2 w2"], lr: Float[Tensor, "b 3 h w"], scale: int) -> Float[Tensor, " b"]:
-    """Mean absolute difference of the shrunk result and the LR image. Source: ZZUTK/SRNTT, use_backprojection_loss."""
+    """Mean absolute difference of the reduced result and the LR image. Source: ZZUTK/SRNTT, use_backprojection_loss."""
     return (downscale_bicubic(sr, scale) - lr).abs().flatten(1).mean(1)
 
 
 def gram(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c c"]:
-    """How often each two channels fire together, wherever they do. Source: Gatys et al., CVPR 2016."""
+    """Gram matrix: inner products of the channels over all positions. Source: Gatys et al., CVPR 2016."""
     flat = rearrange(maps, "b c h w -> b c (h w)")
     return flat @ flat.mT
 
 
 class TextureLoss(nn.Module):
-    """Squared distance of the Gram matrices of the result's features and of the swapped ones.
+    """Squared distance between Gram matrices of the result's features and of the swapped features.
 
-    Both are weighted by the match's score first, sigmoid(a * score + b) with learned a and b, so that only texture that
-    was found counts. a begins above zero: good matches weigh more. The weights of a picture are divided by their mean;
-    otherwise the loss would be least where all of them vanish, and that is what would be learned.
+    Both features are first weighted by the match's score, as sigmoid(a * score + b) with learned a and b, so that only
+    matched texture counts; a begins above zero. The weights of a picture are divided by their mean, since otherwise
+    weights of zero would minimise the loss.
 
     Source: the paper's texture loss; the mean of the levels, each divided by 4 (size^2 channels)^2 as in Gatys et al.
     """
 
     def __init__(self, vgg: VGG19) -> None:
-        """Put together.
-
-        Args:
-            vgg: Down to relu3_1 at least; frozen.
-        """
+        """Take a frozen VGG19, at least down to relu3_1."""
         super().__init__()
-        self._vgg = (vgg,)  # in a tuple: its weights are not this module's
+        self._vgg = (vgg,)  # in a tuple, so that its weights are not this module's
         self.slope = nn.Parameter(torch.tensor(10.0))
         self.offset = nn.Parameter(torch.tensor(-6.0))
 
@@ -92,12 +88,12 @@ class TextureLoss(nn.Module):
         swapped: Sequence[Float[Tensor, "b _ _ _"]],
         score: Float[Tensor, "b 1 h w"],
     ) -> Float[Tensor, " b"]:
-        """The loss of each picture.
+        """Loss of each picture.
 
         Args:
-            sr: The result, 0..1.
-            swapped: Maps of `TEXTURE_LEVELS`, swapped into the LR image's order.
-            score: Of the match, one a cell.
+            sr: Results, 0..1.
+            swapped: Features of `TEXTURE_LEVELS`, swapped into the LR images' order.
+            score: Scores of the match.
         """
         total = sr.new_zeros(sr.shape[0])
         weight = torch.sigmoid(self.slope * score + self.offset)
@@ -111,9 +107,9 @@ class TextureLoss(nn.Module):
 
 
 class Critic(nn.Module):
-    """Tells results from truths: five times two convolutions, then two dense layers; no sigmoid, for WGAN.
+    """Critic of WGAN: five times two convolutions, then two dense layers, without sigmoid.
 
-    rgb (B, 3, S, S) -> 32 ... 512 channels, S / 32 wide -> 1024 -> (B,), larger for what it takes for real
+    rgb (B, 3, S, S) -> 32 ... 512 channels, S / 32 wide -> 1024 -> (B,), larger for pictures that look real
     """
 
     def __init__(self, crop_px: int, width: int = 32) -> None:
@@ -121,14 +117,14 @@ class Critic(nn.Module):
 
         Args:
             crop_px: Side of the pictures, a multiple of 32.
-            width: Channels of the first layers; the paper's are 32.
+            width: Channels of the first layers; 32 in the paper.
 
         Raises:
-            UsageError: The side is no multiple of 32.
+            UsageError: The side is not a multiple of 32.
         """
         super().__init__()
         if crop_px % 32:
-            raise UsageError(f"the critic needs crops of a multiple of 32 pixels, not {crop_px}")
+            raise UsageError(f"crops of {crop_px} pixels: the critic needs a multiple of 32")
         layers: list[nn.Module] = []
         before = 3
         for level in range(5):
@@ -141,13 +137,12 @@ class Critic(nn.Module):
         self.verdict = nn.Linear(1024, 1)
 
     def forward(self, rgb: Float[Tensor, "b 3 s s"]) -> Float[Tensor, " b"]:
-        """How real each picture looks."""
         verdict: Tensor = self.verdict(self.layers(2 * rgb - 1))
         return verdict[:, 0]
 
 
 def adversarial(critic: nn.Module, sr: Float[Tensor, "b 3 s s"]) -> Float[Tensor, " b"]:
-    """What the network is told by the critic: less is more real. Source: Arjovsky et al., Wasserstein GAN, 2017."""
+    """The network's loss by the critic. Source: Arjovsky et al., Wasserstein GAN, 2017."""
     return -critic(sr)  # type: ignore[no-any-return]
 
 
@@ -158,16 +153,16 @@ def critic_loss(
     between: Float[Tensor, " b"],
     penalty: float = 10.0,
 ) -> Float[Tensor, " b"]:
-    """What the critic learns from: results low, truths high, and a slope of one between them.
+    """The critic's loss: WGAN with gradient penalty.
 
-    The norm of the slope is taken over each whole picture, as the definition has it (ZZUTK/SRNTT takes it per pixel).
+    The norm of the gradient is that of a whole picture, as defined in the paper (ZZUTK/SRNTT takes it per pixel).
 
     Args:
-        critic: Pictures to verdicts.
-        sr: Results; no gradient goes into them.
+        critic: From pictures to verdicts.
+        sr: Results; detached here.
         hr: Truths.
-        between: Where on the line from truth to result the slope is measured, 0..1, one number a picture.
-        penalty: Weight of the slope's deviation from one.
+        between: Points on the lines from truth to result where the gradient is penalised, 0..1.
+        penalty: Weight of the gradient penalty.
 
     Source: Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017, equation 3.
     """

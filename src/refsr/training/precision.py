@@ -1,4 +1,4 @@
-"""In which numbers a run computes: bf16 where the device has instructions for it, the network alone."""
+"""Precision of training: the network alone may be in bf16 or fp16."""
 
 from typing import Any, Final
 
@@ -11,11 +11,11 @@ _FABRIC: Final = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """Resolve "auto", bf16 where the device that is trained on has instructions for it, else fp32; in fabric's terms.
+    """Fabric's name of a precision; auto is bf16 where the device has instructions for it, else fp32.
 
     Args:
-        wanted: Of the recipe: auto, fp32, bf16, fp16, or a term of fabric's.
-        device: The device that is trained on.
+        wanted: auto, fp32, bf16, fp16, or a name of fabric's.
+        device: Device to train on.
     """
     if wanted == "auto":
         wanted = "bf16" if computes_bf16(device) else "fp32"
@@ -23,7 +23,7 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 
 def fabric_precision(wanted: str, device: torch.device) -> dict[str, Any]:
-    """How fabric is told of the precision. See `choose_precision`."""
+    """Fabric's arguments for a precision; see `choose_precision`."""
     chosen = choose_precision(wanted, device)
     if chosen == "32-true":
         return {"precision": chosen}
@@ -31,7 +31,7 @@ def fabric_precision(wanted: str, device: torch.device) -> dict[str, Any]:
 
 
 class ExactInputs(MixedPrecision):
-    """Mixed precision that leaves photographs as they are; fabric's own rounds them to bf16 before the first layer."""
+    """Mixed precision without fabric's rounding of the inputs, which would be of images too."""
 
     def convert_input(self, data: Any) -> Any:
         return data

@@ -6,14 +6,13 @@ from refsr.training.config import StageConfig
 
 
 def rate_at(stage: StageConfig, step: int, time_left: float = 1.0) -> float:
-    """Rise in a straight line, hold, fall to zero along a cosine; the hold can be lengthened by a resumed run.
+    """Learning rate at a step: linear warm-up, constant, cosine decay to zero. A continued run may prolong the stage.
 
     Args:
-        stage: Its length, rate, warm-up and decay.
-        step: Of the stage, from 1.
-        time_left: The share of the run's time limit that is left, 1 without a limit. Where the limit comes before the
-            end of the stage, the rate falls over the last share of the time instead, so that the weights at the end are
-            finished ones.
+        stage: Length, rate, warm-up and decay.
+        step: Step of the stage; the first is 1.
+        time_left: Share of the run's time limit that is left; 1 without a limit. If the limit comes before the end of
+            the stage, the rate decays over the last share of the time, so that the final weights are finished ones.
 
     Source of the cosine: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017,
     equation 5.

@@ -1,4 +1,4 @@
-"""What a run begins with: weights, the features that its losses look at, an optimiser."""
+"""Parts that a run begins with: optimiser, VGG19 of the losses, initial weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ from refsr.training.config import TrainConfig
 from refsr.training.step import Perception
 
 Report = Callable[[str], None]
-"""Told a line now and then."""
+"""Receives lines for the user."""
 
 
 def make_optimiser(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam, or AdamW with a weight decay of 1e-4, as the recipe says."""
+    """The recipe's optimiser."""
     betas = (config.beta1, 0.999)
     if config.optimiser == "adamw":
         return torch.optim.AdamW(parameters, betas=betas, weight_decay=1e-4)
@@ -26,7 +26,7 @@ def make_optimiser(parameters: Sequence[nn.Parameter], config: TrainConfig) -> t
 
 
 def open_perception(config: TrainConfig, vgg19: Path | None, report: Report) -> Perception | None:
-    """VGG19 as deep as the weights go and the losses need; what is missing is said."""
+    """VGG19 as deep as the losses need and the weights reach; None if no loss needs it."""
     weights = [stage.losses for _, stage in config.stages]
     if not any(loss.perceptual or loss.texture for loss in weights):
         return None
@@ -41,15 +41,17 @@ def open_perception(config: TrainConfig, vgg19: Path | None, report: Report) -> 
 
 
 def begin_with(init: Path, model: RefSRModel, report: Report) -> None:
-    """Take over weights; parts and blocks that they lack begin as they were made.
+    """Load initial weights; parts and blocks that the file lacks keep their random weights.
 
-    Source of growing a trained network by blocks that change nothing: Chen et al., "Net2Net", ICLR 2016, section 2.3.
+    Source of growing a trained network by identity blocks: Chen et al., "Net2Net", ICLR 2016, section 2.3.
     """
     name, _, state = read_weights(init)
     expected = model.own_state()
     fits = all(key in expected and expected[key].shape == value.shape for key, value in state.items())
     if name != model.name or not fits:
-        raise WeightsError(f"{init}: is of another model or size than this run: give other weights or another recipe")
+        raise WeightsError(
+            f"{init}: does not fit the model {model.name} of this run: give other weights or another recipe"
+        )
     lacking = sorted({_part(key, state) for key in expected.keys() - state.keys()})
     if lacking:
         report(f"{init} has no {', '.join(lacking)}: trained from the beginning")
@@ -57,7 +59,7 @@ def begin_with(init: Path, model: RefSRModel, report: Report) -> None:
 
 
 def _part(key: str, state: Mapping[str, Tensor]) -> str:
-    """The part that a missing tensor belongs to: a whole one ("align"), or a block of one ("after.12")."""
+    """Part of the network that a missing tensor belongs to ("align"), or block of a part ("after.12")."""
     part, _, rest = key.partition(".")
     there = any(other.startswith(f"{part}.") for other in state)
     return f"{part}.{rest.partition('.')[0]}" if there else part

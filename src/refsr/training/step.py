@@ -1,11 +1,11 @@
-"""One step: the network's losses on a batch, and the critic's.
+"""Losses of one batch: the network's and the critic's.
 
     lr ────┬── with references: encode, match, transfer ──┬──> sr ──> losses against hr
     refs ──┘── without: transfer alone ───────────────────┘
-Each loss is a mean over the pairs of the batch, with zero for pairs that take no part in it, so that two processes with
-half a batch each find what one finds with all of it.
+Each loss is a mean over the pairs of the batch, with zero for pairs that it does not apply to, so that two processes
+with half a batch each compute what one does with the whole.
 
-In mixed precision the network alone is rounded: truths, matching and losses stay in float32, since bf16 has fewer steps
+In mixed precision only the network is rounded; images, matching and losses stay in float32, since bf16 has fewer levels
 between black and white than a photo.
 """
 
@@ -47,11 +47,11 @@ _SWAP_PATCH = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Perception:
-    """VGG19 for the losses that look at features.
+    """VGG19 for the losses on features.
 
     Attributes:
-        vgg: Frozen.
-        layer: Deepest one that its weights reach, for the perceptual loss.
+        vgg: Frozen network.
+        layer: Layer of the perceptual loss, the deepest that the weights have.
     """
 
     vgg: VGG19
@@ -59,45 +59,45 @@ class Perception:
 
 
 class NetworkStep(nn.Module):
-    """The network with its losses; `forward` is what several processes share the gradients of."""
+    """The network with its losses, as one module, so that processes can share the gradients of its `forward`."""
 
     def __init__(
         self, model: RefSRModel, config: TrainConfig, stage: StageConfig, perception: Perception | None
     ) -> None:
-        """Put together.
+        """Join a network and the losses of a stage.
 
         Args:
-            model: To be trained.
-            config: Of the run.
-            stage: Which losses.
-            perception: For perceptual and texture losses; needed where either counts.
+            model: The model to train.
+            config: The run's config.
+            stage: The stage's config.
+            perception: Needed for perceptual and texture losses.
 
         Raises:
-            UsageError: The stage freezes a part that the model has not.
+            UsageError: The stage freezes or trains a part that the model does not have.
         """
         super().__init__()
         self.model = model
         self.config = config
         self.stage = stage
-        self._perception = (perception,)  # in a tuple: not trained, not saved
+        self._perception = (perception,)  # in a tuple, so that it is neither trained nor saved
         self.texture = TextureLoss(perception.vgg) if perception and stage.losses.texture else None
         self.seconds = {"features": 0.0, "search": 0.0}
         parts = {name: part for name, part in model.named_children() if not f"{name}.".startswith(model.external)}
         if stage.losses.alignment and "align" not in parts:
-            raise UsageError(f"{model.name} has no alignment to be trained: leave out the loss 'alignment'")
+            raise UsageError(f"{model.name} has no alignment to train: leave out the loss 'alignment'")
         unknown = sorted(set(stage.frozen) - set(parts))
         if unknown:
-            raise UsageError(f"{model.name} has no part {unknown[0]!r} to be frozen: it has {', '.join(parts)}")
+            raise UsageError(f"{model.name} has no part {unknown[0]!r} to freeze: name some of {', '.join(parts)}")
         for name, part in parts.items():
             part.requires_grad_(name not in stage.frozen)
         self.frozen = [parts[name] for name in stage.frozen]
         weights = stage.losses if stage.references else LossWeights()
-        told = {"texture": weights.texture, "contrast": weights.contrast, "hits": weights.contrast,
+        reported = {"texture": weights.texture, "contrast": weights.contrast, "hits": weights.contrast,
                 "alignment": weights.alignment, "cells": weights.alignment}  # fmt: skip
-        self._matched = [name for name, weight in told.items() if weight]
+        self._matched = [name for name, weight in reported.items() if weight]
 
     def train(self, mode: bool = True) -> "NetworkStep":
-        """As ever, but what is frozen keeps the statistics of its normalisation as well."""
+        """Set the mode; frozen parts stay in evaluation, with the statistics of their batch norms."""
         super().train(mode)
         for part in self.frozen:
             part.eval()
@@ -106,15 +106,15 @@ class NetworkStep(nn.Module):
     def forward(
         self, batch: Batch, critic: nn.Module | None = None
     ) -> tuple[dict[str, Tensor], Float[Tensor, "b 3 h w"]]:
-        """Losses by name, "total" among them, and the results.
+        """Losses by name, with their "total", and the results.
 
         Args:
             batch: From `refsr.data.render.render`.
-            critic: For the adversarial loss.
+            critic: Critic of the adversarial loss.
         """
         hr, lr = batch["hr"], batch["lr"]
-        counts = (batch["references"] * self.stage.references).tolist()  # on the CPU: nothing waits for the device
-        # Told also where no pair has a reference, so that all processes tell the same.
+        counts = (batch["references"] * self.stage.references).tolist()  # on the CPU already: no synchronisation
+        # Reported even where no pair has a reference, so that all processes report the same.
         losses: dict[str, list[Tensor]] = {name: [] for name in self._matched}
         order, parts = [], []
         for count in sorted(set(counts)):
@@ -126,27 +126,27 @@ class NetworkStep(nn.Module):
         sr = torch.cat(parts).index_select(0, moved(torch.tensor(back), hr))
         nothing = hr.new_zeros(1)
         found = {name: torch.cat(values or [nothing]).sum() / len(hr) for name, values in losses.items()}
-        with _exactly(hr):
+        with _full_precision(hr):
             found |= {name: loss.mean() for name, loss in self._image_losses(sr, hr, lr, critic)}
         if self.stage.truth and self.stage.references:
             found["truth_l1"] = self._truth_step(hr, lr)
         return found | {"total": self._weighted(found)}, sr
 
     def _restore(self, batch: Batch, count: int, losses: dict[str, list[Tensor]]) -> Float[Tensor, "b 3 h w"]:
-        """The results of pairs that all have so many references; what else is lost is appended to the losses."""
+        """Results of pairs with this number of references; losses on matches are appended to `losses`."""
         lr = batch["lr"]
         if count == 0:
             return transfer(self.model, Matched(lr=lr)).to(lr.dtype)
         refs = batch["refs"][:, :count].unbind(1)
         with self._clock("features"):
             encoded = encode(self.model, lr, refs)
-        with self._clock("search"), _exactly(lr):
+        with self._clock("search"), _full_precision(lr):
             matched = match(self.model, encoded)
         fields = self._trained_fields(batch, matched, losses) if self.stage.losses.alignment else None
         restored = transfer(self.model, matched, fields).to(lr.dtype)
         if self.stage.losses.contrast:
             for place, reference in enumerate(encoded.references):
-                with _exactly(lr):
+                with _full_precision(lr):
                     loss, hits = contrast_loss(
                         encoded.query, reference.key, batch["truth_cells"][:, place], batch["number"],
                         self.config.contrast_queries, self.config.contrast_temperature,
@@ -154,16 +154,16 @@ class NetworkStep(nn.Module):
                 losses["contrast"].append(loss / count)
                 losses["hits"].append(hits / count)
         if self.texture is not None:
-            with _exactly(lr):
+            with _full_precision(lr):
                 losses["texture"].append(self._texture(restored, refs, strongest(matched.matches)))
         return restored
 
     def _trained_fields(self, batch: Batch, matched: Matched, losses: dict[str, list[Tensor]]) -> list[Aligned]:
-        """The last fields, for the transfer; how far all of them are off is appended to the losses."""
+        """The last field of each match, for the transfer; the losses of all fields are appended to `losses`."""
         last = []
         for each, begun in zip(matched.matches, matched.fields, strict=True):
             steps = self.model.fields(matched.lr, matched.values, each, begun)
-            with _exactly(matched.lr):
+            with _full_precision(matched.lr):
                 truth_cells = _of_matched(batch["truth_cells"], each)
                 lost, cells = alignment_loss(steps, begun.position_cells, truth_cells)
             losses["alignment"].append(lost / len(matched.matches))
@@ -183,7 +183,7 @@ class NetworkStep(nn.Module):
     def _image_losses(
         self, sr: Tensor, hr: Tensor, lr: Tensor, critic: nn.Module | None
     ) -> Iterator[tuple[str, Float[Tensor, " b"]]]:
-        """Those that compare result and truth; L1 is always told."""
+        """Losses between result and truth; L1 is always reported."""
         weights = self.stage.losses
         yield "l1", reconstruction(sr, hr)
         if weights.charbonnier:
@@ -224,34 +224,33 @@ class NetworkStep(nn.Module):
 
 
 class CriticStep(nn.Module):
-    """The critic with its loss."""
+    """The critic with its loss, as one module."""
 
     def __init__(self, critic: nn.Module) -> None:
         super().__init__()
         self.critic = critic
 
     def forward(self, sr: Tensor, hr: Tensor, numbers: Tensor, turn: int) -> Tensor:
-        """The mean loss.
+        """Mean loss.
 
         Args:
             sr: Results.
             hr: Truths.
-            numbers: Of the pairs; with the turn, they decide where the slope is measured.
-            turn: Of the critic's steps on this batch.
+            numbers: Numbers of the pairs, which seed the points where the gradient is penalised.
+            turn: Number of the critic's step on this batch.
         """
         between = torch.stack(
             [torch.rand((), generator=torch.Generator().manual_seed(int(n) * 8 + turn)) for n in numbers.tolist()]
         ).to(hr)
-        with _exactly(hr):
+        with _full_precision(hr):
             return critic_loss(self.critic, sr, hr, between).mean()
 
 
 def _of_matched(truth_cells: Float[Tensor, "b n 2 h w"], match: Match) -> Float[Tensor, "b 2 h w"]:
-    """Of several references' truths, in each cell that of the reference which it is matched with."""
+    """True positions in the reference that each cell is matched in."""
     chosen = match.reference[:, None, None].expand(-1, 1, 2, -1, -1)
     return truth_cells.gather(1, chosen)[:, 0]
 
 
-def _exactly(like: Tensor) -> torch.autocast:
-    """No rounding inside."""
+def _full_precision(like: Tensor) -> torch.autocast:
     return torch.autocast(like.device.type, enabled=False)

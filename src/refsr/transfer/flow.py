@@ -12,12 +12,12 @@ from refsr.extras import import_extra
 def dense_flow(
     first: Float[Tensor, "b 1 h w"], second: Float[Tensor, "b 1 h w"], purpose: str
 ) -> Float[Tensor, "b 2 h w"]:
-    """(y, x) in pixels from each pixel of the first grey pictures to its place in the second.
+    """Optical flow (y, x) in pixels from the first grey images, 0..1, to the second ones.
 
     Args:
-        first: 0..1.
-        second: 0..1.
-        purpose: What it is needed for, as an error's first words.
+        first: Images that each get a flow.
+        second: Images that the flow leads to.
+        purpose: First words of the error if OpenCV is missing.
 
     Raises:
         MissingExtraError: OpenCV is not installed.

@@ -1,10 +1,10 @@
-"""A match as a smooth field, where neighbours agree.
+"""Matches made smooth: each position is replaced by that of an affine map through its neighbours.
 
-A cell's own best place is noisy. What shows one thing in both pictures moves by one affine map, over a few cells: a map
-through the places of all neighbours that agree lies nearer to the truth than any of them.
+The best match of a single cell is noisy. Over a few cells, corresponding surfaces are related by an affine map: one
+fitted to all neighbours that agree is more accurate than any of them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from typing import Final
@@ -16,55 +16,58 @@ from torch import Tensor
 
 from refsr.search import Match, cell_grid
 from refsr.transfer.stripes import stripes
+from refsr.transfer.swap import matched_references
 
-REACH_CELLS: Final = 3
-"""How far from a cell its neighbours count; the median looks one cell further."""
+NEAR_CELLS: Final = 3
+"""Radius of the neighbourhood of the near map, 7x7 cells."""
 
-_NEIGHBOURS: Final = (2 * REACH_CELLS + 1) ** 2
-_AGREE_CELLS: Final = 1.5
-_FEWEST: Final = 6
+_NEIGHBOURS: Final = (2 * NEAR_CELLS + 1) ** 2
+_AGREEMENT_CELLS: Final = 1.5
+_MINIMUM_AGREEING: Final = 6
 _RIDGE: Final = 1e-2
-_MOST: Final = 0.6
-_MAXIMUM_AT_ONCE: Final = 2**18
-"""Cells whose neighbours an accelerator holds side by side."""
+_COHERENT_SHARE: Final = 0.6
+_MAXIMUM_CELLS_AT_ONCE: Final = 2**18
+"""An accelerator holds the neighbours of up to this many cells side by side."""
 
 _FAR_CELLS: Final = 10
+"""Radius of the neighbourhood of the far map, 21x21 cells."""
+
 _FAR_RIDGE: Final = 1e-6
 _TOLERANCES_CELLS: Final = (4.0, 2.0, 1.0)
-_SUPPORT_POWER: Final = 6
-"""A map through cells farther around counts each by this power of its support."""
+"""Scale of the residuals in each step of the robust fit."""
 
-_DOUBTFUL: Final = 0.8
-_MARGIN: Final = 0.2
-"""Where less than 0.8 of the neighbours agree, a map that up to 0.2 fewer agree with is taken. Of pairs whose true
-field is known, 0.918 of the cells of real views are then found within a cell, 0.761 where planes move apart; without,
-0.904 and 0.729."""
+_SUPPORT_POWER: Final = 6
+"""The far map weighs cells by this power of their support."""
+
+_MAXIMUM_DOUBTFUL_SUPPORT: Final = 0.8
+_SUPPORT_MARGIN: Final = 0.2
+"""The far map replaces a support below 0.8 if its own is at most 0.2 lower. On pairs with a known field this puts 0.918
+of the cells of real views within a cell of the truth, 0.761 where planes move apart; 0.904 and 0.729 without it."""
 
 SMOOTHING_HALO_CELLS: Final = 48
-"""Reach of what decides about a cell: its support, four maps one after the other, the support of the last."""
+"""Distance at which other cells still matter: near map, four far fits one after the other, support of the last."""
 
-_LEAST_WEIGHT: Final = 1e-3
-_MAXIMUM_REFERENCES: Final = 5
+_MINIMUM_WEIGHT: Final = 1e-3
 
 
 def smooth(match: Match) -> Match:
     """Replace each position by that of an affine map through its neighbours.
 
-    match ── median of 3x3 ──> centre ── map through the 7x7 that agree with it ──> near ──┐
-                                          map through the 21x21 whose neighbours agree ──> far ──┴─> the likelier
+    match ── median of 3x3 ── affine map through those of 7x7 that agree with it ──> near ──┬─> the likelier
+                              affine map through 21x21, weighed by their support ──> far ───┘
 
-    Neighbours are the 7x7 cells around, as far as they are matched in the same reference and their offsets lie within
-    one and a half cells of the median of the 3x3 cells around. Where fewer than six agree, the median itself counts.
-    Where many disagree, the match is a chance one, or the border of something that moves by itself: the map through the
-    cells farther around replaces it, if nearly as many of the neighbours agree with that.
+    A neighbour agrees if it is matched in the same reference and its offset lies within 1.5 cells of the median; the
+    support of a cell is the share of its neighbours that agree. Where fewer than six agree, the median is taken. Low
+    support means a match by accident, or the border of an object that moves by itself: there the far map is taken, if
+    nearly as many neighbours agree with it.
 
-    Large pictures are smoothed stripe by stripe, with a halo, to the same result.
+    Large pictures are smoothed in stripes, with the same result.
 
     Args:
-        match: Between cells, or of whole ones.
+        match: In whole cells or fractions.
 
     Returns:
-        The match with other positions, which may lie a little outside the reference.
+        The match with smooth positions, which may lie slightly outside the reference.
     """
     if torch.compiler.is_compiling():
         return _smooth(match)
@@ -77,14 +80,13 @@ def smooth(match: Match) -> Match:
 
 
 def _smooth(match: Match) -> Match:
-    """All of it at once."""
     with torch.autocast(match.score.device.type, enabled=False):
         offset = match.offset_cells
         centre = _median_3x3(offset)
         moments = _moments(match, centre)
         moved = _at_the_centre(moments[:, :, :3], moments[:, :, 3:])
         agreeing = moments[:, :1, 0]
-        near = centre + torch.where(agreeing >= _FEWEST, moved, torch.zeros_like(moved))
+        near = centre + torch.where(agreeing >= _MINIMUM_AGREEING, moved, torch.zeros_like(moved))
         grid = cell_grid(offset.shape[-2:], offset)
         return replace(match, position_cells=grid + _likelier(match, near, agreeing / _NEIGHBOURS))
 
@@ -92,32 +94,22 @@ def _smooth(match: Match) -> Match:
 def _likelier(
     match: Match, near: Float[Tensor, "b 2 h w"], support: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, "b 2 h w"]:
-    """The offsets; where little supports them, those that the well supported ones farther around continue to."""
+    """Near offsets; far ones where the near ones have little support."""
     likelier = near
-    for reference in _references(match):
+    for reference in matched_references(match):
         here = (match.reference == reference)[:, None]
         far, weight = _through(near, support**_SUPPORT_POWER * here)
         far_support = _moments(match, far)[:, :1, 0] / _NEIGHBOURS
-        instead = here & (support < _DOUBTFUL) & (far_support > support - _MARGIN) & (weight > _LEAST_WEIGHT)
+        doubtful = here & (support < _MAXIMUM_DOUBTFUL_SUPPORT)
+        instead = doubtful & (far_support > support - _SUPPORT_MARGIN) & (weight > _MINIMUM_WEIGHT)
         likelier = torch.where(instead, far, likelier)
     return likelier
-
-
-def _references(match: Match) -> Iterable[int]:
-    """Those that cells are matched in; on accelerators perhaps others as well, so that nothing waits."""
-    if match.alone is not None:
-        return (match.alone,)
-    if match.reference.device.type == "cpu":
-        return [int(reference) for reference in torch.unique(match.reference)]
-    return range(_MAXIMUM_REFERENCES)
 
 
 def _through(
     offset: Float[Tensor, "b 2 h w"], weight: Float[Tensor, "b 1 h w"]
 ) -> tuple[Float[Tensor, "b 2 h w"], Float[Tensor, "b 1 h w"]]:
-    """Affine maps through the weighed offsets of 21x21 cells, as they are in the middle; and the mean weight.
-
-    Offsets far from the map that goes through them count less and less.
+    """Robust affine maps through the weighed offsets of 21x21 cells, evaluated at their centres; and the mean weight.
 
     Source: iteratively reweighted least squares, as in Holland and Welsch, "Robust regression using iteratively
         reweighted least-squares", 1977.
@@ -132,17 +124,17 @@ def _through(
 def _weighed(
     offset: Float[Tensor, "b 2 h w"], weight: Float[Tensor, "b 1 h w"]
 ) -> tuple[Float[Tensor, "b 2 h w"], Float[Tensor, "b 1 h w"]]:
-    """The same by plain least squares."""
+    """The same by ordinary least squares."""
     sums = _sums(torch.cat((weight, weight * offset), 1))
     rows = ((0, 0), (1, 0), (0, 1))  # 1, y and x
     squares = [torch.stack([sums[:, 0, a + c, b + d] for c, d in rows], 1) for a, b in rows]
-    # Beyond the offset in the middle, so that the ridge pulls towards that.
+    # Relative to the offset at the centre, which the ridge then pulls towards.
     explained = torch.stack([sums[:, 1:, a, b] - offset * sums[:, :1, a, b] for a, b in rows], 1)
     return offset + _at_the_centre(torch.stack(squares, 1), explained, _FAR_RIDGE), sums[:, :1, 0, 0]
 
 
 def _sums(values: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c y x h w"]:
-    """Means over 21x21 cells around each, times 1, y, y^2 and 1, x, x^2, where y and x are -1..1."""
+    """Means over 21x21 cells of the values times {1, y, y^2} x {1, x, x^2}, with y and x in -1..1."""
     batch, channels = values.shape[:2]
     along = torch.linspace(-1, 1, 2 * _FAR_CELLS + 1, dtype=values.dtype, device=values.device)
     kernels = torch.stack((torch.ones_like(along), along, along**2))[:, None] / len(along)
@@ -152,21 +144,21 @@ def _sums(values: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c y x h w"]:
 
 
 def coherence(match: Match) -> float:
-    """Share of cells with which most of their neighbours agree: near one for a reference that fits, else near zero.
+    """Share of cells that at least 60 % of their neighbours agree with: near 1 for a reference that fits, else near 0.
 
     Args:
-        match: Of one reference.
+        match: In a single reference.
     """
     count, agreeing = torch.zeros_like(match.score), torch.zeros_like(match.score)
     for _, _, inside, agrees, _ in _neighbours(match, _median_3x3(match.offset_cells)):
         count += inside
         agreeing += agrees
-    return (agreeing > _MOST * count).float().mean().item()
+    return (agreeing > _COHERENT_SHARE * count).float().mean().item()
 
 
 def _moments(match: Match, centre: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 3 5 h w"]:
-    """Sums over the neighbours: (1, y, x) times each of (1, y, x, the offset (y, x) beyond the centre's)."""
-    if torch.compiler.is_compiling() or (centre.device.type != "cpu" and match.score.numel() <= _MAXIMUM_AT_ONCE):
+    """Sums over agreeing neighbours of (1, y, x) times (1, y, x, and the offset (y, x) relative to the centre's)."""
+    if torch.compiler.is_compiling() or (centre.device.type != "cpu" and match.score.numel() <= _MAXIMUM_CELLS_AT_ONCE):
         return _moments_at_once(match, centre)
     moments = centre.new_zeros(*centre.shape[:1], 3, 5, *centre.shape[-2:])
     for dy, dx, _, agrees, beyond in _neighbours(match, centre):
@@ -176,19 +168,19 @@ def _moments(match: Match, centre: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b
 
 
 def _moments_at_once(match: Match, centre: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 3 5 h w"]:
-    """The same with all neighbours side by side: more memory, but fifty times fewer calls of the device."""
-    side = 2 * REACH_CELLS + 1
+    """The same with all neighbours side by side, which takes more memory and a fiftieth of the device's calls."""
+    side = 2 * NEAR_CELLS + 1
     size = centre.shape[-2:]
 
     def around(values: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c n h w"]:
-        return F.unfold(values, side, padding=REACH_CELLS).view(values.shape[0], -1, side**2, *size)
+        return F.unfold(values, side, padding=NEAR_CELLS).view(values.shape[0], -1, side**2, *size)
 
     reference = match.reference[:, None].to(centre)
     inside = around(torch.ones_like(reference[:1]))
     beyond = around(match.offset_cells) - centre[:, :, None]
-    near = beyond.square().sum(1, keepdim=True) < _AGREE_CELLS**2
+    near = beyond.square().sum(1, keepdim=True) < _AGREEMENT_CELLS**2
     agrees = inside * (near & (around(reference) == reference[:, :, None]))
-    dy, dx = (cell_grid((side, side), centre) - REACH_CELLS).flatten(1)
+    dy, dx = (cell_grid((side, side), centre) - NEAR_CELLS).flatten(1)
     ones = torch.ones_like(dy)
     known = torch.stack((ones, dy, dx))
     row = torch.cat((agrees * known[:, :, None, None], agrees * beyond), 1)
@@ -198,7 +190,7 @@ def _moments_at_once(match: Match, centre: Float[Tensor, "b 2 h w"]) -> Float[Te
 def _at_the_centre(
     squares: Float[Tensor, "b 3 3 h w"], explained: Float[Tensor, "b 3 yx h w"], ridge: float = _RIDGE
 ) -> Float[Tensor, "b yx h w"]:
-    """The value at (0, 0) of the plane of least squares, with a slight ridge; by the first row of the inverse."""
+    """Value at (0, 0) of the plane fitted by ridge regression; only the first row of the inverse is needed."""
     a, d, f = (squares[:, n, n] + ridge for n in range(3))
     b, c, e = squares[:, 0, 1], squares[:, 0, 2], squares[:, 1, 2]
     cofactors = torch.stack((d * f - e * e, c * e - b * f, b * e - c * d), 1)
@@ -209,23 +201,23 @@ def _at_the_centre(
 def _neighbours(
     match: Match, centre: Float[Tensor, "b 2 h w"]
 ) -> Iterator[tuple[int, int, Float[Tensor, "1 1 h w"], Float[Tensor, "b 1 h w"], Float[Tensor, "b 2 h w"]]]:
-    """Each place (dy, dx) in the 7x7 cells around: is it inside, does its offset agree, and how far is it beyond?"""
+    """Each (dy, dx) of 7x7: is the neighbour inside, does it agree, and what is its offset relative to the centre's?"""
     height, width = centre.shape[-2:]
-    inside = F.pad(centre.new_ones(1, 1, height, width), (REACH_CELLS,) * 4)
-    around = F.pad(match.offset_cells, (REACH_CELLS,) * 4)
+    inside = F.pad(centre.new_ones(1, 1, height, width), (NEAR_CELLS,) * 4)
+    around = F.pad(match.offset_cells, (NEAR_CELLS,) * 4)
     reference = match.reference[:, None]
-    others = F.pad(reference, (REACH_CELLS,) * 4)
-    for top, left in product(range(2 * REACH_CELLS + 1), repeat=2):
+    others = F.pad(reference, (NEAR_CELLS,) * 4)
+    for top, left in product(range(2 * NEAR_CELLS + 1), repeat=2):
         there = (..., slice(top, top + height), slice(left, left + width))
         beyond = around[there] - centre
-        near = beyond.square().sum(1, keepdim=True) < _AGREE_CELLS**2
+        near = beyond.square().sum(1, keepdim=True) < _AGREEMENT_CELLS**2
         agrees = inside[there] * (near & (others[there] == reference))
-        yield top - REACH_CELLS, left - REACH_CELLS, inside[there], agrees, beyond
+        yield top - NEAR_CELLS, left - NEAR_CELLS, inside[there], agrees, beyond
 
 
 def _median_3x3(field: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """By sorting each column: of the lowest the highest, of the middle ones the median, of the highest the lowest;
-    the median of these three is that of all nine."""
+    """Median of nine, as the median of three: the largest column minimum, the median of the column medians and the
+    smallest column maximum."""
     around = F.pad(field, (1, 1, 1, 1), mode="replicate")
     above, at, below = around[..., :-2, :], around[..., 1:-1, :], around[..., 2:, :]
     lowest, highest = (pick(above, pick(at, below)) for pick in (torch.minimum, torch.maximum))

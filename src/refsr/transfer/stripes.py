@@ -11,12 +11,12 @@ _STRIPE_CELLS: Final = 2**17
 
 
 def stripes(height: int, width: int, halo: int) -> Iterator[tuple[slice, slice]]:
-    """Rows of each stripe, and its rows with the halo around them; the whole picture where that is no larger.
+    """Rows of each stripe, without and with its halo; a single stripe where the picture is small.
 
     Args:
-        height: Of the picture, in cells.
-        width: In cells.
-        halo: How many rows around a cell matter to what is computed of it.
+        height: Height of the picture in cells.
+        width: Width of the picture in cells.
+        halo: Radius of the receptive field in cells.
     """
     rows = max(halo, _STRIPE_CELLS // width)
     if height <= rows + 2 * halo:
@@ -27,7 +27,7 @@ def stripes(height: int, width: int, halo: int) -> Iterator[tuple[slice, slice]]
 
 
 def cells_at_once(height: int, width: int, halo: int) -> int:
-    """Most cells that a stripe has with its halo; see `stripes`."""
+    """Number of cells of the largest stripe with its halo; see `stripes`."""
     rows: int = max(seen.stop - seen.start for _, seen in stripes(height, width, halo))
     return rows * width
 
@@ -35,17 +35,19 @@ def cells_at_once(height: int, width: int, halo: int) -> int:
 def by_stripes(
     encode: Callable[[Tensor], tuple[Tensor, ...]], image: Float[Tensor, "b 3 h w"], *, cell_px: int, halo: int
 ) -> tuple[Float[Tensor, "b _ _ _"], ...]:
-    """Maps of a picture, computed by stripes; in training at once.
+    """Feature maps of a picture, computed in stripes; in training at once.
 
     Args:
-        encode: Picture to maps, each with a whole number of pixels a cell.
-        image: Sides are multiples of `cell_px`.
-        cell_px: Pixels per cell.
-        halo: In cells; see `stripes`.
+        encode: From a picture to its maps, each with a whole number of pixels per cell.
+        image: The picture; its sides are multiples of `cell_px`.
+        cell_px: Picture pixels per cell.
+        halo: Radius of the receptive field in cells.
     """
+    if torch.is_grad_enabled():
+        return encode(image)
     height, width = (side // cell_px for side in image.shape[-2:])
     parts = list(stripes(height, width, halo))
-    if torch.is_grad_enabled() or len(parts) == 1:
+    if len(parts) == 1:
         return encode(image)
     wholes: list[Tensor] = []
     for inside, seen in parts:
@@ -59,7 +61,7 @@ def by_stripes(
 
 
 def _empty_like(part: Tensor, height: int) -> Tensor:
-    """Of another height, with the channels in the same order in memory."""
+    """Empty map of another height, in the same memory format."""
     last = part.is_contiguous(memory_format=torch.channels_last)
     return torch.empty(
         (*part.shape[:-2], height, part.shape[-1]),

@@ -1,11 +1,11 @@
-"""Bring the references' texture into the LR image's order.
+"""References' texture brought into the LR image's order.
 
     values, one per reference (B, C, s*H, s*W) ──┐
                                                  ├──> texture (B, C, s*h, s*w) on the query's grid
     Match over cells (h, w) ─────────────────────┘
 
-`swap` pastes whole cells (the paper's equation 3), `warp` samples between pixels. s is how many pixels of the value
-a cell spans in each direction: 4 at the output's size, 1 at the size of the LR image.
+`swap` pastes whole cells (the paper's equation 3), `warp` samples between pixels. The scale s is the side of a cell in
+pixels of the value: 4 at the output's size, 1 at the size of the LR image.
 """
 
 from collections.abc import Sequence
@@ -23,24 +23,23 @@ from refsr.search import Match, cell_grid
 def swap(
     values: Sequence[Float[Tensor, "b c _ _"]], match: Match, *, scale: int, patch: int = 3
 ) -> Float[Tensor, "b c h2 w2"]:
-    """Paste matched patches over each other and average where they overlap.
+    """Replace each query patch by the value patch at its match; where patches overlap, average them.
 
-    Each query patch is replaced by the value patch of the same extent round its match: 3x3 cells are 3, 6 or 12
-    pixels wide at a scale of 1, 2 or 4. As all levels share one index map, the average equals the mean over the
-    patch's cells of one whole-cell gather each, shifted against each other; no patch is ever cut out.
+    Computed without cutting out patches: each cell's result is the mean of the value cells that the patches covering
+    it put there.
 
     Args:
         values: Feature maps of the sharp references, one per reference of the searched pool.
-        match: Whole-cell positions, as `search` finds them with the same patch. Where another match lets a patch
-            overhang its reference's border, the cells there are repeated.
-        scale: Value pixels per cell and direction.
+        match: Whole-cell positions, as `search` finds them with the same patch. Where a patch overhangs its
+            reference's border, the border cells are repeated.
+        scale: Side of a cell in pixels of the value.
         patch: Side of the patch in cells, odd.
 
     Source: Zhang et al., CVPR 2019, equation 3; ZZUTK/SRNTT for the average.
     """
     batch, _, height, width = match.score.shape
     reach = patch // 2
-    # A row for each cell of each reference, and one of nothing; for each query cell, the rows that cover it.
+    # A row for each cell of each reference, and one for "nothing"; for each query cell, the rows that cover it.
     counts = [value[:, 0].numel() // scale**2 for value in values]
     table = values[0].new_zeros(sum(counts) + 1, values[0].shape[1] * scale**2)
     nothing = len(table) - 1
@@ -55,7 +54,7 @@ def swap(
         here = centres.reference == index
         for number, (dy, dx) in enumerate(product(range(-reach, reach + 1), repeat=2)):
             row, column = (position[:, 0] + dy).clamp(0, down - 1), (position[:, 1] + dx).clamp(0, across - 1)
-            # The patch centred at a cell covers the cell (dy, dx) beside it with what lies so beside its match.
+            # The patch centred at a cell covers the cell at (dy, dx) from it with the one at (dy, dx) from its match.
             top, left = reach + dy, reach + dx
             covered = covering[:, top : top + here.shape[1], left : left + here.shape[2], number]
             covered.copy_(torch.where(here, first + row * across + column, covered))
@@ -64,24 +63,24 @@ def swap(
 
 
 def warp(values: Sequence[Float[Tensor, "b c _ _"]], match: Match, *, scale: int) -> Float[Tensor, "b c h2 w2"]:
-    """Sample the references at the match, between pixels, bicubically (bilinearly at a scale of 1).
+    """Sample the references between pixels, bicubically (bilinearly at a scale of 1).
 
-    The cells' offsets are brought to the value's size by bilinear interpolation among the cells that are matched in the
-    same reference: so texture follows rotation, scale and perspective.
+    Offsets are interpolated bilinearly between the cells that are matched in the same reference, so that texture
+    follows rotation, scale and perspective.
 
     Args:
-        values: Images or maps of the references, one per reference of the searched pool.
+        values: Images or feature maps of the references, one per reference of the searched pool.
         match: Positions, which may lie between cells.
-        scale: Value pixels per cell and direction.
+        scale: Side of a cell in pixels of the value.
     """
-    alone = 0 if len(values) == 1 else _only_reference(match)
-    if alone is not None:
-        return _sample(values[alone], _place_px(_enlarged(match.offset_cells, scale), scale), scale)
-    batch, _, height, width = match.score.shape
-    warped = values[0].new_empty(batch, values[0].shape[1], height * scale, width * scale)
+    among = range(1) if len(values) == 1 else matched_references(match)
+    if len(among) == 1:
+        return _sample(values[among[0]], _place_px(_enlarged(match.offset_cells, scale), scale), scale)
     if match.score.device.type != "cpu":
         return _warp_everywhere(values, match, scale)
-    for index in torch.unique(match.reference).tolist():
+    batch, _, height, width = match.score.shape
+    warped = values[0].new_empty(batch, values[0].shape[1], height * scale, width * scale)
+    for index in among:
         value, place = values[index], _place_of(match, index, scale)
         for number, here in enumerate(_pixels_of(match, index, scale)[:, 0]):
             if here.any():
@@ -93,7 +92,7 @@ def warp(values: Sequence[Float[Tensor, "b c _ _"]], match: Match, *, scale: int
 def _warp_everywhere(
     values: Sequence[Float[Tensor, "b c _ _"]], match: Match, scale: int
 ) -> Float[Tensor, "b c h2 w2"]:
-    """The same, without a look at which cells there are, for which an accelerator would have to be waited for."""
+    """The same for an accelerator: every reference is sampled everywhere, so that nothing synchronises."""
     batch, _, height, width = match.score.shape
     warped = values[0].new_zeros(batch, values[0].shape[1], height * scale, width * scale)
     for index, value in enumerate(values):
@@ -103,9 +102,9 @@ def _warp_everywhere(
 
 
 def _place_of(match: Match, index: int, scale: int) -> Float[Tensor, "b 2 h2 w2"]:
-    """(y, x) of each pixel in one reference, by the cells matched in it alone; NaN far from all of them."""
+    """(y, x) of each pixel in one reference, interpolated between the cells matched in it; NaN far from all of them."""
     cells = (match.reference == index)[:, None].to(match.offset_cells.dtype)
-    # The weights of its cells add up to less than one at their border.
+    # At the border of these cells, their interpolation weights add up to less than one.
     return _place_px(_enlarged(match.offset_cells * cells, scale) / _enlarged(cells, scale), scale)
 
 
@@ -114,30 +113,28 @@ def _pixels_of(match: Match, index: int, scale: int) -> Bool[Tensor, "b 1 h2 w2"
     return F.interpolate((match.reference == index)[:, None].to(match.score), scale_factor=scale) > 0
 
 
-def _only_reference(match: Match) -> int | None:
-    """The one that all cells are matched in, if it is one, as far as that can be told without waiting for a device."""
-    if match.alone is not None or match.reference.device.type != "cpu":
-        return match.alone
-    first = int(match.reference.flatten()[0])
-    return first if bool((match.reference == first).all()) else None
+def matched_references(match: Match) -> Sequence[int]:
+    """Indices of the references that cells are matched in; on an accelerator, of all that they may be matched in."""
+    if match.among is not None and (len(match.among) == 1 or match.reference.device.type != "cpu"):
+        return match.among
+    indices: list[int] = torch.unique(match.reference).tolist()
+    return indices
 
 
 def _enlarged(cells: Float[Tensor, "b c h w"], scale: int) -> Float[Tensor, "b c h2 w2"]:
-    """To the size of the value."""
     if scale == 1:
         return cells
     return F.interpolate(cells, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
 def _place_px(offset_cells: Float[Tensor, "b 2 h w"], scale: int) -> Float[Tensor, "b 2 h w"]:
-    """(y, x) in the reference, of offsets at the value's size."""
     return cell_grid(offset_cells.shape[-2:], offset_cells) + offset_cells * scale
 
 
 def _sample(
     value: Float[Tensor, "b c _ _"], position_px: Float[Tensor, "b 2 h w"], scale: int
 ) -> Float[Tensor, "b c h w"]:
-    """One reference at (y, x), bicubically, or bilinearly at a scale of 1; beyond its border, the nearest inside."""
+    """A reference's values at (y, x); beyond its border, the nearest pixel inside."""
     height, width = value.shape[-2:]
     size = position_px.new_tensor((width, height))
     grid = (2 * rearrange(position_px.flip(1), "b xy h w -> b h w xy") + 1) / size - 1

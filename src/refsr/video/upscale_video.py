@@ -155,7 +155,7 @@ class _Shot:
         matches = []
         for index, still in enumerate(self.stills):
             finer = refine_subpixel(encoded.query, [still.reference.key], still.match)
-            matches.append(replace(finer, reference=torch.full_like(finer.reference, index), alone=index))
+            matches.append(replace(finer, reference=torch.full_like(finer.reference, index), among=(index,)))
         matched = with_matches(self.model, frame, [still.reference for still in self.stills], matches)
         sizes = [self._pixels(still.reference) for still in self.stills]
         tile = plan_memory(self.model, frame.shape[-2:], sizes, self.config.memory_bytes).tile

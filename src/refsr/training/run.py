@@ -1,0 +1,111 @@
+"""The state of a training run."""
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from refsr.bench.datasets import Dataset, open_dataset
+from refsr.bench.measure import BenchConfig, run_benchmark
+from refsr.data.photos import PhotoSource
+from refsr.data.sources import open_sources
+from refsr.io.progress import Progress
+from refsr.io.records import write_record
+from refsr.io.weights import save_weights
+from refsr.models import ARCHITECTURES, RefSRModel
+from refsr.models.vgg import load_vgg19
+from refsr.training.average import RunningAverage
+from refsr.training.checkpoint import load_checkpoint
+from refsr.training.config import RunOptions, TrainConfig
+from refsr.training.log import RunLog
+from refsr.training.setup import Report, begin_with, open_perception
+
+
+class Run:
+    """State of a run that lasts over its stages: data, network, running average, log."""
+
+    def __init__(
+        self, config: TrainConfig, options: RunOptions, fabric: Fabric, report: Report, progress: Progress
+    ) -> None:
+        self.config, self.options, self.fabric = config, options, fabric
+        self.report, self.progress = report, progress
+        self.begun = time.monotonic()
+        largest = max(side for _, stage in config.stages for side in stage.crop_px)
+        self.validation: Dataset | None = open_dataset(options.validate) if options.validate else None
+        self.sources = open_sources(
+            options.data, largest, (*options.held_out, *(self.validation.pictures if self.validation else ()))
+        )
+        # Pairs are rendered on the training device, but not on MPS, which lacks float64.
+        device = fabric.device if fabric.device.type == "cuda" else "cpu"
+        self.photos = PhotoSource(self.sources.photos, config.cache_mib, device)
+        for photo, picture in self.sources.leaks:
+            report(f"left out {photo}: it shows {picture}, which is held out")
+        if fabric.device.type == "cuda":
+            self.photos.preload(threads=max(1, os.cpu_count() or 1))
+        torch.manual_seed(config.seed)
+        self.perception = open_perception(config, options.vgg19, report)
+        if self.perception is not None:
+            self.perception.vgg.to(fabric.device)
+        kind = ARCHITECTURES[config.model]
+        self.model: RefSRModel = kind.build(config.network, load_vgg19(options.vgg19) if kind.needs_vgg19 else None)
+        if options.init is not None:
+            begin_with(options.init, self.model, report)
+        self.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.compiled:
+            for part in self.model.children():
+                if isinstance(part, nn.Sequential):
+                    part.compile(dynamic=True)
+        self.average = RunningAverage(self.model.own_state(), config.ema_decay)
+        self.best_db = float("-inf")
+        self.resumed = load_checkpoint(self.checkpoint_path, config)
+        self.step = 0
+        if self.resumed is not None:
+            self.step = self.resumed["step"]
+            self.best_db = self.resumed["best_db"]
+            self.model.load_state_dict(self.resumed["model"], strict=False)
+            self.average.state = {name: value.to(fabric.device) for name, value in self.resumed["average"].items()}
+            torch.set_rng_state(self.resumed["random"])
+            report(f"resumed at step {self.step}")
+        if fabric.is_global_zero:
+            write_record(options.output / "config.json", "training", asdict(config))
+        self.log = RunLog(options.output, options.tensorboard and fabric.is_global_zero)
+        report(f"{len(self.sources.single)} photographs, {len(self.sources.views)} views with partners")
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.options.output / "checkpoint.pt"
+
+    @property
+    def weights_path(self) -> Path:
+        return self.options.output / f"{self.model.name}.safetensors"
+
+    def time_left(self) -> float:
+        """Share of the time limit that is left; 1 without a limit."""
+        limit = self.options.time_limit_s
+        return 1.0 if not limit else max(0.0, 1 - (time.monotonic() - self.begun) / limit)
+
+    def save_weights(self, path: Path) -> None:
+        """Write the averaged weights."""
+        save_weights(path, self.model.name, self.model.config, self.average.state)
+
+    def validate(self) -> dict[str, float]:
+        """Validation metrics of the averaged weights by the benchmark's protocol; the best weights are written."""
+        assert self.validation is not None
+        own = {name: value.clone() for name, value in self.model.own_state().items()}
+        self.model.load_state_dict(self.average.state, strict=False)
+        self.model.eval()
+        config = BenchConfig(limit=self.config.validate_samples)
+        result = run_benchmark(self.validation, self.model, self.model.name, config)
+        self.model.load_state_dict(own, strict=False)
+        found = {
+            f"validation_{metric}": summary.mean
+            for metric in ("psnr_db", "ssim", "gain_db") if (summary := result.summary(metric)) is not None
+        }  # fmt: skip
+        if found["validation_psnr_db"] > self.best_db:
+            self.best_db = found["validation_psnr_db"]
+            self.save_weights(self.options.output / "best.safetensors")
+        return found
