@@ -136,7 +136,7 @@ class _Run:
         unreadable: dict[str, str] = {}
         task = partial(_detect_to_file, self.album, self.config.work_px)
         with self._stage("features"):
-            for done, (path, reason) in enumerate(self.pool.spread(task, [(p, files[p]) for p in missing]), 1):
+            for done, (path, reason) in enumerate(self.pool.map_unordered(task, [(p, files[p]) for p in missing]), 1):
                 if reason is not None:
                     unreadable[path] = reason
                 self.progress(done, len(missing), stage="features")
@@ -153,7 +153,7 @@ class _Run:
         task = partial(_verify_files, self.config.crop_px, self.config.crops_a_pair)
         work = [(pair, files[pair[0]], files[pair[1]]) for pair in missing]
         with self._stage("matches"):
-            for count, (pair, overlap) in enumerate(self.pool.spread(task, work), 1):
+            for count, (pair, overlap) in enumerate(self.pool.map_unordered(task, work), 1):
                 journal.add(
                     {
                         "first": names[pair[0]],
@@ -178,7 +178,7 @@ class _Run:
             for name, index in files.items() if not (folder / name).exists()
         ]  # fmt: skip
         with self._stage("test set"):
-            for done, _ in enumerate(self.pool.spread(partial(write_whole, self.config.test_px), work), 1):
+            for done, _ in enumerate(self.pool.map_unordered(partial(write_whole, self.config.test_px), work), 1):
                 self.progress(done, len(work), stage="test set")
         _write_manifest(folder / "manifest.jsonl", records)
 
@@ -195,7 +195,7 @@ class _Run:
         work = [(self.album / photos[index].path, squares) for index, squares in sorted(by_photo.items())]
         task = partial(write_crops, self.config.work_px, self.config.crop_px)
         with self._stage("training set"):
-            for done, _ in enumerate(self.pool.spread(task, work), 1):
+            for done, _ in enumerate(self.pool.map_unordered(task, work), 1):
                 self.progress(done, len(work), stage="training set")
         _write_manifest(folder / "manifest.jsonl", records)
 

@@ -190,7 +190,7 @@ class _Run:
         """The results in the order of the work, as soon as they are due."""
         early: dict[int, Any] = {}
         due = 0
-        for number, found in self.pool.spread(partial(_numbered, task), enumerate(work)):
+        for number, found in self.pool.map_unordered(partial(_numbered, task), enumerate(work)):
             early[number] = found
             while due in early:
                 yield early.pop(due)
