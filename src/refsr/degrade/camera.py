@@ -1,4 +1,4 @@
-"""What a camera does between light and file: linear light, mosaic of coloured pixels, tone curve, sharpening."""
+"""Steps of a camera: linear light, Bayer mosaic and demosaicing, tone curve, sharpening."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -16,10 +16,10 @@ _CROSS: Final = ((0, 0, -1, 0, 0), (0, 0, 2, 0, 0), (-1, 2, 4, 2, -1), (0, 0, 2,
 """Green at a red or blue pixel."""
 
 _BESIDE: Final = ((0, 0, 0.5, 0, 0), (0, -1, 0, -1, 0), (-1, 4, 5, 4, -1), (0, -1, 0, -1, 0), (0, 0, 0.5, 0, 0))
-"""Red or blue at a green pixel, when pixels of that colour lie to the left and right."""
+"""Red or blue at a green pixel whose left and right neighbours have that colour."""
 
 _ABOVE: Final = tuple(zip(*_BESIDE, strict=True))
-"""The same, when they lie above and below."""
+"""Red or blue at a green pixel whose neighbours above and below have that colour."""
 
 _DIAGONAL: Final = (
     (0, 0, -1.5, 0, 0), (0, 2, 0, 2, 0), (-1.5, 0, 6, 0, -1.5), (0, 2, 0, 2, 0), (0, 0, -1.5, 0, 0),
@@ -32,7 +32,7 @@ _FILTERS: Final = (
     (_CROSS, _ITSELF, _ITSELF, _CROSS),
     (_DIAGONAL, _ABOVE, _BESIDE, _ITSELF),
 )
-"""For red, green and blue: at the pixels R, G / G, B of each square of four; in eighths."""
+"""Filters of red, green and blue, in units of 1/8, at the pixels R, G / G, B of each 2x2 square."""
 
 
 def to_linear(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -46,7 +46,7 @@ def from_linear(light: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 
 def mosaic(light: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """What a sensor sees, whose pixels are red, green / green, blue (RGGB)."""
+    """What a sensor with an RGGB Bayer pattern records: red, green / green, blue."""
     seen = light[:, 1:2].clone()
     seen[..., 0::2, 0::2] = light[:, 0:1, 0::2, 0::2]
     seen[..., 1::2, 1::2] = light[:, 2:3, 1::2, 1::2]
@@ -54,9 +54,9 @@ def mosaic(light: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
 
 
 def demosaic(seen: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """All three colours at every pixel of an RGGB mosaic, mirrored at the border; may overshoot.
+    """Interpolate an RGGB mosaic to three colours, mirrored at the border; may overshoot 0..1.
 
-    One convolution with a stride of two gives the twelve values of each square of four pixels.
+    One convolution of stride 2 gives the twelve values of each 2x2 square.
 
     Source: Malvar, He, Cutler, "High-quality linear interpolation for demosaicing of Bayer-patterned color images",
     ICASSP 2004.
@@ -66,18 +66,18 @@ def demosaic(seen: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 3 h w"]:
     filters = torch.tensor(_FILTERS, dtype=torch.float64) / 8
     for y, x in product(range(2), repeat=2):
         kernels[:, y, x, y : y + 5, x : x + 5] = filters[:, 2 * y + x]
-    # In float64, since convolutions in float32 may be rounded to 11 bits on a GPU.
+    # float64, since a GPU may round float32 convolutions to 11 bits.
     padded = F.pad(mirror(seen, 2).double(), (0, width % 2, 0, height % 2))
     squares = F.conv2d(padded, moved(kernels.view(12, 1, 6, 6), seen), stride=2)
     return F.pixel_shuffle(squares, 2)[..., :height, :width].to(seen.dtype)
 
 
 def tone_curve(images: Float[Tensor, "b c h w"], strengths: Sequence[float]) -> Float[Tensor, "b c h w"]:
-    """Mix each picture with its smooth step 3x^2 - 2x^3: above zero an S, more contrast; below, less.
+    """Mix each picture with its smooth step 3x^2 - 2x^3; 0, 0.5 and 1 stay.
 
     Args:
-        images: 0..1; black, white and the middle stay.
-        strengths: One a picture, -1..1.
+        images: 0..1.
+        strengths: One per picture, -1..1; positive values add contrast, negative ones reduce it.
     """
     return images + per_picture(strengths, images) * (images * images * (3 - 2 * images) - images)
 
@@ -85,12 +85,12 @@ def tone_curve(images: Float[Tensor, "b c h w"], strengths: Sequence[float]) -> 
 def sharpen(
     images: Float[Tensor, "b c h w"], amounts: Sequence[float], sigmas_px: Sequence[float]
 ) -> Float[Tensor, "b c h w"]:
-    """Unsharp mask: add a part of the difference to a blurred copy; may overshoot.
+    """Unsharp mask: add a multiple of the difference to a blurred copy; may overshoot 0..1.
 
     Args:
         images: 0..1.
-        amounts: Which part, one a picture.
-        sigmas_px: Standard deviations of the Gaussians that blur the copies.
+        amounts: Factor of the difference, one per picture.
+        sigmas_px: Standard deviation of the Gaussian blur, one per picture.
     """
     soft = blur(images, [gaussian_kernel(sigma) for sigma in sigmas_px])
     return images + per_picture(amounts, images) * (images - soft)
