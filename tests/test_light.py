@@ -183,7 +183,8 @@ def test_haze_is_a_blend_with_grey() -> None:
 def test_artefacts_are_blur_noise_or_jpeg() -> None:
     images = in_8_bits(texture(24, 33)).expand(4, -1, -1, -1)
     lights = [
-        Light(artefact="blur"), Light(artefact="noise", noise=0.02, noise_seed=5), Light(artefact="jpeg", quality=60), Light(),
+        Light(artefact="blur"), Light(artefact="noise", noise=0.02, noise_seed=5),
+        Light(artefact="jpeg", quality=60), Light(),
     ]  # fmt: skip
     seen = relight(images, lights)
     soft = F.avg_pool2d(images[:1], 3, stride=1, padding=1, count_include_pad=False)

@@ -67,7 +67,7 @@ def jpeg(
         UsageError: A quality is out of range.
     """
     if any(not 1 <= quality <= 100 for quality in qualities):
-        raise UsageError(f"qualities of JPEG are {list(qualities)}: give integers in 1..100")
+        raise UsageError(f"qualities of JPEG are {list(qualities)}: give numbers between 1 and 100")
     levels = (images.double().clamp(0, 1) * 255).round()
     coded = torch.empty_like(levels)
     for half in (False, True):

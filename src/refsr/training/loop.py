@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from refsr.bench.datasets import Dataset, open_dataset
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.data.photos import PhotoSource
-from refsr.data.plan import Drawing, PairPlan
+from refsr.data.plan import PairPlan, PairSampler
 from refsr.data.render import render
 from refsr.data.sources import open_sources
 from refsr.data.training_pairs import Step, TrainingPairs
@@ -332,7 +332,7 @@ class _Stage:
             )
             for step in range(run.step - self.first_step, stage.steps)
         ]
-        self.drawing = Drawing(
+        self.drawing = PairSampler(
             sources=run.sources,
             pairs=run.config.pairs if stage.references else replace(run.config.pairs, references=(1.0,)),
             degrade=run.config.degrade,
