@@ -1,4 +1,4 @@
-"""Pictures of the sets, cut from photos."""
+"""Test pictures and training crops, written as PNG."""
 
 import io
 import math
@@ -16,12 +16,7 @@ from refsr.pairs.selection import Square
 
 
 def write_whole(long_side_px: int, item: tuple[Path, Path]) -> None:
-    """Write a photo with a long side of so many pixels at the most.
-
-    Args:
-        long_side_px: Smaller photos are not enlarged.
-        item: Where to, and the photo.
-    """
+    """Write a photo, reduced to a long side of `long_side_px` at most; `item` is the output and the photo."""
     path, photo = item
     _write_png(path, read_preview(photo, long_side_px).image)
 
@@ -31,8 +26,8 @@ def write_crops(work_px: int, crop_px: int, item: tuple[Path, Sequence[tuple[Pat
 
     Args:
         work_px: Long side of its working copy.
-        crop_px: Side of the crops.
-        item: The photo; where to and which squares.
+        crop_px: Side of the written crops.
+        item: The photo, and the output of each square.
     """
     photo, squares = item
     copy = read_preview(photo, work_px).image
