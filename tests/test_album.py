@@ -159,7 +159,7 @@ def test_levels() -> None:
 
 
 def a_photo(path: str, pixels: int = 1000, size: tuple[int, int] = (400, 500)) -> AlbumPhoto:
-    return AlbumPhoto(path=path, size_px=size, pixels=pixels, licence="")
+    return AlbumPhoto(path=path, size_px=size, pixels=pixels, licence=None)
 
 
 def an_overlap(first: int, second: int, matches: int = 100, *, duplicate: bool = False) -> Overlap:
@@ -356,9 +356,7 @@ def test_a_summary_of_an_earlier_version_is_read_and_a_damaged_one_refused(
         build_pairs(album, tmp_path, BuildConfig(test_share=0.5))
     for text in ("", "{}", path.read_text()[:-9], json.dumps(whole | {"built": {"photos": "many"}})):
         path.write_text(text)
-        with pytest.raises(
-            UsageError, match=r"built.json: damaged, or not .* pairs \(.*\): choose another"
-        ):
+        with pytest.raises(UsageError, match=r"built.json: damaged, or not .* pairs \(.*\): choose another"):
             build_pairs(album, tmp_path, config)
     path.unlink()
     (tmp_path / ".work").mkdir()

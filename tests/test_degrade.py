@@ -17,9 +17,18 @@ from torch import Tensor
 
 from refsr.degrade import CLEAN, Degradation, DegradeConfig, blur, blur_kernel, degrade, draw, jpeg, reduce
 from refsr.degrade.blur import gaussian_kernel, mirror, motion_kernel
-from refsr.degrade.camera import demosaic, from_linear, mosaic, sharpen, to_linear, tone_curve
+from refsr.degrade.camera import (
+    add_noise,
+    correlate,
+    demosaic,
+    from_linear,
+    mosaic,
+    sharpen,
+    to_linear,
+    tone_curve,
+    unit_noise,
+)
 from refsr.degrade.codec import webp
-from refsr.degrade.noise import add_noise, correlate, unit_noise
 from refsr.errors import UsageError
 from refsr.resize import downscale_bicubic
 

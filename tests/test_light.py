@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from refsr.data.light import Light, LightConfig, daylight_gains, draw_light, relight
-from refsr.degrade.noise import unit_noise
+from refsr.degrade.camera import unit_noise
 from refsr.errors import UsageError
 
 EVERYTHING = LightConfig(temperature=0.5, shading=0.5, shadow=0.5, haze=0.5, blur=0.2, noise=0.2, jpeg=0.2)

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from refsr.degrade.camera import unit_noise
 from refsr.degrade.checks import check_ranges, check_shares
 from refsr.degrade.jpeg import jpeg
-from refsr.degrade.noise import unit_noise
 from refsr.degrade.parameters import RandomNumbers, Range, choose_kind
 from refsr.device import constant, moved, per_picture, pick, put
 from refsr.errors import UsageError
@@ -103,26 +103,24 @@ class LightConfig:
 class Light:
     """Parameters of one reference's light; the defaults change nothing but the rounding to 8 bits.
 
+    All directions are clockwise from rightwards; values, shares and opacities are 0..1.
+
     Attributes:
         gains_log2: Of red, green and blue in octaves, exposure included.
         gamma_log2: Gamma in octaves.
         kelvin: Colour temperature of the daylight.
         shading_log2: Octaves from the darkest corner to the brightest.
-        shading_degrees: Direction of rising brightness, clockwise from rightwards, as all directions here.
+        shading_degrees: Direction of rising brightness.
         shadow: Share of the values that the shadow takes away.
-        shadow_blob: Whether the shadow is a blob.
         shadow_degrees: Direction from a straight edge into the shadow.
         shadow_offset: Shift of the edge, -0.5..0.5: at 0 half of the picture is dark.
         shadow_soft: Width of the edge, as a share of the picture.
-        shadow_seed: Seed of a blob.
         haze: Opacity at its thickest.
         haze_slope: Share of the opacity that is missing on the opposite side.
         haze_degrees: Direction in which it is thickest.
         haze_grey: Value of the haze.
-        artefact: Kind of artefact.
-        noise: Standard deviation of its noise.
-        noise_seed: Seed of its noise.
-        quality: Quality of its JPEG.
+        noise: Standard deviation of the noise, if that is the artefact.
+        quality: Quality of the JPEG, if that is the artefact.
     """
 
     gains_log2: tuple[float, float, float] = (0.0, 0.0, 0.0)

@@ -28,8 +28,7 @@ MAXIMUM_REFERENCES = 5
 _MAXIMUM_TRIES = 10
 _MASK_NODES = 48
 _RELIEF_NODES = 24
-_COUNT_STREAM = 1
-"""Last word of the seed for a step's count of references."""
+_COUNT_STREAM = 1  # last word of the seed for a step's count of references
 
 
 @dataclass(frozen=True, kw_only=True)

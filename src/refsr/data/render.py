@@ -21,13 +21,15 @@ from refsr.data.geometry import pixel_grid, project_many
 from refsr.data.light import relight
 from refsr.data.photos import PhotoSource
 from refsr.data.plan import PairPlan, ReferencePlan
-from refsr.data.sample import Crop, View, cut, warp
+from refsr.data.sample import Crop, cut, warp
 from refsr.data.scene import MAXIMUM_PLANES, coverage, mask_at, stack_geometry, true_cells
 from refsr.degrade import degrade
 from refsr.device import moved, pick, put
 from refsr.resize import stored
 
 Batch = dict[str, Tensor]
+_References = Sequence[tuple[PairPlan, ReferencePlan]]
+_Rendered = tuple[Float[Tensor, "n 3 s s"], Float[Tensor, "n 2 h w"]]
 
 
 def render(plans: Sequence[PairPlan], photos: PhotoSource, size_px: int, scale: int = 4) -> Batch:
@@ -85,9 +87,7 @@ def _with_cutouts(
     return hr
 
 
-def _references(
-    wanted: Sequence[tuple[PairPlan, ReferencePlan]], photos: PhotoSource, size: int
-) -> tuple[Float[Tensor, "n 3 s s"], Float[Tensor, "n 2 h w"]]:
+def _references(wanted: _References, photos: PhotoSource, size: int) -> _Rendered:
     """Pictures and true cells of references, in order."""
     device = photos.device
     images = torch.empty((len(wanted), 3, size, size), device=device)
@@ -125,20 +125,17 @@ def _is_layered(plan: PairPlan, reference: ReferencePlan) -> bool:
     return reference.relief is not None or (plan.planes is not None and len(reference.motions) > 1)
 
 
-def _flat_views(
-    wanted: Sequence[tuple[PairPlan, ReferencePlan]], photos: PhotoSource, size: int
-) -> tuple[Float[Tensor, "n 3 s s"], Float[Tensor, "n 2 h w"]]:
+def _flat_views(wanted: _References, photos: PhotoSource, size: int) -> _Rendered:
     """Views through one homography each."""
-    views = [View(photo=ref.photo, matrix=ref.view @ ref.motions[0]) for _, ref in wanted]  # type: ignore[operator]
+    views = [ref.view @ ref.motions[0] for _, ref in wanted]  # type: ignore[operator]
     grid = pixel_grid(size, size, photos.device).expand(len(views), size, size, 2)
-    points = project_many(_to_device(np.stack([view.matrix for view in views]), grid), grid)
+    points = project_many(_to_device(np.stack(views), grid), grid)
     inverses = _to_device(np.linalg.inv(np.stack([ref.motions[0] for _, ref in wanted])), grid)
-    return warp([photos[view.photo] for view in views], views, points), true_cells(inverses, size)
+    images = warp([photos[ref.photo] for _, ref in wanted], views, [0.0] * len(views), points)
+    return images, true_cells(inverses, size)
 
 
-def _layered_views(
-    wanted: Sequence[tuple[PairPlan, ReferencePlan]], photos: PhotoSource, size: int
-) -> tuple[Float[Tensor, "n 3 s s"], Float[Tensor, "n 2 h w"]]:
+def _layered_views(wanted: _References, photos: PhotoSource, size: int) -> _Rendered:
     """Views with planes or relief: each plane is sampled, and blended over those behind it."""
     grid = pixel_grid(size, size, photos.device).expand(len(wanted), size, size, 2)
     geometry = stack_geometry(
@@ -155,11 +152,11 @@ def _layered_views(
 
 
 def _plane_views(
-    wanted: Sequence[tuple[PairPlan, ReferencePlan]], plane: int, places: Float[Tensor, "n s s 2"], photos: PhotoSource
+    wanted: _References, plane: int, places: Float[Tensor, "n s s 2"], photos: PhotoSource
 ) -> Float[Tensor, "n 3 s s"]:
     """One plane of several references, 0 the photo itself, at places (x, y) of the crop frame."""
     size = places.shape[1]
-    views, frames = [], []
+    shown, views, reaches_px, frames = [], [], [], []
     for plan, ref in wanted:
         cutout = plan.planes.cutouts[plane - 1] if plan.planes is not None and plane else None
         number, frame = (cutout.photo, cutout.view(size)) if cutout is not None else (ref.photo, ref.view)
@@ -167,11 +164,12 @@ def _plane_views(
         moved_px = np.abs(ref.relief.shift_px).max() if ref.relief is not None else 0.0
         if plan.planes is not None and plane == 0:
             moved_px += np.hypot(*plan.planes.fill_px)
-        reach_px = float(moved_px * np.abs(frame[:2, :2]).max())
-        views.append(View(photo=number, matrix=frame @ ref.motions[plane], reach_px=reach_px))
+        shown.append(photos[number])
+        views.append(frame @ ref.motions[plane])
+        reaches_px.append(float(moved_px * np.abs(frame[:2, :2]).max()))
         frames.append(frame)
     points = project_many(_to_device(np.stack(frames), places), places)
-    return warp([photos[view.photo] for view in views], views, points)
+    return warp(shown, views, reaches_px, points)
 
 
 def _cut(crops: Sequence[Crop], photos: PhotoSource, size: int) -> Float[Tensor, "n 3 s s"]:

@@ -21,8 +21,7 @@ from refsr.data.geometry import Matrix, linear, pixel_grid, project, project_man
 from refsr.device import moved
 
 Photo = UInt8[Tensor, "3 _ _"]
-_PATCH_DENSITY: Final = 1.15
-"""Patch pixels per pixel of the view; fewer blur it, more alias."""
+_PATCH_DENSITY: Final = 1.15  # patch pixels per pixel of the view; fewer blur it, more alias
 _MAXIMUM_PATCH_PX: Final = 512
 _BORDER_PX: Final = 2
 
@@ -77,40 +76,27 @@ def cut(photos: Sequence[Photo], crops: Sequence[Crop], size_px: int) -> Float[T
     return squares.float() / 255
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """A square view of a photo through a homography.
-
-    Attributes:
-        photo: Number of the photo.
-        matrix: From the view's pixels to the photo's.
-        reach_px: Maximum offset of a pixel from the homography, in pixels of the photo.
-    """
-
-    photo: int
-    matrix: Matrix
-    reach_px: float = 0.0
-
-
 def warp(
-    photos: Sequence[Photo], views: Sequence[View], points_px: Float[Tensor, "n s s 2"]
+    photos: Sequence[Photo], views: Sequence[Matrix], reaches_px: Sequence[float], points_px: Float[Tensor, "n s s 2"]
 ) -> Float[Tensor, "n 3 s s"]:
-    """Sample photos, as sharp as a photo of the view's resolution; beyond their edges they are mirrored.
+    """Sample square views, as sharp as photos of their resolution; beyond their edges photos are mirrored.
 
     Args:
         photos: One per view.
-        views: Their homographies, which bound the part and the resolution that is needed.
-        points_px: (x, y) of each pixel in the photo: within `View.reach_px` of its place by `View.matrix`.
+        views: Homographies from the views' pixels to the photos', which bound the patch and resolution that is needed.
+        reaches_px: Maximum offset of the points from the homographies, in pixels of the photos.
+        points_px: (x, y) of each pixel in its photo.
 
     Returns:
         RGB 0..1.
     """
     size = points_px.shape[1]
-    patches, places = zip(*(_patch(photo, view, size) for photo, view in zip(photos, views, strict=True)), strict=True)
+    cut_out = (_patch(*each, size) for each in zip(photos, views, reaches_px, strict=True))
+    patches, places = zip(*cut_out, strict=True)
     side = max(max(patch.shape[-2:]) for patch in patches)
     padded = torch.zeros((len(patches), 3, side, side), device=points_px.device)
-    for place, patch in enumerate(patches):
-        padded[place, :, : patch.shape[1], : patch.shape[2]] = patch
+    for row, patch in enumerate(patches):
+        padded[row, :, : patch.shape[1], : patch.shape[2]] = patch
     limit, origin, factor = (
         part[:, None, None] for part in moved(torch.from_numpy(np.stack(places, 1)).float(), points_px)
     )
@@ -134,18 +120,20 @@ def sample_view(photo: NDArray[np.uint8], view: Matrix, size_px: int) -> Float[T
     """
     pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)  # a copy, since arrays of Pillow are read-only
     points = project_many(torch.from_numpy(view)[None].float(), pixel_grid(size_px, size_px, pixels.device)[None])
-    return warp([pixels], [View(photo=0, matrix=view)], points)[0]
+    return warp([pixels], [view], [0.0], points)[0]
 
 
-def _patch(photo: Photo, view: View, size: int) -> tuple[Float[Tensor, "3 _ _"], NDArray[np.float64]]:
+def _patch(
+    photo: Photo, view: Matrix, reach_px: float, size: int
+) -> tuple[Float[Tensor, "3 _ _"], NDArray[np.float64]]:
     """The part of a photo that a view shows, 0..255, with a border; and (x, y) each of the photo's size, of the patch's
     origin in it, and of the factor of resizing."""
     edge = size - 1
-    corners = project(view.matrix, np.array([[0, 0], [edge, 0], [edge, edge], [0, edge]], dtype=np.float64))
+    corners = project(view, np.array([[0, 0], [edge, 0], [edge, edge], [0, edge]], dtype=np.float64))
     # Photo pixels per pixel of the view, along each axis of the photo.
     right, down = ((corners[a] - corners[0] + corners[2] - corners[b]) / 2 for a, b in ((1, 3), (3, 1)))
     density = np.hypot(right, down) / edge
-    margin = view.reach_px + 3 * np.maximum(1.0, density)
+    margin = reach_px + 3 * np.maximum(1.0, density)
     limit = np.array(photo.shape[:0:-1])
     low, high = corners.min(0) - margin, corners.max(0) + margin
     # What is mirrored at an edge of the photo comes from as far inside it.

@@ -24,8 +24,7 @@ from refsr.device import moved
 
 MAXIMUM_PLANES: Final = 2
 """Maximum number of planes in front of the photo."""
-_INVERSION_STEPS: Final = 8
-"""Fixed-point iterations that invert the relief; each at least halves the error."""
+_INVERSION_STEPS: Final = 8  # fixed-point iterations that invert the relief; each at least halves the error
 
 
 @dataclass(frozen=True, kw_only=True)

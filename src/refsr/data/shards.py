@@ -21,8 +21,7 @@ from refsr.io.photo import READABLE_SUFFIXES
 from refsr.io.records import parse_object, parse_record
 
 FIELD_SUFFIX: Final = ".field.npz"
-_TRAILER_BYTES: Final = 1024
-"""Zeros at the end of a tar file."""
+_TRAILER_BYTES: Final = 1024  # zeros at the end of a tar file
 
 
 @dataclass(frozen=True, kw_only=True)

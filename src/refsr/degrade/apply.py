@@ -7,19 +7,28 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from refsr.degrade.blur import blur, blur_kernel, gaussian_kernel
-from refsr.degrade.camera import demosaic, from_linear, mosaic, sharpen, to_linear, tone_curve
+from refsr.degrade.camera import (
+    add_noise,
+    correlate,
+    demosaic,
+    from_linear,
+    mosaic,
+    sharpen,
+    to_linear,
+    tone_curve,
+    unit_noise,
+)
 from refsr.degrade.codec import webp
 from refsr.degrade.jpeg import jpeg
-from refsr.degrade.noise import add_noise, correlate, unit_noise
 from refsr.degrade.parameters import Degradation, Reduction
 from refsr.degrade.reduction import reduce
 from refsr.device import moved, pick, put
 from refsr.errors import UsageError
 from refsr.resize import stored
 
-_MAXIMUM_SHIFT_PX = 7
-"""Maximum shift of a first JPEG's grid of blocks."""
+_MAXIMUM_SHIFT_PX = 7  # maximum shift of a first JPEG's grid of blocks
 
+Images = Float[Tensor, "b c h w"]
 Step = Callable[[Tensor, list[Degradation]], Tensor]
 
 
@@ -53,11 +62,8 @@ def degrade(hr: Float[Tensor, "b 3 h w"], values: Sequence[Degradation], scale: 
 
 
 def _apply_where(
-    is_affected: Callable[[Degradation], bool],
-    step: Step,
-    images: Float[Tensor, "b c h w"],
-    values: Sequence[Degradation],
-) -> Float[Tensor, "b _ h w"]:
+    is_affected: Callable[[Degradation], bool], step: Step, images: Images, values: Sequence[Degradation]
+) -> Images:
     """Apply a step to the pictures that it affects, chosen on the CPU so that nothing waits for the device."""
     rows = [row for row, one in enumerate(values) if is_affected(one)]
     if not rows:
@@ -70,7 +76,7 @@ def _apply_where(
     return changed
 
 
-def _reduce(images: Float[Tensor, "b 3 h w"], values: Sequence[Degradation], scale: int) -> Float[Tensor, "b 3 h2 w2"]:
+def _reduce(images: Images, values: Sequence[Degradation], scale: int) -> Float[Tensor, "b 3 h2 w2"]:
     groups: dict[Reduction, list[int]] = {}
     for row, one in enumerate(values):
         groups.setdefault(one.reduction, []).append(row)
@@ -81,7 +87,7 @@ def _reduce(images: Float[Tensor, "b 3 h w"], values: Sequence[Degradation], sca
     return lr
 
 
-def _expose(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
+def _expose(images: Images, values: list[Degradation]) -> Images:
     """Optics and noise in linear light; for a camera also the mosaic, whose demosaicing correlates the noise."""
     light = blur(to_linear(images), [gaussian_kernel(one.optics_px) for one in values])
     light = _apply_where(_is_noisy, _add_noise, light, values)
@@ -93,20 +99,20 @@ def _is_noisy(one: Degradation) -> bool:
     return one.shot > 0 or one.read > 0
 
 
-def _add_noise(light: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
+def _add_noise(light: Images, values: list[Degradation]) -> Images:
     noise = correlate(unit_noise([one.noise_seed for one in values], light), [one.grain_px for one in values])
     return add_noise(light, noise, [one.shot for one in values], [one.read for one in values])
 
 
-def _sharpen(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
+def _sharpen(images: Images, values: list[Degradation]) -> Images:
     return sharpen(images, [one.sharpen for one in values], [one.sharpen_px for one in values]).clamp(0, 1)
 
 
-def _tone(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
+def _tone(images: Images, values: list[Degradation]) -> Images:
     return tone_curve(images.clamp(0, 1), [one.tone for one in values])
 
 
-def _first_jpeg(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
+def _first_jpeg(images: Images, values: list[Degradation]) -> Images:
     """JPEG on a shifted grid of blocks: each picture is shifted on a larger canvas, its edges repeated."""
     height, width = images.shape[-2:]
     y, x = (torch.tensor([getattr(one, name) for one in values]) for name in ("first_y_px", "first_x_px"))
@@ -119,18 +125,16 @@ def _first_jpeg(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> 
     return _gather(coded, torch.arange(height) + y[:, None], torch.arange(width) + x[:, None])
 
 
-def _gather(
-    images: Float[Tensor, "b c h w"], rows: Int[Tensor, "b h2"], columns: Int[Tensor, "b w2"]
-) -> Float[Tensor, "b c h2 w2"]:
+def _gather(images: Images, rows: Int[Tensor, "b h2"], columns: Int[Tensor, "b w2"]) -> Float[Tensor, "b c h2 w2"]:
     picture = torch.arange(len(images))[:, None, None, None]
     colour = torch.arange(images.shape[1])[:, None, None]
     places = (moved(part, images) for part in (picture, colour, rows[:, None, :, None], columns[:, None, None]))
     return images[tuple(places)]
 
 
-def _jpeg(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
+def _jpeg(images: Images, values: list[Degradation]) -> Images:
     return jpeg(images, [one.quality for one in values], [one.subsampled for one in values])
 
 
-def _webp(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
+def _webp(images: Images, values: list[Degradation]) -> Images:
     return webp(images, [one.quality for one in values])

@@ -17,13 +17,9 @@ from torch import Tensor
 from refsr.degrade.parameters import Degradation
 from refsr.device import moved, pick, put
 
-_TRUNCATION_SIGMAS: Final = 3.0
-"""Radius of Gaussian kernels, in standard deviations."""
-
+_TRUNCATION_SIGMAS: Final = 3.0  # radius of Gaussian kernels, in standard deviations
 _PATH_STEP_PX: Final = 0.25
-_MARGIN_STEP_PX: Final = 8
-"""Kernels whose radii round up to the same multiple share one Fourier transform."""
-
+_MARGIN_STEP_PX: Final = 8  # kernels whose radii round up to the same multiple share one Fourier transform
 _SMALL_PRIMES: Final = 2 * 3 * 5 * 7
 
 

@@ -7,12 +7,7 @@ from refsr.errors import UsageError
 
 
 def check_shares(config: Any, names: Sequence[str], exclusive: Sequence[Sequence[str]] = ()) -> None:
-    """Check attributes of a config that are shares.
-
-    Args:
-        config: Any object.
-        names: Names of the attributes.
-        exclusive: Groups of names whose shares exclude each other.
+    """Check attributes that are shares, and groups of them that exclude each other.
 
     Raises:
         UsageError: A share is not in 0..1, or a group adds up to more than 1.
@@ -27,11 +22,7 @@ def check_shares(config: Any, names: Sequence[str], exclusive: Sequence[Sequence
 
 
 def check_ranges(config: Any, limits: Mapping[str, tuple[float | int, float | int]]) -> None:
-    """Check attributes of a config that are ranges (low, high).
-
-    Args:
-        config: Any object.
-        limits: Minimum and maximum by attribute name.
+    """Check attributes that are ranges (low, high), by the minimum and maximum of each.
 
     Raises:
         UsageError: A range exceeds its limits, or its lower end comes last.

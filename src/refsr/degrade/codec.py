@@ -11,14 +11,9 @@ from torch import Tensor
 
 
 def webp(images: Float[Tensor, "b 3 h w"], qualities: Sequence[int]) -> Float[Tensor, "b 3 h w"]:
-    """Compress pictures as lossy WebP and decode them, by Pillow on the CPU; a GPU has to wait.
+    """Compress RGB pictures 0..1 as lossy WebP and decode them, by Pillow on the CPU; a GPU has to wait.
 
-    Args:
-        images: RGB 0..1, rounded to 8 bits first.
-        qualities: 1..100, one per picture.
-
-    Returns:
-        RGB 0..1, quantised to 8 bits.
+    Pictures are quantised to 8 bits before and after; qualities are 1..100, one per picture.
     """
     levels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     read = []

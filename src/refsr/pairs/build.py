@@ -33,24 +33,11 @@ from refsr.pairs.cutting import write_crops, write_whole
 from refsr.pairs.features import LocalFeatures, detect, load_features, pool_of
 from refsr.pairs.manifest import crop_records, group_records
 from refsr.pairs.output_folder import BuildConfig, BuildSummary
-from refsr.pairs.selection import (
-    AlbumPhoto,
-    BuildPlan,
-    CropPair,
-    Group,
-    Square,
-    find_duplicates,
-    make_groups,
-    matched_crops,
-    single_crops,
-    split,
-)
+from refsr.pairs.selection import AlbumPhoto, CropPair, Group, Square, make_plan
 from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
 from refsr.pairs.verify import Overlap, verify
 
-_WORD_PHOTOS: Final = 200
-"""Photos that the visual words are learnt from, about."""
-
+_WORD_PHOTOS: Final = 200  # photos that the visual words are learnt from, about
 _CACHED_FEATURES: Final = 256
 
 _Item = TypeVar("_Item")
@@ -119,9 +106,9 @@ class _Run:
         """Run all stages."""
         features, unreadable = self.detect_all(paths)
         names = list(features)
-        photos = [_album_photo(path, file) for path, file in features.items()]
+        photos = [_album_photo(path, file, self.config.licence) for path, file in features.items()]
         overlaps, compared = self.compare_all(list(features.values()), names)
-        plan = _make_plan(photos, overlaps, self.config)
+        plan = make_plan(photos, overlaps, self.config)
         self.write_groups(plan.groups, photos)
         self.write_crops(plan.crops, photos)
         contact_sheet(self.out, photos, plan)
@@ -159,33 +146,26 @@ class _Run:
         missing = [(a, b) for a, b in pairs if (names[a], names[b]) not in done]
         task = partial(_verify_files, self.config.crop_px, self.config.crops_a_pair)
         for (a, b), overlap in self._do("matches", task, [(pair, files[pair[0]], files[pair[1]]) for pair in missing]):
-            entry = _Compared(first=names[a], second=names[b])
-            if overlap is not None:
-                entry = _Compared(
-                    first=names[a], second=names[b], matches=overlap.matches, duplicate=overlap.duplicate,
-                    crops=overlap.crops,
-                )  # fmt: skip
+            found = {} if overlap is None else asdict(overlap)
+            entry = _Compared(**found | {"first": names[a], "second": names[b]})
             journal.add(asdict(entry))
             done[entry.first, entry.second] = entry
-        found = [
+        entries = [done[names[a], names[b]] for a, b in pairs]
+        overlaps = [
             Overlap(first=a, second=b, matches=entry.matches, duplicate=entry.duplicate, crops=entry.crops)
-            for a, b in pairs
-            if (entry := done[names[a], names[b]]).matches
+            for (a, b), entry in zip(pairs, entries, strict=True)
+            if entry.matches
         ]
-        return found, len(pairs)
+        return overlaps, len(pairs)
 
     def write_groups(self, groups: Sequence[Group], photos: Sequence[AlbumPhoto]) -> None:
         """Write truth, references and manifest of each group."""
         folder = self.out / "test"
         folder.mkdir(exist_ok=True)
-        records, files = group_records(groups, photos, self.config.licence)
-        items = [
-            (folder / name, self.album / photos[index].path)
-            for name, index in files.items()
-            if not (folder / name).exists()
-        ]
-        for _ in self._do("test set", partial(write_whole, self.config.test_px), items):
-            pass
+        records, files = group_records(groups, photos)
+        outputs = [(folder / name, self.album / photos[index].path) for name, index in files.items()]
+        items = [(output, photo) for output, photo in outputs if not output.exists()]
+        list(self._do("test set", partial(write_whole, self.config.test_px), items))
         write_lines(folder / "manifest.jsonl", records)
 
     def write_crops(self, crops: Sequence[CropPair], photos: Sequence[AlbumPhoto]) -> None:
@@ -193,14 +173,13 @@ class _Run:
         folder = self.out / "train"
         for kind in ("input", "ref"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
-        records, files = crop_records(crops, photos, self.config.licence)
+        records, files = crop_records(crops, photos)
         by_photo: dict[int, list[tuple[Path, Square]]] = {}
         for name, square in files.items():
             if not (folder / name).exists():
                 by_photo.setdefault(square.photo, []).append((folder / name, square))
         items = [(self.album / photos[index].path, squares) for index, squares in sorted(by_photo.items())]
-        for _ in self._do("training set", partial(write_crops, self.config.work_px, self.config.crop_px), items):
-            pass
+        list(self._do("training set", partial(write_crops, self.config.work_px, self.config.crop_px), items))
         write_lines(folder / "manifest.jsonl", records)
 
     def _shortlist(self, files: Sequence[Path]) -> list[tuple[int, int]]:
@@ -228,21 +207,6 @@ class _Run:
         self.seconds[name] = time.monotonic() - begun
 
 
-def _make_plan(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], config: BuildConfig) -> BuildPlan:
-    duplicates = find_duplicates(photos, overlaps)
-    test = split(photos, overlaps, config.test_share)
-    kept = [o for o in overlaps if o.first not in duplicates and o.second not in duplicates]
-    usable = frozenset(range(len(photos))) - frozenset(duplicates)
-    training = usable - test
-    crops: list[CropPair] = []
-    if config.train_from in ("matches", "both"):
-        crops += matched_crops(kept, training, config.crop_px, config.pairs_a_photo)
-    if config.train_from in ("single", "both"):
-        crops += single_crops(photos, sorted(training), config.crop_px, config.crops_a_pair)
-    groups = make_groups(photos, kept, usable & test)
-    return BuildPlan(duplicates=duplicates, test=test, groups=groups, crops=tuple(crops))
-
-
 def _list_photos(album: Path, out: Path) -> list[str]:
     if not album.is_dir():
         raise UsageError(f"{album}: no such folder of photos: check the name")
@@ -254,10 +218,11 @@ def _list_photos(album: Path, out: Path) -> list[str]:
     return found
 
 
-def _album_photo(path: str, file: Path) -> AlbumPhoto:
+def _album_photo(path: str, file: Path, licence: str) -> AlbumPhoto:
     features = load_features(file)
     height, width = features.full_px
-    return AlbumPhoto(path=path, size_px=features.size_px, pixels=height * width, licence=features.licence)
+    known = features.licence or licence or None
+    return AlbumPhoto(path=path, size_px=features.size_px, pixels=height * width, licence=known)
 
 
 def _detect_to_file(album: Path, work_px: int, item: tuple[str, Path]) -> tuple[str, str | None]:

@@ -1,7 +1,6 @@
-"""Manifests of the sets: one JSON line per test group or training pair, and the picture files that it names.
+"""Manifests of the sets: one JSON line per test group (GroupRecord) or training pair (PairRecord).
 
-test/manifest.jsonl   GroupRecord
-train/manifest.jsonl  PairRecord
+Files are relative to the manifest, sources to the album; boxes are in pixels of the photo's working copy.
 """
 
 from collections.abc import Sequence
@@ -12,15 +11,7 @@ from refsr.pairs.selection import AlbumPhoto, CropPair, Group, Square
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceRecord:
-    """A reference of a test group.
-
-    Attributes:
-        file: Picture beside the manifest.
-        level: 1, the most similar, to 5.
-        matches: Verified matches with the truth.
-        source: Photo of the album.
-        licence: Licence of the photo, if known.
-    """
+    """A reference of a test group; level is 1, the most similar, to 5."""
 
     file: str
     level: int
@@ -31,7 +22,7 @@ class ReferenceRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupRecord:
-    """A test group: the picture of the truth, its photo and licence, and its references."""
+    """A test group; `truth` is a file."""
 
     name: str
     truth: str
@@ -42,7 +33,7 @@ class GroupRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class BoxRecord:
-    """Square of a crop, in pixels of the photo's working copy; `of_px` is its height and width."""
+    """A square of a photo; centre (x, y), and (height, width) of the working copy in `of_px`."""
 
     centre_px: tuple[float, float]
     side_px: float
@@ -52,7 +43,7 @@ class BoxRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class CropRecord:
-    """The picture of a training crop, its photo and licence, and its place there."""
+    """A training crop."""
 
     file: str
     source: str
@@ -71,52 +62,41 @@ class PairRecord:
     level: int | None
 
 
-def group_records(
-    groups: Sequence[Group], photos: Sequence[AlbumPhoto], licence: str
-) -> tuple[list[GroupRecord], dict[str, int]]:
-    """Records of the test set, and the index of the photo in each picture file.
-
-    Args:
-        groups: In order of their numbers.
-        photos: Photos of the album.
-        licence: Licence of photos without one in their EXIF.
-    """
+def group_records(groups: Sequence[Group], photos: Sequence[AlbumPhoto]) -> tuple[list[GroupRecord], dict[str, int]]:
+    """Records of the test set, and the index of the photo in each picture file."""
     records: list[GroupRecord] = []
     files: dict[str, int] = {}
     for number, group in enumerate(groups):
-        truth = f"{number:03}_0.png"
-        files[truth] = group.truth
+        name, photo = f"{number:03}", photos[group.truth]
+        files[f"{name}_0.png"] = group.truth
         references = []
         for level, overlap in group.references.items():
-            name, index = f"{number:03}_{level}.png", overlap.partner(group.truth)
-            files[name] = index
-            source, terms = _origin(photos[index], licence)
+            index, file = overlap.partner(group.truth), f"{name}_{level}.png"
+            files[file] = index
+            source, licence = photos[index].path, photos[index].licence
             references.append(
-                ReferenceRecord(file=name, level=level, matches=overlap.matches, source=source, licence=terms)
+                ReferenceRecord(file=file, level=level, matches=overlap.matches, source=source, licence=licence)
             )
-        source, terms = _origin(photos[group.truth], licence)
         records.append(
             GroupRecord(
-                name=f"{number:03}", truth=truth, source=source, licence=terms, references=tuple(references)
+                name=name, truth=f"{name}_0.png", source=photo.path, licence=photo.licence, references=tuple(references)
             )
         )  # fmt: skip
     return records, files
 
 
-def crop_records(
-    crops: Sequence[CropPair], photos: Sequence[AlbumPhoto], licence: str
-) -> tuple[list[PairRecord], dict[str, Square]]:
-    """Records of the training set, and the square in each picture file; arguments as of `group_records`."""
+def crop_records(crops: Sequence[CropPair], photos: Sequence[AlbumPhoto]) -> tuple[list[PairRecord], dict[str, Square]]:
+    """Records of the training set, and the square in each picture file."""
     records: list[PairRecord] = []
     files: dict[str, Square] = {}
     for number, pair in enumerate(crops):
-        names = f"input/{number:06}.png", f"ref/{number:06}.png"
-        files |= zip(names, (pair.first, pair.second), strict=True)
+        inputs, refs = f"input/{number:06}.png", f"ref/{number:06}.png"
+        files |= {inputs: pair.first, refs: pair.second}
         records.append(
             PairRecord(
                 name=f"{number:06}",
-                input=_crop_record(names[0], pair.first, photos, licence),
-                ref=_crop_record(names[1], pair.second, photos, licence),
+                input=_crop_record(inputs, pair.first, photos[pair.first.photo]),
+                ref=_crop_record(refs, pair.second, photos[pair.second.photo]),
                 matches=None if pair.overlap is None else pair.overlap.matches,
                 level=None if pair.overlap is None else pair.overlap.level,
             )
@@ -124,16 +104,8 @@ def crop_records(
     return records, files
 
 
-def _crop_record(file: str, square: Square, photos: Sequence[AlbumPhoto], licence: str) -> CropRecord:
-    photo = photos[square.photo]
-    x, y = square.centre_px
-    box = BoxRecord(
-        centre_px=(round(x, 1), round(y, 1)), side_px=round(square.side_px, 1), degrees=round(square.degrees, 1),
-        of_px=photo.size_px,
-    )  # fmt: skip
-    source, terms = _origin(photo, licence)
-    return CropRecord(file=file, source=source, licence=terms, box=box)
-
-
-def _origin(photo: AlbumPhoto, licence: str) -> tuple[str, str | None]:
-    return photo.path, photo.licence or licence or None
+def _crop_record(file: str, square: Square, photo: AlbumPhoto) -> CropRecord:
+    centre_px = round(square.centre_px[0], 1), round(square.centre_px[1], 1)
+    side_px, degrees = round(square.side_px, 1), round(square.degrees, 1)
+    box = BoxRecord(centre_px=centre_px, side_px=side_px, degrees=degrees, of_px=photo.size_px)
+    return CropRecord(file=file, source=photo.path, licence=photo.licence, box=box)

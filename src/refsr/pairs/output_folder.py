@@ -75,7 +75,7 @@ class BuildSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What a run must share with the one that it resumes: settings, count of photos, digest of their stats."""
+    """What a run must share with the one that it resumes: config, count of photos, digest of their sizes and times."""
 
     config: BuildConfig
     photos: int
@@ -112,11 +112,7 @@ def read_built(out: Path, settings: RunSettings) -> BuildSummary | None:
 
 
 def make_work_folder(out: Path) -> Path:
-    """Make the working folder of an unfinished run, or find it.
-
-    Raises:
-        OutputError: `out` holds other files, or cannot be made.
-    """
+    """Make the working folder of an unfinished run, or find it; `out` may hold no other files."""
     work = out / ".work"
     if out.exists() and not work.exists() and any(out.iterdir()):
         raise OutputError(f"{out}: is not empty, and not of this command: choose another folder")
@@ -125,12 +121,7 @@ def make_work_folder(out: Path) -> Path:
 
 
 def begin_or_resume(out: Path, settings: RunSettings) -> None:
-    """Write the settings of a new run, or check those of the run to be resumed.
-
-    Raises:
-        OutputError: That run had other settings.
-        UsageError: Its settings are damaged.
-    """
+    """Write the settings of a new run, or check those of the run to be resumed; raises as `read_built`."""
     path = out / ".work" / "settings.json"
     if path.exists():
         _check_same(out, read_record(path, {"pairs-settings": RunSettings}, remedy=_REMEDY), settings)

@@ -26,9 +26,7 @@ from refsr.pairs.verify import Overlap, verify
 WORK_PX: Final = 2048
 """Long side of the copies for features and correspondences; smaller photos are not enlarged."""
 
-_SMALL_SCENE_VIEWS: Final = 12
-"""Scenes of at most this many views are compared exhaustively."""
-
+_SMALL_SCENE_VIEWS: Final = 12  # scenes of at most this many views are compared exhaustively
 _NEIGHBOURS: Final = 8
 _CACHED_VIEWS: Final = 8
 

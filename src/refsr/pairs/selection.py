@@ -3,7 +3,8 @@
     photos, overlaps ── near-duplicates left out ── units without overlap ──┬── test: groups as in CUFED5
                                                                             └── training: crops
 
-The result is deterministic; random numbers are seeded by the photos' paths.
+The result is deterministic; random numbers are seeded by the photos' paths. Everywhere, `photos` are the photos of the
+album, other arguments refer to them by index, and `allowed` are those that may be used.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refsr.pairs.output_folder import BuildConfig
 from refsr.pairs.verify import Overlap
 
 
@@ -25,13 +27,13 @@ class AlbumPhoto:
         path: Path relative to the album.
         size_px: Height and width of the working copy.
         pixels: Count of pixels of the photo itself.
-        licence: Copyright text of its EXIF, or empty.
+        licence: Licence of the photo, if known.
     """
 
     path: str
     size_px: tuple[int, int]
     pixels: int
-    licence: str
+    licence: str | None
 
     @property
     def folder(self) -> str:
@@ -90,6 +92,22 @@ class BuildPlan:
     crops: tuple[CropPair, ...]
 
 
+def make_plan(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], config: BuildConfig) -> BuildPlan:
+    """Select the content of both sets."""
+    duplicates = find_duplicates(photos, overlaps)
+    test = split(photos, overlaps, config.test_share)
+    kept = [o for o in overlaps if o.first not in duplicates and o.second not in duplicates]
+    usable = frozenset(range(len(photos))) - frozenset(duplicates)
+    training = usable - test
+    crops: list[CropPair] = []
+    if config.train_from in ("matches", "both"):
+        crops += matched_crops(kept, training, config.crop_px, config.pairs_a_photo)
+    if config.train_from in ("single", "both"):
+        crops += single_crops(photos, sorted(training), config.crop_px, config.crops_a_pair)
+    groups = make_groups(photos, kept, usable & test)
+    return BuildPlan(duplicates=duplicates, test=test, groups=groups, crops=tuple(crops))
+
+
 def find_duplicates(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap]) -> dict[int, int]:
     """Near-duplicates to leave out, each with the photo kept, which has more pixels.
 
@@ -117,12 +135,7 @@ def split(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], test_share:
     """Choose the photos for testing, so that training sees nothing of them.
 
     Photos of one folder and photos with an overlap, near-duplicates included, form units that stay together. Units are
-    taken, in order of a hash of their paths, up to the share of the photos that have an overlap.
-
-    Args:
-        photos: Photos of the album.
-        overlaps: All overlaps between them.
-        test_share: 0 for training only, 1 for testing only.
+    taken, in order of a hash of their paths, up to the share 0..1 of the photos that have an overlap.
     """
     together = [(overlap.first, overlap.second) for overlap in overlaps]
     matched = {index for pair in together for index in pair}
@@ -147,13 +160,7 @@ def split(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], test_share:
 def make_groups(
     photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], allowed: frozenset[int]
 ) -> tuple[Group, ...]:
-    """Test groups, greedily by the count of levels with a reference; no photo is in two groups.
-
-    Args:
-        photos: Photos of the album.
-        overlaps: Overlaps between them.
-        allowed: Photos that may be used.
-    """
+    """Test groups, greedily by the count of levels with a reference; no photo is in two groups."""
     partners: dict[int, list[Overlap]] = defaultdict(list)
     for overlap in overlaps:
         if overlap.first in allowed and overlap.second in allowed:
@@ -180,13 +187,9 @@ def make_groups(
 def matched_crops(
     overlaps: Sequence[Overlap], allowed: frozenset[int], crop_px: int, pairs_a_photo: int
 ) -> list[CropPair]:
-    """Training pairs of crops around matches, from the overlaps with the most matches.
+    """Training pairs of crops of side `crop_px` around matches, from the overlaps with the most matches.
 
-    Args:
-        overlaps: Overlaps of the album.
-        allowed: Photos that may be used.
-        crop_px: Side of the crops.
-        pairs_a_photo: Maximum count of overlaps that one photo is part of.
+    One photo is part of at most `pairs_a_photo` of these overlaps.
     """
     used: dict[int, int] = defaultdict(int)
     crops = []
@@ -209,13 +212,9 @@ def matched_crops(
 def single_crops(
     photos: Sequence[AlbumPhoto], allowed: Sequence[int], crop_px: int, pairs_a_photo: int
 ) -> list[CropPair]:
-    """Training pairs of disjoint squares of one photo; the second is scaled by 0.5 to 2 and rotated.
+    """Up to `pairs_a_photo` training pairs of disjoint squares of each photo.
 
-    Args:
-        photos: Photos of the album.
-        allowed: Indices of the photos to cut.
-        crop_px: Side of the first square.
-        pairs_a_photo: Maximum count of pairs of one photo.
+    The first square has side `crop_px`; the second is scaled by 0.5 to 2 and rotated.
 
     Source: as the authors of SRNTT made training pairs of DIV2K.
     """

@@ -14,11 +14,8 @@ from refsr.extras import import_extra
 
 Vectors = Float[np.ndarray, "_ d"]
 _WORDS: Final = 64
-_MAXIMUM_SAMPLE: Final = 50_000
-"""Descriptors that the visual words are learnt from."""
-
-_ROWS: Final = 512
-"""Photos whose similarities to all others are computed at once."""
+_MAXIMUM_SAMPLE: Final = 50_000  # descriptors that the visual words are learnt from
+_ROWS: Final = 512  # photos whose similarities to all others are computed at once
 
 
 def learn_words(descriptors: Sequence[Vectors]) -> Vectors:

@@ -30,9 +30,7 @@ _EPIPOLAR_SHARE: Final = 0.004
 
 _MINIMUM_EPIPOLAR_MATCHES: Final = 30
 _MAXIMUM_ZOOM: Final = 6.0
-_CYCLE_PX: Final = 0.7
-"""Maximum error of forward and backward flow."""
-
+_CYCLE_PX: Final = 0.7  # maximum error of forward and backward flow
 _PATCH_PX: Final = 11
 _MINIMUM_CORRELATION: Final = 0.85
 _CONTEXT_PX: Final = 41
@@ -40,16 +38,10 @@ _MINIMUM_CONTEXT_CORRELATION: Final = 0.6
 """A repeated pattern that is off by one period correlates in small patches, and less in large ones."""
 
 _SAME_POSITION_PX: Final = 2.0
-_MINIMUM_LEAD: Final = 0.1
-"""Minimum lead in context correlation over any other position."""
-
-_MINIMUM_DEVIATION: Final = 3.0
-"""Minimum standard deviation of a patch, in levels 0..255."""
-
+_MINIMUM_LEAD: Final = 0.1  # minimum lead in context correlation over any other position
+_MINIMUM_DEVIATION: Final = 3.0  # minimum standard deviation of a patch, in levels 0..255
 _MARGIN_PX: Final = 32
-_MINIMUM_BOX_PX: Final = 64
-"""OpenCV's flow may crash on smaller pictures."""
-
+_MINIMUM_BOX_PX: Final = 64  # OpenCV's flow may crash on smaller pictures
 _MINIMUM_REGION_PX: Final = 200
 _MINIMUM_NODES: Final = 60
 
@@ -58,18 +50,20 @@ Mask = Bool[np.ndarray, "h w"]
 Points = Float[np.ndarray, "n 2"]
 Plane = Float[np.ndarray, "h w"]
 Positions = Float[np.ndarray, "2 h w"]
+Nodes = Float[np.ndarray, "2 gh gw"]
+Homography = NDArray[np.float64]
+Centre = NDArray[np.float64]
+Size = tuple[int, ...]
 Hypothesis = tuple[tuple[slice, slice], Float[np.ndarray, "2 _ _"], Float[np.ndarray, "_ _"]]
 """A box of the first photo, positions of its pixels in the second, and their context correlation, 0 if not verified."""
 
 
-def enough_known(nodes: Float[np.ndarray, "2 gh gw"]) -> bool:
+def enough_known(nodes: Nodes) -> bool:
     """Whether a grid has enough verified nodes to be kept."""
     return int(np.isfinite(nodes[0]).sum()) >= _MINIMUM_NODES
 
 
-def resized_nodes(
-    positions: Positions, first_px: tuple[int, ...], second_full_px: tuple[int, ...], second_px: tuple[int, ...]
-) -> Float[np.ndarray, "2 gh gw"]:
+def resized_nodes(positions: Positions, first_px: Size, second_full_px: Size, second_px: Size) -> Nodes:
     """Grid of nodes for resized photos, bilinear between pixels; NaN where one of these is unknown.
 
     Args:
@@ -143,7 +137,7 @@ def dense_positions(
     return None if unknown.all() else positions
 
 
-def _best_positions(hypotheses: Sequence[Hypothesis], size_px: tuple[int, ...]) -> tuple[Positions, Mask]:
+def _best_positions(hypotheses: Sequence[Hypothesis], size_px: Size) -> tuple[Positions, Mask]:
     """Position of each pixel with the highest correlation, and whether it leads any other position enough."""
     positions = np.full((2, *size_px), np.nan, dtype=np.float32)
     best, rival = (np.zeros(size_px, dtype=np.float32) for _ in range(2))
@@ -189,7 +183,7 @@ def _epipolar_px(fundamental: NDArray[np.float64], places: Positions) -> Plane:
     return distance
 
 
-def _homographies(a: Points, b: Points, longest_px: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def _homographies(a: Points, b: Points, longest_px: int) -> Iterator[tuple[Homography, Centre]]:
     """Homographies, each with the centre (x, y) of its inliers in the first photo."""
     cv2: Any = import_extra("cv2", "finding pairs")
     shares, count = list(_INLIER_SHARES), 0
@@ -206,9 +200,7 @@ def _homographies(a: Points, b: Points, longest_px: int) -> Iterator[tuple[NDArr
         a, b = a[~inliers], b[~inliers]
 
 
-def _visible(
-    first_px: tuple[int, ...], second_px: tuple[int, ...], homography: NDArray[np.float64], centre: NDArray[np.float64]
-) -> tuple[slice, slice]:
+def _visible(first_px: Size, second_px: Size, homography: Homography, centre: Centre) -> tuple[slice, slice]:
     """Box of the first photo that the second shows, with a margin; all of the photo if the box is too small."""
     y, x = np.indices(first_px, dtype=np.float32)
     _, inside = _project(homography, x, y, second_px, centre)
@@ -219,9 +211,7 @@ def _visible(
     return slice(top, int(rows[-1]) + 1 + _MARGIN_PX), slice(left, int(columns[-1]) + 1 + _MARGIN_PX)
 
 
-def _follow(
-    first: Grey, second: Grey, homography: NDArray[np.float64], centre: NDArray[np.float64]
-) -> tuple[Positions, Plane] | None:
+def _follow(first: Grey, second: Grey, homography: Homography, centre: Centre) -> tuple[Positions, Plane] | None:
     """Positions in the second photo and their context correlation, 0 where not verified; None for an extreme zoom."""
     cv2: Any = import_extra("cv2", "finding pairs")
     zoom = _zoom_at(homography, centre)
@@ -245,7 +235,7 @@ def _follow(
     return places, np.where(verified, context, np.float32(0))
 
 
-def _zoom_at(homography: NDArray[np.float64], centre: NDArray[np.float64]) -> float:
+def _zoom_at(homography: Homography, centre: Centre) -> float:
     """Pixels of the second photo per pixel of the first; 0 for a mirror image."""
     depth = float(homography[2] @ (*centre, 1))
     # The Jacobian determinant of a homography is its determinant divided by the cubed depth.
@@ -261,9 +251,7 @@ def _blur(photo: Grey, zoom: float) -> Grey:
     return np.asarray(cv2.GaussianBlur(photo, (0, 0), 0.5 * float(np.sqrt(zoom**2 - 1))))
 
 
-def _project(
-    homography: NDArray[np.float64], x: Plane, y: Plane, size_px: tuple[int, ...], centre: NDArray[np.float64]
-) -> tuple[Positions, Mask]:
+def _project(homography: Homography, x: Plane, y: Plane, size_px: Size, centre: Centre) -> tuple[Positions, Mask]:
     """Positions (y, x) of points of the first photo in the second, and whether they are inside it."""
     rows = (homography / (homography[2] @ (*centre, 1))).astype(np.float32)
     depth = rows[2, 0] * x + rows[2, 1] * y + rows[2, 2]
