@@ -34,15 +34,9 @@ _SRGB_GAMMA: Final = 2.2
 _DAY_KELVIN: Final = 6504.0
 _SHARES: Final = ("temperature", "shading", "shadow", "blob", "haze", "blur", "noise", "jpeg")
 _LIMITS: Final[dict[str, Range]] = {
-    "kelvin": (4000, 25000),
-    "shading_log2": (0, 8),
-    "shadow_depth": (0, 1),
-    "shadow_soft": (1e-3, 1),
-    "haze_amount": (0, 1),
-    "haze_grey": (0, 1),
-    "noise_sigma": (0, 1),
-    "quality": (1, 100),
-}
+    "kelvin": (4000, 25000), "shading_log2": (0, 8), "shadow_depth": (0, 1), "shadow_soft": (1e-3, 1),
+    "haze_amount": (0, 1), "haze_grey": (0, 1), "noise_sigma": (0, 1), "quality": (1, 100),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -88,24 +89,15 @@ def decode_field(data: bytes, name: str) -> Field:
     return np.where(known, units.astype(np.float32) / UNITS_PER_PX, np.float32(np.nan))
 
 
-class ShardWriter:
+class ShardWriter(AbstractContextManager["ShardWriter"]):
     """Writer of tar shards of limited size, without time stamps or owners."""
 
     def __init__(self, folder: Path, kind: Literal["photos", "views"], maximum_bytes: int) -> None:
-        """Write nothing yet.
-
-        Args:
-            folder: Folder of the shards.
-            kind: Kind of their content, which is also the prefix of their names.
-            maximum_bytes: Maximum size of a shard; only members that are added together can exceed it.
-        """
+        """Write nothing yet; members that are added together may exceed the maximum size of a shard."""
         self.folder, self.kind, self.maximum_bytes = folder, kind, maximum_bytes
         self.sizes: dict[str, int] = {}
         self._file: tarfile.TarFile | None = None
         self._name, self._held_bytes = "", 0
-
-    def __enter__(self) -> "ShardWriter":
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:

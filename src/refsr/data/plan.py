@@ -102,15 +102,7 @@ class ReferencePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class PairPlan:
-    """A training pair: the HR crop, its degradation, and its references.
-
-    Attributes:
-        number: Number of the pair.
-        crop: The HR crop.
-        planes: Planes in front of it, or None.
-        references: 0 to 5 references.
-        degradation: Parameters of the LR image.
-    """
+    """A training pair: the HR crop, the planes in front of it, 0 to 5 references, and the degradation to LR."""
 
     number: int
     crop: Crop
@@ -159,11 +151,7 @@ class PairSampler:
         )
 
     def count_of_step(self, first: int) -> int:
-        """Common count of references of a step's pairs that get any, with the configured distribution.
-
-        Args:
-            first: Number of the step's first pair.
-        """
+        """Common count of references of a step's pairs that get any; `first` is the number of its first pair."""
         shares = np.array(self.pairs.references)[1:]
         if not shares.any():
             return 0
@@ -323,13 +311,12 @@ def _real(
     """A crop of a view and of its partners in random order; distractors make up for missing partners."""
     config, photos = sampler.pairs, sampler.sources.photos
     partners = [view.partners[place] for place in rng.permutation(len(view.partners))]
-    height, width = photos.size_px(view.photo)
     crop = random_crop(photos, view.photo, size, rng)
     known = [partner.field_px for partner in partners if partner.field_px is not None]
     if known:
-        crop = _recentred(crop, known[0], (height, width), rng)
+        crop = _recentred(crop, known[0], photos, rng)
     else:  # ready pairs of crops are not resized
-        left, top = (int(rng.integers(length - size + 1)) for length in (width, height))
+        left, top = (int(rng.integers(length - size + 1)) for length in photos.size_px(view.photo)[::-1])
         crop = replace(crop, left=left, top=top, side=size)
     references: list[ReferencePlan] = []
     for place in range(_count(config, rng, count)):
@@ -339,30 +326,27 @@ def _real(
             continue
         partner = partners[place]
         if partner.field_px is None:
-            references.append(ReferencePlan(crop=_same_place(crop, partner.photo, photos, (height, width))))
+            references.append(ReferencePlan(crop=_same_place(crop, partner.photo, photos)))
         else:
             references.append(_partner_view(crop, partner.photo, partner.field_px, photos, size, rng))
     return crop, None, references
 
 
-def _recentred(crop: Crop, field_px: NDArray[np.float32], size_px: tuple[int, int], rng: np.random.Generator) -> Crop:
+def _recentred(crop: Crop, field_px: NDArray[np.float32], photos: PhotoFiles, rng: np.random.Generator) -> Crop:
     """The crop, moved to a place that a partner shows too."""
     nodes = np.argwhere(np.isfinite(field_px[0]))[:, ::-1] * NODE_PX
     centre = nodes[int(rng.integers(len(nodes)))] + rng.uniform(-0.25, 0.25, 2) * crop.side
     left, top = (
         int(np.clip(middle - crop.side / 2, 0, length - crop.side))
-        for middle, length in zip(centre, size_px[::-1], strict=True)
+        for middle, length in zip(centre, photos.size_px(crop.photo)[::-1], strict=True)
     )
     return replace(crop, left=left, top=top)
 
 
-def _same_place(crop: Crop, photo: int, photos: PhotoFiles, size_px: tuple[int, int]) -> Crop:
+def _same_place(crop: Crop, photo: int, photos: PhotoFiles) -> Crop:
     """The crop at the same relative position in another photo."""
-    lengths = photos.size_px(photo)
-    top, left = (
-        round(start / max(1, length - crop.side) * (other - crop.side))
-        for start, length, other in zip((crop.top, crop.left), size_px, lengths, strict=True)
-    )
+    lengths = zip((crop.top, crop.left), photos.size_px(crop.photo), photos.size_px(photo), strict=True)
+    top, left = (round(start / max(1, length - crop.side) * (other - crop.side)) for start, length, other in lengths)
     return replace(crop, photo=photo, left=left, top=top)
 
 

@@ -28,15 +28,9 @@ _BORDER_PX: Final = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Crop:
-    """An axis-aligned square of a photo, to be resized, transposed and flipped, in this order.
+    """An axis-aligned square of a photo, in its pixels, to be resized, transposed and flipped, in this order.
 
-    Attributes:
-        photo: Number of the photo.
-        left: Left edge in pixels of the photo.
-        top: Top edge in pixels of the photo.
-        side: Side in pixels of the photo.
-        transposed: Whether rows and columns are exchanged.
-        flipped: Whether left and right, and top and bottom, are exchanged.
+    `photo` is the number of the photo; `flipped` says whether left and right, and top and bottom, are exchanged.
     """
 
     photo: int
@@ -56,16 +50,7 @@ class Crop:
 
 
 def cut(photos: Sequence[Photo], crops: Sequence[Crop], size_px: int) -> Float[Tensor, "n 3 s s"]:
-    """Crop and resize, as exactly as Pillow's bicubic.
-
-    Args:
-        photos: One per crop.
-        crops: Squares of these photos.
-        size_px: Side of the results.
-
-    Returns:
-        RGB 0..1, quantised to 8 bits.
-    """
+    """Crop photos and resize them to a side of `size_px`, as exactly as Pillow's bicubic; 0..1, quantised to 8 bits."""
     squares = photos[0].new_empty((len(crops), 3, size_px, size_px))
     for place, (photo, crop) in enumerate(zip(photos, crops, strict=True)):
         box = photo[:, crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]

@@ -155,14 +155,7 @@ def coverage(mask: Float[Tensor, "n h w"]) -> Float[Tensor, "n 1 h w"]:
 def stack_geometry(
     motions: list[tuple[NDArray[Any], ...]], planes: list[Planes | None], reliefs: list[Relief | None], like: Tensor
 ) -> Geometry:
-    """Stack the geometry of a batch of references.
-
-    Args:
-        motions: Homographies of each reference: of the photo, then of each plane.
-        planes: Planes of each reference.
-        reliefs: Relief of each reference.
-        like: A tensor on the device of the result.
-    """
+    """Stack the homographies (of the photo, then of each plane), planes and reliefs of a batch of references."""
     nodes = next((p.masks.shape[-1] for p in planes if p is not None), 2)
     count, most = len(motions), max(len(every) for every in motions) - 1
     heights = [relief.shift_px.shape for relief in reliefs if relief is not None]

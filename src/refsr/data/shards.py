@@ -26,14 +26,7 @@ _TRAILER_BYTES: Final = 1024  # zeros at the end of a tar file
 
 @dataclass(frozen=True, kw_only=True)
 class TarMember:
-    """A file inside a shard.
-
-    Attributes:
-        shard: Path of the tar file.
-        name: Name of the file.
-        offset: Position of its first byte.
-        size: Length in bytes.
-    """
+    """A file inside a shard: `size` bytes of the tar file, from byte `offset`."""
 
     shard: Path
     name: str

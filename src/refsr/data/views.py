@@ -26,12 +26,7 @@ class Partner:
 
 @dataclass(frozen=True, kw_only=True)
 class RealView:
-    """A photo with at least one partner.
-
-    Attributes:
-        photo: Number of the photo.
-        partners: Other photos of the same place.
-    """
+    """A photo, by number, with at least one partner."""
 
     photo: int
     partners: tuple[Partner, ...]

@@ -6,18 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from refsr.degrade import camera
 from refsr.degrade.blur import blur, blur_kernel, gaussian_kernel
-from refsr.degrade.camera import (
-    add_noise,
-    correlate,
-    demosaic,
-    from_linear,
-    mosaic,
-    sharpen,
-    to_linear,
-    tone_curve,
-    unit_noise,
-)
 from refsr.degrade.codec import webp
 from refsr.degrade.jpeg import jpeg
 from refsr.degrade.parameters import Degradation, Reduction
@@ -52,7 +42,7 @@ def degrade(hr: Float[Tensor, "b 3 h w"], values: Sequence[Degradation], scale: 
         raise UsageError(f"{len(values)} degradations for {len(hr)} pictures: give one for each picture")
     with torch.no_grad(), torch.autocast(hr.device.type, enabled=False):
         lr = _reduce(blur(hr, [blur_kernel(one) for one in values]), values, scale)
-        lr = _apply_where(lambda one: _is_noisy(one) or one.reduction == "camera", _expose, lr, values)
+        lr = _apply_where(lambda one: _is_noisy(one) or _is_camera(one), _expose, lr, values)
         lr = _apply_where(lambda one: one.sharpen > 0, _sharpen, lr, values)
         lr = _apply_where(lambda one: one.tone != 0, _tone, lr, values)
         lr = stored(lr)
@@ -89,27 +79,32 @@ def _reduce(images: Images, values: Sequence[Degradation], scale: int) -> Float[
 
 def _expose(images: Images, values: list[Degradation]) -> Images:
     """Optics and noise in linear light; for a camera also the mosaic, whose demosaicing correlates the noise."""
-    light = blur(to_linear(images), [gaussian_kernel(one.optics_px) for one in values])
+    light = blur(camera.to_linear(images), [gaussian_kernel(one.optics_px) for one in values])
     light = _apply_where(_is_noisy, _add_noise, light, values)
-    light = _apply_where(lambda one: one.reduction == "camera", lambda part, _: demosaic(mosaic(part)), light, values)
-    return from_linear(light.clamp(0, 1))
+    light = _apply_where(_is_camera, lambda part, _: camera.demosaic(camera.mosaic(part)), light, values)
+    return camera.from_linear(light.clamp(0, 1))
 
 
 def _is_noisy(one: Degradation) -> bool:
     return one.shot > 0 or one.read > 0
 
 
+def _is_camera(one: Degradation) -> bool:
+    return one.reduction == "camera"
+
+
 def _add_noise(light: Images, values: list[Degradation]) -> Images:
-    noise = correlate(unit_noise([one.noise_seed for one in values], light), [one.grain_px for one in values])
-    return add_noise(light, noise, [one.shot for one in values], [one.read for one in values])
+    noise = camera.unit_noise([one.noise_seed for one in values], light)
+    noise = camera.correlate(noise, [one.grain_px for one in values])
+    return camera.add_noise(light, noise, [one.shot for one in values], [one.read for one in values])
 
 
 def _sharpen(images: Images, values: list[Degradation]) -> Images:
-    return sharpen(images, [one.sharpen for one in values], [one.sharpen_px for one in values]).clamp(0, 1)
+    return camera.sharpen(images, [one.sharpen for one in values], [one.sharpen_px for one in values]).clamp(0, 1)
 
 
 def _tone(images: Images, values: list[Degradation]) -> Images:
-    return tone_curve(images.clamp(0, 1), [one.tone for one in values])
+    return camera.tone_curve(images.clamp(0, 1), [one.tone for one in values])
 
 
 def _first_jpeg(images: Images, values: list[Degradation]) -> Images:

@@ -23,21 +23,11 @@ _SHARES: Final = (
     *("compress", "subsampled", "twice", "webp"),
 )
 _LIMITS: Final[dict[str, Range]] = {
-    "gaussian_px": (0.1, 50),
-    "ratio": (0.05, 1),
-    "disc_px": (0.1, 100),
-    "motion_px": (0.1, 200),
-    "bend_degrees": (-360, 360),
-    "sway_degrees": (-180, 180),
-    "optics_px": (0.05, 10),
-    "shot": (1e-7, 1),
-    "read": (1e-7, 1),
-    "grain_px": (0.05, 10),
-    "sharpen_amount": (0, 10),
-    "sharpen_px": (0.05, 20),
-    "tone_strength": (-1, 1),
-    "quality": (1, 100),
-}
+    "gaussian_px": (0.1, 50), "ratio": (0.05, 1), "disc_px": (0.1, 100), "motion_px": (0.1, 200),
+    "bend_degrees": (-360, 360), "sway_degrees": (-180, 180), "optics_px": (0.05, 10),
+    "shot": (1e-7, 1), "read": (1e-7, 1), "grain_px": (0.05, 10),
+    "sharpen_amount": (0, 10), "sharpen_px": (0.05, 20), "tone_strength": (-1, 1), "quality": (1, 100),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

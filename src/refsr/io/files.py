@@ -65,11 +65,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Delete the temporary files that a process left when it was killed during `write_atomically`.
-
-    Args:
-        folder: Searched recursively; must be claimed, so that no other process is writing in it.
-    """
+    """Delete the temporary files of a killed `write_atomically`, in a claimed folder and all folders in it."""
     for path in folder.rglob(f".*{_TEMPORARY_SUFFIX}"):
         path.unlink()
 
@@ -77,9 +73,6 @@ def clear_unfinished(folder: Path) -> None:
 @contextmanager
 def claim(path: Path) -> Iterator[None]:
     """Hold a folder for this process by a lock file in it, which a crash releases too.
-
-    Args:
-        path: The lock file.
 
     Raises:
         OutputError: Another process holds it, or it cannot be written.

@@ -216,12 +216,7 @@ def write_photo(path: Path, photo: Photo) -> None:
 
 
 def check_output(path: Path, photo: Photo, scale: int) -> None:
-    """Refuse an output that could not be written, before the photo is enlarged.
-
-    Args:
-        path: Output file.
-        photo: The photo before it is enlarged.
-        scale: Factor of enlargement.
+    """Refuse an output path that could not be written after `photo` is enlarged by `scale`.
 
     Raises:
         OutputError: The format is unknown, has no alpha while the photo has, or has a smaller maximum size.
@@ -291,12 +286,8 @@ def _photo_from_array(array: NDArray[Any], name: str) -> Photo:
     tensor = torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)[None]
     channels = tensor.shape[1]
     colour = tensor[:, :1].expand(-1, 3, -1, -1) if channels < 3 else tensor[:, :3]
-    return Photo(
-        pixels=colour.contiguous(),
-        alpha=tensor[:, -1:].contiguous() if channels in (2, 4) else None,
-        grey=channels < 3,
-        bits=bits,
-    )
+    alpha = tensor[:, -1:].contiguous() if channels in (2, 4) else None
+    return Photo(pixels=colour.contiguous(), alpha=alpha, grey=channels < 3, bits=bits)
 
 
 def _photo_with_metadata(array: NDArray[Any], image: Image.Image, name: str) -> Photo:

@@ -4,7 +4,7 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final, TypeVar
@@ -29,7 +29,7 @@ class _Worker:
         self.line.close()
 
 
-class Workers:
+class Workers(AbstractContextManager["Workers"]):
     """A pool of worker processes, used as a context manager; each does one item at a time."""
 
     def __init__(self, processes: int, prepare: Callable[[], None] | None = None) -> None:
@@ -41,9 +41,6 @@ class Workers:
         """
         self._processes, self._prepare = processes, prepare
         self._idle: list[_Worker] = []
-
-    def __enter__(self) -> "Workers":
-        return self
 
     def __exit__(self, *_: object) -> None:
         for worker in self._idle:

@@ -26,11 +26,6 @@ b { color: #222 }
 def contact_sheet(out: Path, photos: Sequence[AlbumPhoto], plan: BuildPlan) -> None:
     """Write OUT/index.html: all test groups and training pairs, with sources, levels and matches.
 
-    Args:
-        out: Folder of the sets.
-        photos: Photos of the album.
-        plan: Groups, pairs and near-duplicates.
-
     Raises:
         OutputError: It cannot be written.
     """

@@ -22,13 +22,7 @@ def write_whole(long_side_px: int, item: tuple[Path, Path]) -> None:
 
 
 def write_crops(work_px: int, crop_px: int, item: tuple[Path, Sequence[tuple[Path, Square]]]) -> None:
-    """Write crops of one photo.
-
-    Args:
-        work_px: Long side of its working copy.
-        crop_px: Side of the written crops.
-        item: The photo, and the output of each square.
-    """
+    """Write crops of `crop_px` from a working copy of `work_px`; `item` is the photo, and the output of each square."""
     photo, squares = item
     copy = read_preview(photo, work_px).image
     for path, square in squares:

@@ -53,29 +53,22 @@ class LocalFeatures:
     def save(self, path: Path) -> None:
         """Write as .npz, atomically."""
         buffer = io.BytesIO()
+        sizes, licence = np.array((*self.size_px, *self.full_px)), np.array(self.licence)
         np.savez(
-            buffer,
-            points_px=self.points_px,
-            descriptors=self.descriptors,
-            sizes=np.array((*self.size_px, *self.full_px)),
-            thumbnail=self.thumbnail,
-            licence=np.array(self.licence),
-        )
+            buffer, points_px=self.points_px, descriptors=self.descriptors, sizes=sizes, thumbnail=self.thumbnail,
+            licence=licence,
+        )  # fmt: skip
         write_atomically(path, buffer.getvalue())
 
 
 def load_features(path: Path) -> LocalFeatures:
     """Read a file of `LocalFeatures.save`."""
     with np.load(path) as data:
-        sizes = [int(side) for side in data["sizes"]]
+        height, width, full_height, full_width = data["sizes"].tolist()
         return LocalFeatures(
-            points_px=data["points_px"],
-            descriptors=data["descriptors"],
-            size_px=(sizes[0], sizes[1]),
-            full_px=(sizes[2], sizes[3]),
-            thumbnail=data["thumbnail"],
-            licence=str(data["licence"]),
-        )
+            points_px=data["points_px"], descriptors=data["descriptors"], size_px=(height, width),
+            full_px=(full_height, full_width), thumbnail=data["thumbnail"], licence=str(data["licence"]),
+        )  # fmt: skip
 
 
 def detect(path: Path, work_px: int) -> LocalFeatures:

@@ -56,10 +56,8 @@ class BuildSummary:
         photos: Count of readable photos.
         unreadable: Reasons by path of the other photos.
         duplicates: Path of the photo kept, by path of the near-duplicate left out.
-        compared: Count of pairs of photos compared.
-        levels: Count of verified pairs by level.
-        groups: Count of test groups.
-        crops: Count of training pairs.
+        compared: Count of pairs of photos compared; `levels` counts the verified ones by level.
+        groups: Count of test groups; `crops` is that of training pairs.
         seconds: Time of each stage in this run, without that of earlier runs that it resumed.
     """
 

@@ -43,13 +43,9 @@ Vector = Float[np.ndarray, " d"]
 
 @dataclass(kw_only=True)
 class PackSummary:
-    """Counts of a pack.
+    """Counts of a pack: photos, scenes, their views, and fields, two per pair of views.
 
     Attributes:
-        photos: Count of packed photos.
-        scenes: Count of packed scenes.
-        views: Count of views in all scenes.
-        fields: Count of fields: two per pair of views.
         known: Mean share of known nodes of the fields.
         shards: Size of each shard in bytes, by name.
         left_out: Reasons by picture or scene that was left out.
@@ -227,9 +223,6 @@ def _atomic_folder(out: Path) -> Iterator[Path]:
 
 def diverse_order(vectors: Float[np.ndarray, "n d"]) -> list[int]:
     """Farthest-point order: first the vector nearest to the mean, then always the one farthest from all before it.
-
-    Args:
-        vectors: At least one.
 
     Source: Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer Science 1985.
     """

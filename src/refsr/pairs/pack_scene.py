@@ -153,12 +153,7 @@ def _overlaps(features: Sequence[LocalFeatures]) -> list[Overlap]:
 
 
 def choose_pairs(overlaps: Sequence[Overlap], partners: int) -> list[tuple[int, int]]:
-    """Pairs of each view and its partners with the most matches, each pair once, sorted.
-
-    Args:
-        overlaps: Verified overlaps of a scene.
-        partners: Maximum count of partners of each view.
-    """
+    """Pairs of each view and up to `partners` views with the most matches, each pair once, sorted."""
     best: dict[int, list[Overlap]] = {}
     for overlap in sorted(overlaps, key=lambda o: (-o.matches, o.first, o.second)):
         for number in (overlap.first, overlap.second):

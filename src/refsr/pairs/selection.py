@@ -21,14 +21,7 @@ from refsr.pairs.verify import Overlap
 
 @dataclass(frozen=True, kw_only=True)
 class AlbumPhoto:
-    """A readable photo of the album.
-
-    Attributes:
-        path: Path relative to the album.
-        size_px: Height and width of the working copy.
-        pixels: Count of pixels of the photo itself.
-        licence: Licence of the photo, if known.
-    """
+    """A readable photo: path in the album, (height, width) of its working copy, and its own count of pixels."""
 
     path: str
     size_px: tuple[int, int]
@@ -51,14 +44,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Square:
-    """A square of a photo's working copy.
-
-    Attributes:
-        photo: Index of the photo.
-        centre_px: Centre (x, y).
-        side_px: Side.
-        degrees: Rotation, counter-clockwise.
-    """
+    """A square of a photo's working copy: centre (x, y), side, and counter-clockwise rotation."""
 
     photo: int
     centre_px: tuple[float, float]
@@ -77,14 +63,7 @@ class CropPair:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildPlan:
-    """Content of both sets.
-
-    Attributes:
-        duplicates: Index of the photo kept, by index of the near-duplicate left out.
-        test: Photos for testing only.
-        groups: Test groups.
-        crops: Training pairs.
-    """
+    """Content of both sets, photos for testing only, and near-duplicates left out, each with the photo kept."""
 
     duplicates: dict[int, int]
     test: frozenset[int]
@@ -221,8 +200,7 @@ def single_crops(
     crops = []
     for index in allowed:
         photo = photos[index]
-        seed = int.from_bytes(hashlib.sha256(photo.path.encode()).digest()[:8], "big")
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(photo.path.encode()).digest()[:8], "big"))
         made = 0
         for _ in range(50 * pairs_a_photo):
             side = crop_px * 2 ** rng.uniform(-1, 1)
@@ -234,13 +212,9 @@ def single_crops(
             if first is None or second is None:
                 continue
             if max(abs(a - b) for a, b in zip(first, second, strict=True)) >= crop_px / 2 + reach:
-                crops.append(
-                    CropPair(
-                        first=Square(photo=index, centre_px=first, side_px=float(crop_px)),
-                        second=Square(photo=index, centre_px=second, side_px=side, degrees=degrees),
-                        overlap=None,
-                    )
-                )
+                upright = Square(photo=index, centre_px=first, side_px=float(crop_px))
+                turned = Square(photo=index, centre_px=second, side_px=side, degrees=degrees)
+                crops.append(CropPair(first=upright, second=turned, overlap=None))
                 made += 1
                 if made == pairs_a_photo:
                     break

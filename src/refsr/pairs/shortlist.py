@@ -19,11 +19,7 @@ _ROWS: Final = 512  # photos whose similarities to all others are computed at on
 
 
 def learn_words(descriptors: Sequence[Vectors]) -> Vectors:
-    """Visual words: centres of up to 64 clusters of descriptors, by k-means with a fixed seed.
-
-    Args:
-        descriptors: RootSIFT descriptors of some photos, at least one in all.
-    """
+    """Visual words: centres of up to 64 clusters of RootSIFT descriptors, by k-means with a fixed seed."""
     cv2: Any = import_extra("cv2", "finding pairs")
     vectors = np.concatenate(list(descriptors))
     rng = np.random.default_rng(0)
@@ -47,12 +43,7 @@ def vlad(descriptors: Vectors, words: Vectors) -> Float[np.ndarray, " words_d"]:
 
 
 def nearest_pairs(vectors: Vectors, neighbours: int) -> list[tuple[int, int]]:
-    """Pairs of each photo and its nearest neighbours, each pair once, as (smaller, larger) index, sorted.
-
-    Args:
-        vectors: Unit vectors, one per photo.
-        neighbours: Count of neighbours of each photo.
-    """
+    """Pairs of each photo, a unit vector, and its nearest neighbours, each once, as (smaller, larger) index, sorted."""
     count = len(vectors)
     kept = min(neighbours, count - 1)
     pairs: set[tuple[int, int]] = set()
