@@ -97,24 +97,18 @@ class LightConfig:
 class Light:
     """Parameters of one reference's light; the defaults change nothing but the rounding to 8 bits.
 
-    All directions are clockwise from rightwards; values, shares and opacities are 0..1.
+    Values without a description are drawn from the ranges of `LightConfig` and have their units. All directions are
+    clockwise from rightwards.
 
     Attributes:
         gains_log2: Of red, green and blue in octaves, exposure included.
-        gamma_log2: Gamma in octaves.
-        kelvin: Colour temperature of the daylight.
-        shading_log2: Octaves from the darkest corner to the brightest.
         shading_degrees: Direction of rising brightness.
         shadow: Share of the values that the shadow takes away.
         shadow_degrees: Direction from a straight edge into the shadow.
         shadow_offset: Shift of the edge, -0.5..0.5: at 0 half of the picture is dark.
-        shadow_soft: Width of the edge, as a share of the picture.
-        haze: Opacity at its thickest.
-        haze_slope: Share of the opacity that is missing on the opposite side.
+        haze: Opacity at its thickest, 0..1.
+        haze_slope: Share of the opacity that is missing on the opposite side, 0..1.
         haze_degrees: Direction in which it is thickest.
-        haze_grey: Value of the haze.
-        noise: Standard deviation of the noise, if that is the artefact.
-        quality: Quality of the JPEG, if that is the artefact.
     """
 
     gains_log2: tuple[float, float, float] = (0.0, 0.0, 0.0)

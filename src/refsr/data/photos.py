@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from refsr.data.sample import Photo
+from refsr.data.sample import Pixels
 from refsr.data.shards import TarMember
 from refsr.errors import ImageError, RefSRError
 from refsr.io.photo import decode_photo
@@ -46,9 +46,7 @@ class PhotoFiles:
 
     def is_usable(self, number: int) -> bool:
         """Whether a photo's header can be read and it is large enough."""
-        if number in self._sizes:
-            return True
-        if number not in self.unusable:
+        if number not in self._sizes and number not in self.unusable:
             size = _read_size(self.files[number])
             if size is None or min(size) < self.smallest_px:
                 self.unusable.add(number)
@@ -98,9 +96,9 @@ class PhotoSource:
         self.replaced: set[int] = set()
         self._capacity_bytes = cache_mib * MIB
         self._held_bytes = 0
-        self._cache: OrderedDict[int, Photo] = OrderedDict()
+        self._cache: OrderedDict[int, Pixels] = OrderedDict()
 
-    def __getitem__(self, number: int) -> Photo:
+    def __getitem__(self, number: int) -> Pixels:
         """Pixels (3, H, W) of a usable photo, uint8, on the device."""
         if number in self._cache:
             self._cache.move_to_end(number)
@@ -128,7 +126,7 @@ class PhotoSource:
                         return
                     self._keep(number, photo)
 
-    def _decode(self, number: int) -> Photo | None:
+    def _decode(self, number: int) -> Pixels | None:
         """None if the pixels are damaged, or of another size than the header says, on which plans rely."""
         file = self.files.files[number]
         try:
@@ -139,14 +137,14 @@ class PhotoSource:
             return None
         return _channels_last((pixels * 255).round().byte()).to(self.device)
 
-    def _keep(self, number: int, photo: Photo) -> None:
+    def _keep(self, number: int, photo: Pixels) -> None:
         self._cache[number] = photo
         self._held_bytes += photo.nbytes
         while self._held_bytes > self._capacity_bytes and len(self._cache) > 1:
             self._held_bytes -= self._cache.popitem(last=False)[1].nbytes
 
 
-def _channels_last(photo: Photo) -> Tensor:
+def _channels_last(photo: Pixels) -> Tensor:
     """The same photo with channels-last memory, which is resized in half the time."""
     return photo.permute(1, 2, 0).contiguous().permute(2, 0, 1)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from refsr.data.geometry import Matrix, linear, pixel_grid, project, project_many, translation
 from refsr.device import moved
 
-Photo = UInt8[Tensor, "3 _ _"]
+Pixels = UInt8[Tensor, "3 _ _"]
 _PATCH_DENSITY: Final = 1.15  # patch pixels per pixel of the view; fewer blur it, more alias
 _MAXIMUM_PATCH_PX: Final = 512
 _BORDER_PX: Final = 2
@@ -49,7 +49,7 @@ class Crop:
         return translation(corner + self.side / 2 - 0.5) @ linear(self.side / size_px * turn) @ translation(-middle)
 
 
-def cut(photos: Sequence[Photo], crops: Sequence[Crop], size_px: int) -> Float[Tensor, "n 3 s s"]:
+def cut(photos: Sequence[Pixels], crops: Sequence[Crop], size_px: int) -> Float[Tensor, "n 3 s s"]:
     """Crop photos and resize them to a side of `size_px`, as exactly as Pillow's bicubic; 0..1, quantised to 8 bits."""
     squares = photos[0].new_empty((len(crops), 3, size_px, size_px))
     for place, (photo, crop) in enumerate(zip(photos, crops, strict=True)):
@@ -62,7 +62,7 @@ def cut(photos: Sequence[Photo], crops: Sequence[Crop], size_px: int) -> Float[T
 
 
 def warp(
-    photos: Sequence[Photo], views: Sequence[Matrix], reaches_px: Sequence[float], points_px: Float[Tensor, "n s s 2"]
+    photos: Sequence[Pixels], views: Sequence[Matrix], reaches_px: Sequence[float], points_px: Float[Tensor, "n s s 2"]
 ) -> Float[Tensor, "n 3 s s"]:
     """Sample square views, as sharp as photos of their resolution; beyond their edges photos are mirrored.
 
@@ -109,7 +109,7 @@ def sample_view(photo: NDArray[np.uint8], view: Matrix, size_px: int) -> Float[T
 
 
 def _patch(
-    photo: Photo, view: Matrix, reach_px: float, size: int
+    photo: Pixels, view: Matrix, reach_px: float, size: int
 ) -> tuple[Float[Tensor, "3 _ _"], NDArray[np.float64]]:
     """The part of a photo that a view shows, 0..255, with a border; and (x, y) each of the photo's size, of the patch's
     origin in it, and of the factor of resizing."""
@@ -133,7 +133,7 @@ def _patch(
     return patch, np.stack((limit, low, np.array((width, height)) / (high - low)))
 
 
-def _resize(pixels: Photo, size: tuple[int, int]) -> Photo:
+def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """Antialiased bicubic; on the CPU in uint8, which is four times as fast."""
     if pixels.shape[1:] == size:
         return pixels

@@ -57,16 +57,13 @@ class Relief:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """Planes and reliefs of a batch of references, as tensors on the device; missing planes have a mask of -1.
+    """`Planes` and `Relief` of a batch of references, as tensors on the device; missing planes have a mask of -1.
 
     Attributes:
         motions: Homographies of the photo and each plane, from reference pixels to the crop frame.
         inverses: Their inverses.
-        masks: See `Planes`.
         own: 1 for planes of the pair's own photo, else 0.
-        fill_px: See `Planes`.
-        shift_px: See `Relief`; None if no reference has one.
-        direction: See `Relief`.
+        shift_px: None if no reference has a relief.
     """
 
     motions: Float[Tensor, "n planes1 3 3"]

@@ -112,18 +112,13 @@ class DegradeConfig:
 class Degradation:
     """Parameters of one picture's degradation; the defaults are bicubic reduction and nothing else.
 
+    Values without a description are drawn from the ranges of `DegradeConfig` and have their units.
+
     Attributes:
         blur_px: Standard deviation, radius or length of path in HR pixels, by the kind of `blur`.
-        blur_ratio: Shorter by longer axis of an ellipse.
         blur_degrees: Direction of the longer axis or of the motion, clockwise from rightwards.
-        blur_bend_degrees: Uniform turn of the motion from end to end.
-        blur_sway_degrees: Amplitude of the sine in its heading.
-        optics_px: Standard deviation of the optics' Gaussian PSF in LR pixels.
-        shot: Noise variance per unit of linear light.
-        read: Standard deviation of the noise in the dark.
         grain_px: Standard deviation in LR pixels of the blur of the noise; 0 for white noise.
         sharpen: Factor of unsharp masking.
-        sharpen_px: Standard deviation of its blur in LR pixels.
         tone: Strength of the tone curve, -1..1.
         first_quality: Quality of an earlier JPEG; 0 for none.
         first_y_px: Shift of its grid of blocks upwards, 0..7; `first_x_px` to the left.

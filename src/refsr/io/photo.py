@@ -99,13 +99,7 @@ def decode_photo(data: bytes, name: str) -> Photo:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """A photo at a smaller size, upright.
-
-    Attributes:
-        image: RGB, 8 bits.
-        full_px: Height and width of the photo itself.
-        copyright: Copyright text of its EXIF, or empty.
-    """
+    """An upright RGB copy of a photo with 8 bits, the photo's own (height, width), and its copyright in EXIF, or empty."""
 
     image: Image.Image
     full_px: tuple[int, int]

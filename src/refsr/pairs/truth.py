@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 
+from refsr.data.geometry import translation
 from refsr.data.pack import NODE_PX
 from refsr.extras import import_extra
 from refsr.pairs.features import LocalFeatures
@@ -123,7 +124,7 @@ def dense_positions(
     for homography, centre in _homographies(a, b, longest_px):
         box = _visible(first.shape, second.shape, homography, centre)
         corner = np.array((box[1].start, box[0].start), dtype=np.float64)
-        shift = np.array([[1, 0, corner[0]], [0, 1, corner[1]], [0, 0, 1]])
+        shift = translation(corner)
         found = _follow(np.ascontiguousarray(first[box]), second, homography @ shift, centre - corner)
         if found is None:
             continue

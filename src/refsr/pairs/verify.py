@@ -29,8 +29,7 @@ class Overlap:
     """Two photos with verified matches.
 
     Attributes:
-        first: Index of one photo.
-        second: Index of the other photo, larger than `first`.
+        first: Index of one photo; `second` is that of the other, and larger.
         matches: Count of inliers of one fundamental matrix.
         duplicate: Whether the two are near-duplicates.
         crops: Top-left corners of crops around the matches, (x, y) in the first working copy, then in the second.
@@ -160,9 +159,8 @@ def _crops(
         box_b = _box(np.median(b[held], axis=0), second_px, side)
         both = held & _holds(box_b, b, side)
         free[centre] = False
-        if both.sum() >= _MINIMUM_MATCHES_IN_CROP and all(
-            max(abs(x - box_a[0]), abs(y - box_a[1])) >= side for x, y, *_ in found
-        ):
+        disjoint = all(max(abs(x - box_a[0]), abs(y - box_a[1])) >= side for x, y, *_ in found)
+        if both.sum() >= _MINIMUM_MATCHES_IN_CROP and disjoint:
             found.append((*box_a, *box_b))
             free &= ~held
     return tuple(found)
@@ -170,14 +168,11 @@ def _crops(
 
 def _box(centre: NDArray[np.floating[Any]], size_px: tuple[int, int], side: int) -> tuple[int, int]:
     """Top-left corner (x, y) of the square around a point, moved inside the photo."""
-    x, y = (
-        int(np.clip(round(float(c) - side / 2), 0, length - side))
-        for c, length in zip(centre, size_px[::-1], strict=True)
-    )
+    lengths = zip(centre, size_px[::-1], strict=True)
+    x, y = (int(np.clip(round(float(middle) - side / 2), 0, length - side)) for middle, length in lengths)
     return x, y
 
 
 def _holds(corner: tuple[int, int], points: Points, side: int) -> NDArray[np.bool_]:
     low = np.array(corner)
-    inside: NDArray[np.bool_] = np.all((points >= low) & (points < low + side), axis=1)
-    return inside
+    return np.asarray(((points >= low) & (points < low + side)).all(1))
