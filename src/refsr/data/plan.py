@@ -142,13 +142,9 @@ class PairSampler:
             crop, planes, references = _real(self, start, size_px, rng, count)
         else:
             crop, planes, references = _synthetic(self, start, size_px, rng, count)
-        return PairPlan(
-            number=number,
-            crop=crop,
-            planes=planes,
-            references=tuple(references[place] for place in rng.permutation(len(references))),
-            degradation=draw(self.degrade, rng),
-        )
+        shuffled = tuple(references[place] for place in rng.permutation(len(references)))
+        degradation = draw(self.degrade, rng)
+        return PairPlan(number=number, crop=crop, planes=planes, references=shuffled, degradation=degradation)
 
     def count_of_step(self, first: int) -> int:
         """Common count of references of a step's pairs that get any; `first` is the number of its first pair."""
@@ -210,14 +206,8 @@ def random_crop(photos: PhotoFiles, number: int, size: int, rng: np.random.Gener
     zoom = rng.uniform(1.0, max(1.0, min(2.2, min(height, width) / size))) if rng.random() > 0.25 else 1.0
     side = min(int(zoom * size), height, width)
     transposed, across, down = (bool(bit) for bit in rng.integers(2, size=3))
-    return Crop(
-        photo=number,
-        left=int(rng.integers(width - side + 1)),
-        top=int(rng.integers(height - side + 1)),
-        side=side,
-        transposed=transposed,
-        flipped=(across, down),
-    )
+    left, top = (int(rng.integers(length - side + 1)) for length in (width, height))
+    return Crop(photo=number, left=left, top=top, side=side, transposed=transposed, flipped=(across, down))
 
 
 def _synthetic(
@@ -235,16 +225,10 @@ def _synthetic(
             continue
         reach_px = size * (1.5 if kind < config.unrelated + config.elsewhere else 0.25)
         motion = random_motion(config, size, rng, reach_px)
-        plane_motions = [_plane_motion(size, rng) @ motion for _ in planes.masks] if planes is not None else []
-        references.append(
-            ReferencePlan(
-                photo=photo,
-                view=crop.view(size),
-                motions=(motion, *plane_motions),
-                relief=_relief(size, rng) if rng.random() < config.relief else None,
-                light=light,
-            )
-        )
+        motions = (motion, *(_plane_motion(size, rng) @ motion for _ in (planes.masks if planes is not None else ())))
+        relief = _relief(size, rng) if rng.random() < config.relief else None
+        view = crop.view(size)
+        references.append(ReferencePlan(photo=photo, view=view, motions=motions, relief=relief, light=light))
     return crop, planes, references
 
 

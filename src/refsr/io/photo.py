@@ -99,7 +99,7 @@ def decode_photo(data: bytes, name: str) -> Photo:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """An upright RGB copy of a photo with 8 bits, the photo's own (height, width), and its copyright in EXIF, or empty."""
+    """Upright RGB copy of a photo in 8 bits, (height, width) of the photo itself, and its copyright, or empty."""
 
     image: Image.Image
     full_px: tuple[int, int]

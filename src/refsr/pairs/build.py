@@ -30,7 +30,7 @@ from refsr.io.workers import Workers
 from refsr.pairs import output_folder
 from refsr.pairs.contact_sheet import contact_sheet
 from refsr.pairs.cutting import write_crops, write_whole
-from refsr.pairs.features import LocalFeatures, detect, load_features, pool_of
+from refsr.pairs.features import detect, load_features, pool_of
 from refsr.pairs.manifest import crop_records, group_records
 from refsr.pairs.output_folder import BuildConfig, BuildSummary
 from refsr.pairs.selection import AlbumPhoto, CropPair, Group, Square, make_plan
@@ -38,7 +38,7 @@ from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
 from refsr.pairs.verify import Overlap, verify
 
 _WORD_PHOTOS: Final = 200  # photos that the visual words are learnt from, about
-_CACHED_FEATURES: Final = 256
+_load_cached: Final = lru_cache(maxsize=256)(load_features)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -242,8 +242,3 @@ def _verify_files(
 ) -> tuple[tuple[int, int], Overlap | None]:
     pair, first, second = item
     return pair, verify(_load_cached(first), _load_cached(second), pair, crop_px, maximum_crops)
-
-
-@lru_cache(maxsize=_CACHED_FEATURES)
-def _load_cached(file: Path) -> LocalFeatures:
-    return load_features(file)

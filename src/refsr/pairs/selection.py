@@ -141,7 +141,8 @@ def make_groups(
 ) -> tuple[Group, ...]:
     """Test groups, greedily by the count of levels with a reference; no photo is in two groups."""
     partners: dict[int, list[Overlap]] = defaultdict(list)
-    for overlap in overlaps:
+    # In ascending order, so that the last overlap of a level is the one with the most matches, of equals the first.
+    for overlap in sorted(overlaps, key=lambda overlap: overlap.matches, reverse=True)[::-1]:
         if overlap.first in allowed and overlap.second in allowed:
             partners[overlap.first].append(overlap)
             partners[overlap.second].append(overlap)
@@ -150,12 +151,12 @@ def make_groups(
     while True:
         best: tuple[tuple[int, int, str], Group] | None = None
         for truth in free:
-            references = _best_of_levels(truth, partners[truth], free)
+            references = {overlap.level: overlap for overlap in partners[truth] if overlap.partner(truth) in free}
             if references:
                 matches = sum(overlap.matches for overlap in references.values())
                 rank = (-len(references), -matches, photos[truth].path)
                 if best is None or rank < best[0]:
-                    best = (rank, Group(truth=truth, references=references))
+                    best = (rank, Group(truth=truth, references=dict(sorted(references.items()))))
         if best is None:
             return tuple(groups)
         group = best[1]
@@ -219,15 +220,6 @@ def single_crops(
                 if made == pairs_a_photo:
                     break
     return crops
-
-
-def _best_of_levels(truth: int, partners: Sequence[Overlap], free: set[int]) -> dict[int, Overlap]:
-    found: dict[int, Overlap] = {}
-    for overlap in partners:
-        best = found.get(overlap.level)
-        if overlap.partner(truth) in free and (best is None or overlap.matches > best.matches):
-            found[overlap.level] = overlap
-    return dict(sorted(found.items()))
 
 
 def _random_centre(size_px: tuple[int, int], reach: float, rng: np.random.Generator) -> tuple[float, float] | None:

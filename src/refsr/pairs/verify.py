@@ -86,13 +86,9 @@ def verify(
     a, b = a[inliers], b[inliers]
     if level_of(len(a)) == 0 or min(_area_share(a, first), _area_share(b, second)) < _MINIMUM_AREA_SHARE:
         return None
-    return Overlap(
-        first=indices[0],
-        second=indices[1],
-        matches=len(a),
-        duplicate=_is_duplicate(first, second, a, b),
-        crops=_crops(a, b, first.size_px, second.size_px, crop_px, maximum_crops),
-    )
+    crops = _crops(a, b, first.size_px, second.size_px, crop_px, maximum_crops)
+    duplicate = _is_duplicate(first, second, a, b)
+    return Overlap(first=indices[0], second=indices[1], matches=len(a), duplicate=duplicate, crops=crops)
 
 
 def mutual_matches(first: LocalFeatures, second: LocalFeatures) -> tuple[Points, Points]:
