@@ -1,7 +1,7 @@
 """Training batches from plans, on the device that holds the photos.
 
     crop ── cut-outs in front ──> hr ── degrade ──> lr
-    each reference:  crop of a photo ───────────────────┬── light ──> ref
+    each reference:  crop of a photo ────────────────────┬── light ──> ref
                      or views of planes, back to front ──┘
     truth_cells: position of each LR cell in each reference, (y, x) in cells; NaN where hidden, outside or unknown
 

@@ -121,7 +121,7 @@ def _patch(
     margin = reach_px + 3 * np.maximum(1.0, density)
     limit = np.array(photo.shape[:0:-1])
     low, high = corners.min(0) - margin, corners.max(0) + margin
-    # What is mirrored at an edge of the photo comes from as far inside it.
+    # Mirrored content comes from as far inside the edge of the photo.
     low, high = np.minimum(low, 2 * limit - high), np.maximum(high, -low)
     low = np.clip(np.floor(low), 0, limit - 1).astype(int)
     high = np.clip(np.ceil(high), low + 1, limit).astype(int)

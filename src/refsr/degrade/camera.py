@@ -81,7 +81,7 @@ def add_noise(light: Images, noise: Images, shots: Sequence[float], reads: Seque
 
 
 def mosaic(light: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """What a sensor with an RGGB Bayer pattern records: red, green / green, blue."""
+    """Mosaic of a sensor with an RGGB Bayer pattern: red, green / green, blue."""
     seen = light[:, 1:2].clone()
     seen[..., 0::2, 0::2] = light[:, 0:1, 0::2, 0::2]
     seen[..., 1::2, 1::2] = light[:, 2:3, 1::2, 1::2]

@@ -73,7 +73,7 @@ class BuildSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What a run must share with the one that it resumes: config, count of photos, digest of their sizes and times."""
+    """Settings that a resumed run must share: config, count of photos, digest of their paths, sizes and times."""
 
     config: BuildConfig
     photos: int

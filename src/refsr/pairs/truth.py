@@ -281,7 +281,7 @@ def _correlate(first: Grey, second: Grey, side_px: int) -> tuple[Plane, Plane]:
 
 
 def _large_regions(known: Mask) -> Mask:
-    """Which known pixels are part of a large connected region."""
+    """Known pixels in large connected regions."""
     cv2: Any = import_extra("cv2", "finding pairs")
     _, labels, stats, _ = cv2.connectedComponentsWithStats(known.astype(np.uint8), connectivity=4)
     large = stats[:, cv2.CC_STAT_AREA] >= _MINIMUM_REGION_PX
