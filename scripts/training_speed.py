@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from refsr.data.light import LightConfig
 from refsr.data.photos import PhotoSource
-from refsr.data.plan import Drawing, PairConfig
+from refsr.data.plan import PairConfig, PairSampler
 from refsr.data.render import render
 from refsr.data.sources import Sources, open_sources
 from refsr.degrade import DegradeConfig
@@ -59,12 +59,12 @@ def main() -> None:
     for name, (pairs, degraded, real) in KINDS.items():
         if (real == 1 and not sources.views) or (real < 1 and not sources.single):
             continue
-        drawing = Drawing(sources=sources, pairs=pairs, degrade=degraded, real=real, seed=0)
+        drawing = PairSampler(sources=sources, pairs=pairs, degrade=degraded, real=real, seed=0)
         print(f"{name}: {_pairs_a_second(drawing, photos, arguments.batch):.0f} pairs of {SIZE_PX} px a second")
     _profile_steps(sources, photos, arguments.batch)
 
 
-def _pairs_a_second(drawing: Drawing, photos: PhotoSource, batch: int) -> float:
+def _pairs_a_second(drawing: PairSampler, photos: PhotoSource, batch: int) -> float:
     made, begun = 0, 0.0
     while made <= batch or time.perf_counter() - begun < SECONDS:
         if made == batch:  # the first batch warms up
@@ -75,7 +75,7 @@ def _pairs_a_second(drawing: Drawing, photos: PhotoSource, batch: int) -> float:
     return (made - batch) / (time.perf_counter() - begun)
 
 
-def _batch(drawing: Drawing, photos: PhotoSource, first: int, count: int) -> dict[str, Tensor]:
+def _batch(drawing: PairSampler, photos: PhotoSource, first: int, count: int) -> dict[str, Tensor]:
     return render([drawing.plan(first + n, SIZE_PX) for n in range(count)], photos, SIZE_PX)
 
 
@@ -86,7 +86,7 @@ def _profile_steps(sources: Sources, photos: PhotoSource, batch: int) -> None:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     step = NetworkStep(model, TrainConfig(rec=stage), stage, None).train()
     optimiser = torch.optim.AdamW(model.parameters(), 1e-4)
-    drawing = Drawing(sources=sources, pairs=PAIRS, degrade=DegradeConfig(), real=RECIPE["real"], seed=0)
+    drawing = PairSampler(sources=sources, pairs=PAIRS, degrade=DegradeConfig(), real=RECIPE["real"], seed=0)
     spent = dict.fromkeys(("data", "forward", "backward", "optimiser"), 0.0)
 
     def clocked(name: str, work: Any) -> Any:

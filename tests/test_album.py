@@ -25,13 +25,13 @@ from skimage import data
 from refsr.bench.datasets import open_dataset
 from refsr.cli import main
 from refsr.data.sample import sample_view
-from refsr.errors import ImageError, MissingExtraError, OutputError
+from refsr.errors import ImageError, MissingExtraError, OutputError, UsageError
 from refsr.io.photo import read_preview
 from refsr.pairs.build import build_pairs
 from refsr.pairs.features import LocalFeatures, detect, load_features
-from refsr.pairs.output_folder import Built, PairsConfig
-from refsr.pairs.selection import AlbumPhoto, find_duplicates, make_groups, matched_crops, other, single_crops, split
-from refsr.pairs.shortlist import describe, learn_words, nearest_pairs
+from refsr.pairs.output_folder import BuildConfig, BuildSummary
+from refsr.pairs.selection import AlbumPhoto, find_duplicates, make_groups, matched_crops, single_crops, split
+from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
 from refsr.pairs.verify import LEVEL_MATCHES, Overlap, level_of, verify
 
 SCENES = ("astronaut", "coffee", "chelsea", "rocket")
@@ -81,9 +81,9 @@ def features(album: Path) -> dict[str, LocalFeatures]:
 
 
 @pytest.fixture(scope="session")
-def built(album: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Built]:
+def built(album: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BuildSummary]:
     out = tmp_path_factory.mktemp("out") / "pairs"
-    return out, build_pairs(album, out, PairsConfig(test_share=0.34))
+    return out, build_pairs(album, out, BuildConfig(test_share=0.34))
 
 
 def test_views_of_one_scene_are_verified_and_others_are_not(features: dict[str, LocalFeatures]) -> None:
@@ -134,7 +134,7 @@ def test_a_logo_in_one_corner_proves_nothing() -> None:
 def test_the_shortlist_puts_the_same_scene_first(features: dict[str, LocalFeatures]) -> None:
     roots = [found.root_descriptors() for found in features.values()]
     words = learn_words(roots)
-    vectors = np.stack([describe(root, words) for root in roots])
+    vectors = np.stack([vlad(root, words) for root in roots])
     assert np.allclose((vectors**2).sum(1), 1, atol=1e-5)
     names = list(features)
     pairs = nearest_pairs(vectors, 3)
@@ -159,7 +159,7 @@ def test_levels() -> None:
 
 
 def a_photo(path: str, pixels: int = 1000, size: tuple[int, int] = (400, 500)) -> AlbumPhoto:
-    return AlbumPhoto(path=path, size_px=size, pixels=pixels, licence="")
+    return AlbumPhoto(path=path, size_px=size, pixels=pixels, licence=None)
 
 
 def an_overlap(first: int, second: int, matches: int = 100, *, duplicate: bool = False) -> Overlap:
@@ -194,7 +194,7 @@ def test_nothing_leaks_and_no_photo_is_in_two_groups(
             if first.folder and first.folder == second.folder:
                 assert (i in test) == (j in test)
     groups = make_groups(photos, overlaps, test)
-    used = [n for g in groups for n in (g.truth, *(other(o, g.truth) for o in g.references.values()))]
+    used = [n for g in groups for n in (g.truth, *(o.partner(g.truth) for o in g.references.values()))]
     assert len(used) == len(set(used))
     assert set(used) <= test
     for group in groups:
@@ -238,7 +238,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_what_is_built(album: Path, built: tuple[Path, Built]) -> None:
+def test_what_is_built(album: Path, built: tuple[Path, BuildSummary]) -> None:
     out, found = built
     assert found.photos == 14
     assert list(found.unreadable) == ["damaged.jpg"]
@@ -267,7 +267,7 @@ def test_what_is_built(album: Path, built: tuple[Path, Built]) -> None:
     assert not (out / ".work").exists()
 
 
-def test_the_contact_sheet_shows_every_picture(built: tuple[Path, Built]) -> None:
+def test_the_contact_sheet_shows_every_picture(built: tuple[Path, BuildSummary]) -> None:
     out, _ = built
     page = (out / "index.html").read_text()
     shown = set(re.findall(r'src="([^"]+)"', page))
@@ -284,7 +284,7 @@ def test_names_are_escaped_and_licences_kept(tmp_path: Path) -> None:
             exif[33432] = "CC BY 4.0, Ada"
         view("astronaut", VIEWS[number]).save(folder / f"<i>{number}.jpg", exif=exif, quality=95)
     out = tmp_path / "out"
-    build_pairs(folder, out, PairsConfig(test_share=1.0, licence="unknown"))
+    build_pairs(folder, out, BuildConfig(test_share=1.0, licence="unknown"))
     assert "&lt;i&gt;0.jpg" in (out / "index.html").read_text()
     (group,) = lines(out / "test" / "manifest.jsonl")
     licences = {group["source"]: group["licence"], **{r["source"]: r["licence"] for r in group["references"]}}
@@ -299,7 +299,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_a_killed_run_goes_on_and_gives_the_same(album: Path, built: tuple[Path, Built], tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_and_gives_the_same(album: Path, built: tuple[Path, BuildSummary], tmp_path: Path) -> None:
     """SIGKILL at two moments, with two processes; then the same files as an unbroken run of one process."""
     out = tmp_path / "out"
     command = [
@@ -331,22 +331,48 @@ def test_a_killed_run_goes_on_and_gives_the_same(album: Path, built: tuple[Path,
     assert tree(out) == tree(built[0])
 
 
-def test_nothing_is_done_twice(album: Path, built: tuple[Path, Built], tmp_path: Path) -> None:
+def test_nothing_is_done_twice(album: Path, built: tuple[Path, BuildSummary], tmp_path: Path) -> None:
     out, found = built
     before = tree(out)
-    assert build_pairs(album, out, PairsConfig(test_share=0.34)) == found
+    assert build_pairs(album, out, BuildConfig(test_share=0.34)) == found
     assert tree(out) == before
     with pytest.raises(OutputError, match="was built of other photos or with other settings"):
-        build_pairs(album, out, PairsConfig(test_share=0.5))
+        build_pairs(album, out, BuildConfig(test_share=0.5))
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="is not empty, and not of this command"):
-        build_pairs(album, tmp_path, PairsConfig())
+        build_pairs(album, tmp_path, BuildConfig())
 
 
-def test_of_two_runs_at_once_one_is_refused(album: Path, built: tuple[Path, Built], tmp_path: Path) -> None:
+def test_a_summary_of_an_earlier_version_is_read_and_a_damaged_one_refused(
+    album: Path, built: tuple[Path, BuildSummary], tmp_path: Path
+) -> None:
+    out, found = built
+    path, config = tmp_path / "built.json", BuildConfig(test_share=0.34)
+    whole = json.loads((out / "built.json").read_text())
+    assert (whole["kind"], whole["version"]) == ("pairs", 1)
+    path.write_text(json.dumps({key: whole[key] for key in ("settings", "built")}, indent=1))
+    assert build_pairs(album, tmp_path, config) == found
+    with pytest.raises(OutputError, match="was built of other photos or with other settings"):
+        build_pairs(album, tmp_path, BuildConfig(test_share=0.5))
+    for text in ("", "{}", path.read_text()[:-9], json.dumps(whole | {"built": {"photos": "many"}})):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=r"built.json: damaged, or not .* pairs \(.*\): choose another"):
+            build_pairs(album, tmp_path, config)
+    path.unlink()
+    (tmp_path / ".work").mkdir()
+    settings_file = tmp_path / ".work" / "settings.json"
+    settings_file.write_text(json.dumps(whole["settings"]))
+    with pytest.raises(OutputError, match="was built of other photos or with other settings"):
+        build_pairs(album, tmp_path, BuildConfig(test_share=0.5))
+    settings_file.write_text("{")
+    with pytest.raises(UsageError, match=r"settings.json: damaged, or not a file of kind pairs-settings"):
+        build_pairs(album, tmp_path, config)
+
+
+def test_of_two_runs_at_once_one_is_refused(album: Path, built: tuple[Path, BuildSummary], tmp_path: Path) -> None:
     out = tmp_path / "out"
     with ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(build_pairs, album, out, PairsConfig(test_share=0.34)) for _ in range(2)]
+        runs = [pool.submit(build_pairs, album, out, BuildConfig(test_share=0.34)) for _ in range(2)]
         (error,) = [error for run in runs if (error := run.exception()) is not None]
     assert isinstance(error, OutputError)
     assert "another process is at work in it" in str(error)
@@ -389,7 +415,7 @@ def test_bad_input(
     assert "1 photos were left out, and --strict" in captured.err
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingExtraError, match=r"finding pairs needs an extra: pip install 'refsr\[geometry\]'"):
-        build_pairs(album, tmp_path / "other", PairsConfig())
+        build_pairs(album, tmp_path / "other", BuildConfig())
 
 
 def test_features_round_trip_and_flat_pictures(features: dict[str, LocalFeatures], tmp_path: Path) -> None:

@@ -168,20 +168,20 @@ def test_a_killed_process_costs_no_job(tmp_path: Path) -> None:
     (folders[1] / "always").write_text("")
     (folders[0] / "tried").write_text("")
     with Workers(2) as workers:
-        found = set(workers.spread(_dies, map(str, folders), lambda item, code: f"{item} {code}"))
+        found = set(workers.map_unordered(_dies, map(str, folders), lambda item, code: f"{item} {code}"))
         assert found == {str(folders[0]), f"{folders[1]} -9", str(folders[2]), str(folders[3])}
-        with pytest.raises(UsageError, match="a process was killed .* call with --processes 1"):
-            list(workers.spread(_dies, [str(folders[1])]))
-        assert sorted(workers.spread(abs, range(-9, 0))) == list(range(1, 10))
+        with pytest.raises(UsageError, match="a worker process was killed .* call with --processes 1"):
+            list(workers.map_unordered(_dies, [str(folders[1])]))
+        assert sorted(workers.map_unordered(abs, range(-9, 0))) == list(range(1, 10))
 
 
 def test_workers_raise_what_their_task_raises_and_may_be_left_early(tmp_path: Path) -> None:
     for processes in (0, 2):
         with Workers(processes, _prepare) as workers:
             with pytest.raises(OSError, match="broken"):
-                list(workers.spread(_fails, range(4)))
-            assert next(workers.spread(abs, range(-9, 0))) in range(1, 10)
-            assert sorted(workers.spread(_prepared, ["", ""])) == ["yes" if processes else "no"] * 2
+                list(workers.map_unordered(_fails, range(4)))
+            assert next(workers.map_unordered(abs, range(-9, 0))) in range(1, 10)
+            assert sorted(workers.map_unordered(_prepared, ["", ""])) == ["yes" if processes else "no"] * 2
 
 
 def _fails(_: int) -> int:

@@ -236,8 +236,8 @@ def test_bad_input(groups: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
             "--references",
             "level:5",
         ),
-        "a.json: not a result": ("compare", tmp_path / "a.json", tmp_path / "a.json"),
-        "b.json: not a result of refsr bench .*`dataset`": ("report", tmp_path / "b.json", "-o", tmp_path / "r"),
+        "a.json: damaged": ("compare", tmp_path / "a.json", tmp_path / "a.json"),
+        "b.json: damaged, or not .* bench or robust .*`dataset`": ("report", tmp_path / "b.json", "-o", tmp_path / "r"),
         "none.json: no such file": ("compare", tmp_path / "none.json", tmp_path / "a.json"),
         "--protocol": (groups, "--protocol", "mine"),
     }.items():

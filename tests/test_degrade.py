@@ -17,9 +17,18 @@ from torch import Tensor
 
 from refsr.degrade import CLEAN, Degradation, DegradeConfig, blur, blur_kernel, degrade, draw, jpeg, reduce
 from refsr.degrade.blur import gaussian_kernel, mirror, motion_kernel
-from refsr.degrade.camera import demosaic, from_linear, mosaic, sharpen, to_linear, tone_curve
+from refsr.degrade.camera import (
+    add_noise,
+    correlate,
+    demosaic,
+    from_linear,
+    mosaic,
+    sharpen,
+    to_linear,
+    tone_curve,
+    unit_noise,
+)
 from refsr.degrade.codec import webp
-from refsr.degrade.noise import add_noise, correlate, unit_noise
 from refsr.errors import UsageError
 from refsr.resize import downscale_bicubic
 
@@ -403,7 +412,7 @@ def test_steps_follow_one_another() -> None:
     assert difference.mean() < 0.05
 
 
-def test_each_step_does_harm() -> None:
+def test_each_step_changes_the_picture() -> None:
     hr = batch(1, 64, 64)
     clean = degrade(hr, [CLEAN])
     for change in (
@@ -430,7 +439,7 @@ def test_tiny_pictures_and_none() -> None:
 
 
 def test_degrading_needs_a_value_for_each_picture() -> None:
-    with pytest.raises(UsageError, match="2 pictures need as many values, not 1"):
+    with pytest.raises(UsageError, match="1 degradations for 2 pictures: give one for each"):
         degrade(torch.zeros(2, 3, 8, 8), [CLEAN])
     with pytest.raises(UsageError, match="no multiple of 4"):
         degrade(torch.zeros(1, 3, 8, 10), [CLEAN])

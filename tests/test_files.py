@@ -114,14 +114,15 @@ def test_a_kind_of_file_has_one_schema_and_a_version(tmp_path: Path) -> None:
     assert read_record(path, {"measured": _Measured, "other": Path}) == expected
     for text, message in {
         '{"kind": "measured", "version": 2}': "a.json: was written by a newer refsr",
-        '{"kind": "b"}': r"a.json: not a result of refsr bench \(measured\): name another file",
-        '{"name": "a", "size": [1]}': r"a.json: not a result .*\$.size.*: run the benchmark again",
-        "[]": "not a result",
-        "{": "a.json: not a JSON file",
+        '{"kind": "b"}': "a.json: is of kind b, not measured: name another file",
+        '{"name": "a", "size": [1]}': r"a.json: damaged, or not a file of kind measured .*\$.size.*: measure again",
+        '{"name": "a", "size": [1, 2], "version": "one"}': r"a.json: damaged, .*\$.version",
+        "[]": "a.json: damaged",
+        "{": "a.json: damaged",
     }.items():
         path.write_text(text)
         with pytest.raises(UsageError, match=message):
-            read_record(path, {"measured": _Measured})
+            read_record(path, {"measured": _Measured}, remedy="measure again")
 
 
 def test_results_of_earlier_releases_are_read() -> None:

@@ -185,7 +185,7 @@ def test_sources_of_other_kinds_agree() -> None:
     [
         (np.full((16, 16, 3), np.nan), "picture: holds NaN"),
         (np.full((16, 16, 3), 200.0), "picture: floats range over 200..200: scale them to 0..1"),
-        (np.zeros((16, 16, 3), dtype=np.int64), "picture: numbers of type int64"),
+        (np.zeros((16, 16, 3), dtype=np.int64), "picture: values of type int64"),
         (np.zeros((16, 16, 5), dtype=np.uint8), r"picture: an array of shape \(16, 16, 5\)"),
         (np.zeros(16, dtype=np.uint8), r"picture: an array of shape \(16,\)"),
         (np.zeros((7, 16, 3), dtype=np.uint8), "picture: 16x7 pixels is too small"),
@@ -266,6 +266,6 @@ def test_outputs_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"no format is known for '.bmp': use .png"):
         check_output(tmp_path / "a.bmp", photo, scale=4)
     wide = Photo(pixels=torch.zeros(1, 3, 8, 5000))
-    with pytest.raises(OutputError, match="WEBP ends at 16383 pixels a side"):
+    with pytest.raises(OutputError, match="WEBP holds at most 16383 pixels a side"):
         check_output(tmp_path / "a.webp", wide, scale=4)
     check_output(tmp_path / "a.jpg", wide, scale=4)

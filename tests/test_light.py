@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from refsr.data.light import Light, LightConfig, daylight_gains, draw_light, relight
-from refsr.degrade.noise import unit_noise
+from refsr.degrade.camera import unit_noise
 from refsr.errors import UsageError
 
 EVERYTHING = LightConfig(temperature=0.5, shading=0.5, shadow=0.5, haze=0.5, blur=0.2, noise=0.2, jpeg=0.2)
@@ -41,12 +41,12 @@ def one_by_one(ref: Tensor, rng: np.random.Generator) -> Tensor:
     """Exposure, white balance and gamma; now and then a little blur, noise or JPEG: the default in a plain form."""
     gain = torch.from_numpy(2 ** (rng.normal(0, 0.25) + rng.normal(0, 0.06, 3))).float()[:, None, None]
     ref = (ref.clamp_min(1e-4) ** float(2 ** rng.normal(0, 0.2)) * gain).clamp(0, 1)
-    harm = rng.random()
-    if harm < 0.06:
+    artefact = rng.random()
+    if artefact < 0.06:
         ref = F.avg_pool2d(ref[None], 3, stride=1, padding=1, count_include_pad=False)[0]
-    elif harm < 0.12:
+    elif artefact < 0.12:
         ref = ref + torch.from_numpy(rng.normal(0, rng.uniform(0.005, 0.03), ref.shape)).float()
-    elif harm < 0.20:
+    elif artefact < 0.20:
         ref = jpeg_of_pillow(ref, int(rng.integers(40, 92)))
     return (ref.clamp(0, 1) * 255).round() / 255
 
@@ -65,10 +65,10 @@ def test_the_default_has_the_distribution_of_a_plain_form() -> None:
 
 def test_lights_come_in_their_shares() -> None:
     lights = drawn(LightConfig(), 5000)
-    harms: Counter[str] = Counter(light.harm for light in lights)
-    for harm, share in (("blur", 0.06), ("noise", 0.06), ("jpeg", 0.08), ("none", 0.80)):
-        assert harms[harm] / 5000 == pytest.approx(share, abs=0.015)
-    assert {light.quality for light in lights if light.harm == "jpeg"} == set(range(40, 92))
+    artefacts: Counter[str] = Counter(light.artefact for light in lights)
+    for artefact, share in (("blur", 0.06), ("noise", 0.06), ("jpeg", 0.08), ("none", 0.80)):
+        assert artefacts[artefact] / 5000 == pytest.approx(share, abs=0.015)
+    assert {light.quality for light in lights if light.artefact == "jpeg"} == set(range(40, 92))
     assert np.std([light.gamma_log2 for light in lights]) == pytest.approx(0.2, rel=0.05)
     gains = np.array([light.gains_log2 for light in lights])
     assert gains.mean(1).std() == pytest.approx(math.hypot(0.25, 0.06 / math.sqrt(3)), rel=0.05)
@@ -85,7 +85,7 @@ def test_lights_come_in_their_shares() -> None:
         assert count / 3000 == pytest.approx(0.5, abs=0.05)
     assert {0.3 <= light.shadow <= 0.8 for light in many if light.shadow} == {True}
     assert {4000 <= light.kelvin <= 12000 for light in many} == {True}
-    assert {0.005 <= light.noise <= 0.03 for light in many if light.harm == "noise"} == {True}
+    assert {0.005 <= light.noise <= 0.03 for light in many if light.artefact == "noise"} == {True}
 
 
 def test_drawing_depends_on_the_seed_alone_and_always_takes_as_many_numbers() -> None:
@@ -180,10 +180,11 @@ def test_haze_is_a_blend_with_grey() -> None:
     torch.testing.assert_close(relight(images, [light]), expected, atol=0.6 / 255, rtol=0)
 
 
-def test_harm_is_blur_noise_or_jpeg() -> None:
+def test_artefacts_are_blur_noise_or_jpeg() -> None:
     images = in_8_bits(texture(24, 33)).expand(4, -1, -1, -1)
     lights = [
-        Light(harm="blur"), Light(harm="noise", noise=0.02, noise_seed=5), Light(harm="jpeg", quality=60), Light(),
+        Light(artefact="blur"), Light(artefact="noise", noise=0.02, noise_seed=5),
+        Light(artefact="jpeg", quality=60), Light(),
     ]  # fmt: skip
     seen = relight(images, lights)
     soft = F.avg_pool2d(images[:1], 3, stride=1, padding=1, count_include_pad=False)
@@ -222,5 +223,5 @@ def test_black_and_none() -> None:
     plain = replace(EVERYTHING, haze=0.0, blur=0.0, noise=0.0, jpeg=0.0)
     assert relight(torch.zeros(6, 3, 8, 8), drawn(plain, 6)).max() <= 2 / 255
     assert relight(torch.zeros(0, 3, 8, 8), []).shape == (0, 3, 8, 8)
-    with pytest.raises(UsageError, match="2 pictures need as many lights, not 0"):
+    with pytest.raises(UsageError, match="0 lights for 2 pictures: give one for each"):
         relight(torch.zeros(2, 3, 8, 8), [])

@@ -23,9 +23,9 @@ from refsr.assets import sample_path
 from refsr.data.pack import NODE_PX, UNKNOWN, ShardWriter, decode_field, encode_field
 from refsr.errors import ImageError, OutputError, UsageError
 from refsr.pairs.features import detect
-from refsr.pairs.pack_photos import Packed, diverse_order, pack_photos
+from refsr.pairs.pack_photos import PackSummary, diverse_order, pack_photos
 from refsr.pairs.pack_scene import PackConfig, choose_pairs
-from refsr.pairs.truth import _decide, dense_positions, dense_truth, resized_nodes
+from refsr.pairs.truth import _best_positions, dense_positions, enough_known, resized_nodes
 from refsr.pairs.verify import Overlap
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "pack_photos.py"
@@ -68,7 +68,9 @@ def truth_between(first: Pixels, second: Pixels, folder: Path) -> NDArray[np.flo
         Image.fromarray(picture).save(file)
     greys = [np.asarray(Image.fromarray(picture).convert("L")) for picture in (first, second)]
     features = [detect(file, 2048) for file in files]
-    return dense_truth(greys[0], greys[1], features[0], features[1])
+    positions = dense_positions(greys[0], greys[1], features[0], features[1])
+    nodes = None if positions is None else positions[:, ::NODE_PX, ::NODE_PX]
+    return nodes if nodes is not None and enough_known(nodes) else None
 
 
 @pytest.mark.parametrize(("degrees", "zoom"), [(6, 0.95), (35, 0.6), (-10, 1.6)])
@@ -140,7 +142,7 @@ def test_of_two_places_that_are_as_likely_neither_is_known() -> None:
     likely, here = np.full((4, 6), 0.9, np.float32), np.full((2, 4, 6), 10, np.float32)
     for away, likeness, known in ((30, 0.85, False), (30, 0.95, False), (30, 0.7, True), (1, 0.85, True)):
         other = (right, here[:, :, 3:] + np.float32(away), np.full((4, 3), likeness, np.float32))
-        positions, found = _decide([(whole, here, likely), other], (4, 6))
+        positions, found = _best_positions([(whole, here, likely), other], (4, 6))
         assert found[:, :3].all()
         assert (found[:, 3:] == known).all()
         assert (positions[:, found] == 10).all()
@@ -242,13 +244,13 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pack(material: Path, out: Path, config: PackConfig | None = None) -> Packed:
+def pack(material: Path, out: Path, config: PackConfig | None = None) -> PackSummary:
     photos, views, held_out = ([material / name] for name in ("photos", "views", "held-out"))
     return pack_photos(photos, views, held_out, out, config or PackConfig(longest_px=512))
 
 
 @pytest.fixture(scope="module")
-def packed(material: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Packed]:
+def packed(material: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PackSummary]:
     out = tmp_path_factory.mktemp("packed") / "pack"
     return out, pack(material, out)
 
@@ -263,7 +265,7 @@ def members(shard: Path) -> dict[str, bytes]:
     return found
 
 
-def test_the_layout_of_a_pack(material: Path, packed: tuple[Path, Packed]) -> None:
+def test_the_layout_of_a_pack(material: Path, packed: tuple[Path, PackSummary]) -> None:
     out, found = packed
     assert sorted(path.name for path in out.parent.iterdir()) == ["pack"]
     assert {path.name: path.stat().st_size for path in out.iterdir()} == found.shards
@@ -286,7 +288,7 @@ def test_the_layout_of_a_pack(material: Path, packed: tuple[Path, Packed]) -> No
     assert 0.2 < found.known < 1
 
 
-def test_a_packed_field_maps_one_packed_view_onto_the_other(packed: tuple[Path, Packed]) -> None:
+def test_a_packed_field_maps_one_packed_view_onto_the_other(packed: tuple[Path, PackSummary]) -> None:
     views = members(packed[0] / "views-0000.tar")
     first, second = (
         np.asarray(Image.open(io.BytesIO(views[f"0000/{name}.webp"])).convert("L"), dtype=np.float32)
@@ -304,7 +306,7 @@ def test_a_packed_field_maps_one_packed_view_onto_the_other(packed: tuple[Path, 
     assert np.corrcoef(here[known], moved[known])[0, 1] < 0.93
 
 
-def test_what_is_left_out_is_said(material: Path, packed: tuple[Path, Packed]) -> None:
+def test_what_is_left_out_is_said(material: Path, packed: tuple[Path, PackSummary]) -> None:
     left_out = {Path(path).relative_to(material).as_posix(): reason for path, reason in packed[1].left_out.items()}
     assert left_out.pop("photos/cat.webp") == f"shows the held-out picture {material}/held-out/the cat.png"
     assert "damaged" in left_out.pop("photos/damaged.jpg")
@@ -314,7 +316,7 @@ def test_what_is_left_out_is_said(material: Path, packed: tuple[Path, Packed]) -
     assert left_out == {"views/strange/5.png": lonely, "views/strange/6.png": lonely}
 
 
-def test_the_same_pictures_make_the_same_pack(material: Path, packed: tuple[Path, Packed], tmp_path: Path) -> None:
+def test_the_same_pictures_make_the_same_pack(material: Path, packed: tuple[Path, PackSummary], tmp_path: Path) -> None:
     """By two processes, into a folder that is there and empty, from the command line."""
     out = tmp_path / "pack"
     out.mkdir()

@@ -12,9 +12,9 @@ from conftest import best_offset_px, texture
 from PIL import Image
 from torch import Tensor
 
-from refsr.data.geometry import linear, project, rotation, shift, tilt
+from refsr.data.geometry import linear, project, rotation, tilt, translation
 from refsr.data.photos import PhotoFiles, PhotoSource
-from refsr.data.plan import Drawing, PairConfig, PairPlan, ReferencePlan, random_crop, random_motion
+from refsr.data.plan import PairConfig, PairPlan, PairSampler, ReferencePlan, random_crop, random_motion
 from refsr.data.render import render
 from refsr.data.sample import Crop, cut, sample_view
 from refsr.data.scene import Planes, Relief
@@ -35,9 +35,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> PhotoSource:
     return PhotoSource(PhotoFiles(files, 64))
 
 
-def drawing(photos: PhotoSource, seed: int = 0, **pairs: Any) -> Drawing:
+def drawing(photos: PhotoSource, seed: int = 0, **pairs: Any) -> PairSampler:
     sources = Sources(photos=photos.files, single=tuple(range(len(photos.files))))
-    return Drawing(sources=sources, pairs=PairConfig(**pairs), degrade=DegradeConfig(), real=0.0, seed=seed)
+    return PairSampler(sources=sources, pairs=PairConfig(**pairs), degrade=DegradeConfig(), real=0.0, seed=seed)
 
 
 def array(photo: Tensor) -> np.ndarray:
@@ -136,8 +136,8 @@ def test_tilted_pictures_are_as_sharp_as_those_of_many_samples(photos: PhotoSour
     """Neither blurred nor aliased along the axis that is seen from the side: against 8x8 samples a pixel."""
     for degrees, axis in ((60.0, 0.0), (45.0, 90.0), (50.0, 30.0)):
         middle = np.full(2, 31.5)
-        plane = shift(np.array((150.0, 120.0))) @ np.linalg.inv(tilt(degrees, axis, 400.0)) @ shift(-middle)
-        fine = plane @ shift(np.full(2, -7 / 16)) @ linear(np.eye(2) / 8)
+        plane = translation(np.array((150.0, 120.0))) @ np.linalg.inv(tilt(degrees, axis, 400.0)) @ translation(-middle)
+        fine = plane @ translation(np.full(2, -7 / 16)) @ linear(np.eye(2) / 8)
         many = F.avg_pool2d(sample_view(array(photos[0]), fine, 512)[None], 8)[0]
         once = sample_view(array(photos[0]), plane, 64)
         energy = [np.abs(np.fft.fft2(p.mean(0).numpy()))[20:44, 20:44].mean() for p in (once, many)]
@@ -360,7 +360,7 @@ def test_kinds_come_in_their_shares(photos: PhotoSource) -> None:
         ({"references": (0.5, 0.4)}, r"references \(0.5, 0.4\): the shares add up to 0.9, not to 1"),
         ({"references": (0.0,) * 6 + (1.0,)}, "5 at most"),
         ({"references": (1.5, -0.5)}, "give shares"),
-        ({"unrelated": 0.6, "elsewhere": 0.6}, "unrelated, elsewhere add up to 1.2: give shares of 1 at most"),
+        ({"unrelated": 0.6, "elsewhere": 0.6}, "unrelated, elsewhere add up to 1.2: give shares that add up to 1"),
         ({"layered": 1.1}, "layered is 1.1: give a share between 0 and 1"),
         ({"tilt_degrees": 80.0}, "tilt_degrees 80.0: give an angle between 0 and 75"),
     ],

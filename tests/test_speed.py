@@ -89,7 +89,7 @@ def test_results_are_saved_and_read(tmp_path: Path) -> None:
     assert told == [(1, 2, ""), (2, 2, "")]
     assert load_speed(tmp_path / "speed.json") == result
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"other.json: not a result of refsr bench \(speed\)"):
+    with pytest.raises(UsageError, match=r"other.json: damaged, or not a file of kind speed"):
         load_speed(tmp_path / "other.json")
 
 

@@ -25,7 +25,7 @@ from refsr.bench.measure import run_benchmark
 from refsr.cli import main
 from refsr.cli.quantities import parse_duration
 from refsr.data.photos import PhotoSource
-from refsr.data.plan import Drawing, PairConfig
+from refsr.data.plan import PairConfig, PairSampler
 from refsr.data.render import render
 from refsr.data.sources import open_sources
 from refsr.degrade import CLEAN, DegradeConfig
@@ -448,9 +448,9 @@ def test_a_loss_that_is_no_number_stops_the_run(
     assert {f"{n}.png" for n in range(3)} >= {Path(pairs_of(options).file_of(n)).name for n in range(6, 9)}
 
 
-def pairs_of(options: RunOptions, clean: float = 1.0) -> Drawing:
+def pairs_of(options: RunOptions, clean: float = 1.0) -> PairSampler:
     sources = open_sources(options.data, 32)
-    return Drawing(sources=sources, pairs=PairConfig(), degrade=DegradeConfig(clean=clean), real=0.0, seed=3)
+    return PairSampler(sources=sources, pairs=PairConfig(), degrade=DegradeConfig(clean=clean), real=0.0, seed=3)
 
 
 def test_a_pair_is_made_of_the_file_that_is_named(options: RunOptions) -> None:

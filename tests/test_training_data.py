@@ -15,12 +15,12 @@ from PIL import Image
 
 from refsr.data.pack import HEADER_NAME, encode_field, encode_header
 from refsr.data.photos import PhotoFiles, PhotoSource
-from refsr.data.plan import Drawing, PairConfig
+from refsr.data.plan import PairConfig, PairSampler
 from refsr.data.render import render
 from refsr.data.shards import list_shards, pair_up, read_index
 from refsr.data.sources import Sources, list_pairs, open_sources
 from refsr.data.training_pairs import Step, TrainingPairs
-from refsr.data.views import Partner, RealView, look_up, seen_of
+from refsr.data.views import Partner, RealView, interpolate_field, verified_points
 from refsr.degrade import DegradeConfig
 from refsr.errors import ImageError, UsageError
 from refsr.io.listing import list_photos
@@ -53,8 +53,8 @@ def pairs(tmp_path: Path) -> Path:
     return folder
 
 
-def drawing(sources: Sources, seed: int = 0, real: float = 0.5, **config: Any) -> Drawing:
-    return Drawing(sources=sources, pairs=PairConfig(**config), degrade=DegradeConfig(), real=real, seed=seed)
+def drawing(sources: Sources, seed: int = 0, real: float = 0.5, **config: Any) -> PairSampler:
+    return PairSampler(sources=sources, pairs=PairConfig(**config), degrade=DegradeConfig(), real=real, seed=seed)
 
 
 def test_photos_are_decoded_when_needed_and_forgotten_when_there_is_no_room(photos: Path) -> None:
@@ -72,7 +72,7 @@ def test_photos_are_decoded_when_needed_and_forgotten_when_there_is_no_room(phot
     for _ in range(2):
         large.preload(threads=2)
         assert len(large._cache) == 3
-        assert large._kept_bytes == 3 * 3 * 64 * 72
+        assert large._held_bytes == 3 * 3 * 64 * 72
     assert torch.equal(large[0], first)
 
 
@@ -158,11 +158,11 @@ def test_fields_are_looked_up_between_their_nodes() -> None:
     known = field((3.5, -2.0), (5, 6))
     known[:, 2, 3] = np.nan
     points = np.array([[10.0, 5.0], [0.0, 0.0], [40.0, 32.0], [41.0, 3.0], [25.0, 17.0]])  # (x, y)
-    found = look_up(known, points)
+    found = interpolate_field(known, points)
     assert found[:3] == pytest.approx(points[:3] + np.array((-2.0, 3.5)))
     assert np.isnan(found[3:]).all(), "outside, and beside a node that is not known"
     nodes = [(16.0, 8.0), (24.0, 8.0), (16.0, 16.0)]  # not (24)
-    assert seen_of(known, 16, 8, 16) == pytest.approx(np.array(nodes) + (-2.0, 3.5))  # noqa: RUF005
+    assert verified_points(known, 16, 8, 16) == pytest.approx(np.array(nodes) + (-2.0, 3.5))  # noqa: RUF005
 
 
 def test_real_views_lead_to_the_same_texture(tmp_path: Path) -> None:
@@ -310,10 +310,10 @@ def test_packs_that_cannot_be_used(photos: Path, tmp_path: Path) -> None:
     for name, files, message in (
         ("newer", {HEADER_NAME: json.dumps(newer).encode(), "0.png": file}, "is a pack of version 2, and this"),
         ("odd", {HEADER_NAME: b"[]", "0.png": file}, "damaged, or not a plain tar file"),
-        ("lonely", views, "no view in it has a match: pack the views again"),
-        ("empty", views | {"0000/00-01.field.npz": encode_field(unknown)}, "a view without matches: pack"),
+        ("lonely", views, "none of its views has a match: pack the views again"),
+        ("empty", views | {"0000/00-01.field.npz": encode_field(unknown)}, "holds no match: pack"),
         ("named", views | {"0000/00.field.npz": b""}, "not named as a field of a pack"),
-        ("bare", {HEADER_NAME: encode_header("views")}, "holds no picture: make it again"),
+        ("bare", {HEADER_NAME: encode_header("views")}, "holds no picture: make the shard again"),
         ("torn", views | {"0000/00-01.field.npz": b"PK"}, "damaged, or not a field of a pack"),
     ):  # fmt: skip
         pack(tmp_path / f"{name}.tar", files)

@@ -76,7 +76,7 @@ def run_batch(
             if where == "ray":
                 outcomes = spread_on_cluster(task, waiting, _killed, address=address, threads=setup.threads)
             else:
-                outcomes = workers.spread(task, waiting, _killed)
+                outcomes = workers.map_unordered(task, waiting, _killed)
             for outcome in outcomes:
                 failed += [outcome] if outcome.reason is not None else []
                 partly_used += [outcome] if outcome.unfit else []

@@ -7,7 +7,7 @@ from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, count_processes
 from refsr.errors import UsageError
 from refsr.pairs.build import build_pairs
-from refsr.pairs.output_folder import PairsConfig
+from refsr.pairs.output_folder import BuildConfig
 
 
 def pairs(
@@ -38,7 +38,7 @@ def pairs(
         refsr pairs ~/Photos -o pairs
         refsr pairs ~/Photos -o pairs --train-from both --test-share 0.1 --processes 4
     """
-    config = PairsConfig(crop_px=crop, train_from=train_from, test_share=test_share, licence=licence)
+    config = BuildConfig(crop_px=crop, train_from=train_from, test_share=test_share, licence=licence)
     count = count_processes(processes)
     with progress_bar() as progress:
         built = build_pairs(album, output, config, processes=count, progress=progress)

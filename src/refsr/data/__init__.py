@@ -1,7 +1,7 @@
-"""Pictures to train on.
+"""Training data.
 
-files, shards, packs ── sources ──> photographs and views, by number
-number ── plan ──> what the pair shall be ── render ──> hr, lr, refs, truth_cells, on the device
-                                              │
-              sample: pixels; scene: planes and relief; light: another light; refsr.degrade: the LR image
+files, shards, packs ── sources ──> photos and views, by number
+pair number ── plan ──> PairPlan ── render ──> hr, lr, refs, truth_cells, on the device
+                                      │
+      sample: pixels; scene: planes and relief; light: photometric augmentation; refsr.degrade: the LR image
 """

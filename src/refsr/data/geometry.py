@@ -1,7 +1,4 @@
-"""Homographies between pictures, as plain 3x3 matrices.
-
-They map (x, y, 1) to (x, y, 1) times a depth; pixel centres lie at whole numbers.
-"""
+"""Homographies between pictures: 3x3 matrices that map (x, y, 1), pixel centres at integers."""
 
 import math
 from typing import Any
@@ -15,38 +12,38 @@ from torch import Tensor
 Matrix = NDArray[np.floating[Any]]
 
 
-def shift(by: NDArray[Any]) -> Matrix:
-    """Translation by (x, y)."""
+def translation(by: NDArray[Any]) -> Matrix:
+    """3x3, by (x, y)."""
     full = np.eye(3)
     full[:2, 2] = by
     return full
 
 
 def linear(matrix: NDArray[Any]) -> Matrix:
-    """A 2x2 matrix about the origin."""
+    """3x3, from a 2x2 matrix about the origin."""
     full = np.eye(3)
     full[:2, :2] = matrix
     return full
 
 
 def rotation(degrees: float) -> Matrix:
-    """2x2."""
+    """2x2, clockwise."""
     angle = math.radians(degrees)
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
 def about(matrix: Matrix, centre: NDArray[Any]) -> Matrix:
-    """A homography about the origin, moved to a centre (x, y)."""
-    return shift(centre) @ matrix @ shift(-centre)
+    """A homography about the origin, applied about a centre (x, y) instead."""
+    return translation(centre) @ matrix @ translation(-centre)
 
 
 def tilt(degrees: float, axis_degrees: float, focal_px: float) -> Matrix:
-    """How a plane through the origin, turned out of the picture, is seen by a camera in front of it.
+    """Homography of a plane through the origin that is tilted out of the picture.
 
     Args:
-        degrees: Between the plane and the picture.
-        axis_degrees: Direction of the axis that it is turned about.
-        focal_px: Distance of the camera; the plane must not reach it.
+        degrees: Angle between the plane and the picture.
+        axis_degrees: Direction of the axis of the tilt.
+        focal_px: Focal length, and distance of the camera, which the plane must not reach.
 
     Source: Hartley and Zisserman, "Multiple View Geometry", 2nd edition, section 8.1.1.
     """
@@ -59,7 +56,7 @@ def tilt(degrees: float, axis_degrees: float, focal_px: float) -> Matrix:
 def project(matrix: Matrix, points: Matrix) -> Matrix:
     """Map points (n, 2), each (x, y).
 
-    Written out: as a matrix product, it would wake all of BLAS's threads, which then keep other cores busy.
+    Written out, since a matrix product would wake all BLAS threads, which then keep other cores busy.
     """
     x, y = points.T
     across, down, depth = (row[0] * x + row[1] * y + row[2] for row in matrix)
@@ -67,7 +64,7 @@ def project(matrix: Matrix, points: Matrix) -> Matrix:
 
 
 def project_many(matrices: Float[Tensor, "n 3 3"], points: Float[Tensor, "n h w 2"]) -> Float[Tensor, "n h w 2"]:
-    """Map points (x, y) by a homography for each picture, on any device."""
+    """Map points (x, y) by one homography per picture, on any device."""
     x, y = points.unbind(-1)
     rows = matrices[..., None, None].unbind(1)
     across, down, depth = (row[:, 0] * x + row[:, 1] * y + row[:, 2] for row in rows)

@@ -1,9 +1,9 @@
-"""Another light on a reference, as another day, hour or camera gives.
+"""Photometric augmentation of references: the light of another day, hour or camera.
 
-    ref ── gamma ── exposure, white balance ── shading ── shadow ── haze ── now and then blur, noise or JPEG ──> 8 bits
+    ref ── gamma ── exposure, white balance ── shading ── shadow ── haze ── blur, noise, JPEG or none ──> 8 bits
 
-Everything acts on sRGB values, not on linear light, and on whole batches on their device; random numbers come from the
-values.
+All steps act on sRGB values, not on linear light, and on a whole batch on its device. Noise and shadows are drawn on
+the CPU from seeds among the parameters.
 """
 
 import math
@@ -17,57 +17,51 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from refsr.degrade.camera import unit_noise
 from refsr.degrade.checks import check_ranges, check_shares
 from refsr.degrade.jpeg import jpeg
-from refsr.degrade.noise import unit_noise
-from refsr.degrade.parameters import Numbers, Range, choose
+from refsr.degrade.parameters import RandomNumbers, Range, choose_kind
 from refsr.device import constant, moved, per_picture, pick, put
 from refsr.errors import UsageError
 from refsr.resize import stored
 
-Harm = Literal["none", "blur", "noise", "jpeg"]
+Artefact = Literal["none", "blur", "noise", "jpeg"]
 
 _NUMBERS: Final = 21
-_DARKEST: Final = 1e-4
-_BLOB_CELLS: Final = 5
+_MINIMUM_VALUE: Final = 1e-4
+_BLOB_NODES: Final = 5
 _SRGB_GAMMA: Final = 2.2
 _DAY_KELVIN: Final = 6504.0
 _SHARES: Final = ("temperature", "shading", "shadow", "blob", "haze", "blur", "noise", "jpeg")
 _LIMITS: Final[dict[str, Range]] = {
-    "kelvin": (4000, 25000),
-    "shading_log2": (0, 8),
-    "shadow_depth": (0, 1),
-    "shadow_soft": (1e-3, 1),
-    "haze_amount": (0, 1),
-    "haze_grey": (0, 1),
-    "noise_sigma": (0, 1),
-    "quality": (1, 100),
-}
+    "kelvin": (4000, 25000), "shading_log2": (0, 8), "shadow_depth": (0, 1), "shadow_soft": (1e-3, 1),
+    "haze_amount": (0, 1), "haze_grey": (0, 1), "noise_sigma": (0, 1), "quality": (1, 100),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class LightConfig:
-    """How the light of references differs.
+    """Share of each change of light among the references, 0..1, and the ranges of its parameters.
 
     Attributes:
         exposure_log2: Standard deviation of the brightness, in octaves.
-        gain_log2: Of each channel besides.
-        gamma_log2: Of the gamma.
-        temperature: Share with a white balance for another colour of daylight.
-        kelvin: Of that daylight; 6504 changes nothing.
-        shading: Share that grows brighter towards one side.
-        shading_log2: By so many octaves from end to end.
+        gain_log2: Standard deviation of each channel's gain, in octaves.
+        gamma_log2: Standard deviation of the gamma, in octaves.
+        temperature: Share with the white balance of another daylight.
+        kelvin: Colour temperature of that daylight; 6504 changes nothing.
+        shading: Share with a linear gradient of brightness.
+        shading_log2: Octaves of brightness from end to end.
         shadow: Share with a cast shadow.
-        blob: Share of the shadows that are a blob; the others end at a straight edge.
+        blob: Share of the shadows that are blobs; the others have a straight edge.
         shadow_depth: Share of the values that the shadow takes away.
         shadow_soft: Width of its edge, as a share of the picture.
         haze: Share with haze.
-        haze_amount: Share of haze at its thickest; at the opposite side there is a half of it at least.
-        haze_grey: Its value.
-        blur: Share whose pixels are the means of 3x3; the shares of the last three exclude each other.
+        haze_amount: Opacity of the haze at its thickest; it is at least half of that on the opposite side.
+        haze_grey: Value of the haze.
+        blur: Share blurred by the mean of 3x3 pixels; blur, noise and jpeg exclude each other.
         noise: Share with white noise.
         noise_sigma: Its standard deviation.
-        jpeg: Share that was a JPEG.
+        jpeg: Share compressed as JPEG.
         quality: Its quality, both ends included.
     """
 
@@ -101,28 +95,20 @@ class LightConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Light:
-    """All that is done to one picture; as it stands, it changes nothing but the rounding.
+    """Parameters of one reference's light; the defaults change nothing but the rounding to 8 bits.
+
+    Values without a description are drawn from the ranges of `LightConfig` and have their units. All directions are
+    clockwise from rightwards.
 
     Attributes:
-        gains_log2: Of red, green and blue, exposure included.
-        gamma_log2: Of the gamma.
-        kelvin: Of the daylight that the white balance suits.
-        shading_log2: Octaves from the darkest corner to the brightest.
-        shading_degrees: Where it grows brighter, from rightwards to downwards.
+        gains_log2: Of red, green and blue in octaves, exposure included.
+        shading_degrees: Direction of rising brightness.
         shadow: Share of the values that the shadow takes away.
-        shadow_blob: Whether it is a blob.
-        shadow_degrees: Where a straight one lies.
-        shadow_offset: Moves its edge, -0.5..0.5: at zero half of the picture is dark.
-        shadow_soft: Width of its edge.
-        shadow_seed: Start of a blob's random numbers.
-        haze: Share of haze at its thickest.
-        haze_slope: Share of it that is missing on the opposite side.
-        haze_degrees: Where it is thickest.
-        haze_grey: Its value.
-        harm: What befell the file.
-        noise: Standard deviation, if that is noise.
-        noise_seed: Start of its random numbers.
-        quality: If that is JPEG.
+        shadow_degrees: Direction from a straight edge into the shadow.
+        shadow_offset: Shift of the edge, -0.5..0.5: at 0 half of the picture is dark.
+        haze: Opacity at its thickest, 0..1.
+        haze_slope: Share of the opacity that is missing on the opposite side, 0..1.
+        haze_degrees: Direction in which it is thickest.
     """
 
     gains_log2: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -140,36 +126,27 @@ class Light:
     haze_slope: float = 0.0
     haze_degrees: float = 0.0
     haze_grey: float = 0.0
-    harm: Harm = "none"
+    artefact: Artefact = "none"
     noise: float = 0.0
     noise_seed: int = 0
     quality: int = 0
 
 
 def draw_light(config: LightConfig, rng: np.random.Generator) -> Light:
-    """Choose the values of one picture.
-
-    Args:
-        config: Shares and limits.
-        rng: Always gives the same number of uniform random numbers, and five normal ones.
-    """
-    numbers = Numbers(rng, _NUMBERS)
+    """Draw the light of one reference; every call takes the same count of numbers from `rng`."""
+    numbers = RandomNumbers(rng, _NUMBERS)
     exposure, red, green, blue, gamma = (float(number) for number in rng.normal(size=5))
-    warm, mired = numbers.happens(config.temperature), numbers.uniform((1e6 / config.kelvin[1], 1e6 / config.kelvin[0]))
-    shaded, octaves, shading_turn = numbers.happens(config.shading), numbers.uniform(config.shading_log2), numbers.one()
-    shadowed, depth, blob = (
-        numbers.happens(config.shadow),
-        numbers.uniform(config.shadow_depth),
-        numbers.happens(config.blob),
-    )
-    shadow_turn, offset, soft = numbers.one(), numbers.uniform((-0.3, 0.3)), numbers.uniform(config.shadow_soft)
+    warm, mired = numbers.chance(config.temperature), numbers.uniform((1e6 / config.kelvin[1], 1e6 / config.kelvin[0]))
+    shaded, octaves, shading_turn = numbers.chance(config.shading), numbers.uniform(config.shading_log2), numbers.unit()
+    shadowed, depth = numbers.chance(config.shadow), numbers.uniform(config.shadow_depth)
+    blob = numbers.chance(config.blob)
+    shadow_turn, offset, soft = numbers.unit(), numbers.uniform((-0.3, 0.3)), numbers.uniform(config.shadow_soft)
     shadow_seed, noise_seed = numbers.seed(), numbers.seed()
-    hazy, haze, slope = numbers.happens(config.haze), numbers.uniform(config.haze_amount), numbers.uniform((0.0, 0.5))
-    haze_turn, grey = numbers.one(), numbers.uniform(config.haze_grey)
-    shares: dict[Harm, float] = {"blur": config.blur, "noise": config.noise, "jpeg": config.jpeg}
-    harm = choose(numbers.one(), shares, "none")
-    sigma = numbers.uniform(config.noise_sigma)
-    quality = numbers.whole(config.quality)
+    hazy, haze, slope = numbers.chance(config.haze), numbers.uniform(config.haze_amount), numbers.uniform((0.0, 0.5))
+    haze_turn, grey = numbers.unit(), numbers.uniform(config.haze_grey)
+    shares: dict[Artefact, float] = {"blur": config.blur, "noise": config.noise, "jpeg": config.jpeg}
+    artefact = choose_kind(numbers.unit(), shares, "none")
+    sigma, quality = numbers.uniform(config.noise_sigma), numbers.integer(config.quality)
     gains = [config.exposure_log2 * exposure + config.gain_log2 * channel for channel in (red, green, blue)]
     return Light(
         gains_log2=(gains[0], gains[1], gains[2]),
@@ -187,46 +164,48 @@ def draw_light(config: LightConfig, rng: np.random.Generator) -> Light:
         haze_slope=slope if hazy else 0.0,
         haze_degrees=360 * haze_turn if hazy else 0.0,
         haze_grey=grey if hazy else 0.0,
-        harm=harm,
-        noise=sigma if harm == "noise" else 0.0,
-        noise_seed=noise_seed if harm == "noise" else 0,
-        quality=quality if harm == "jpeg" else 0,
+        artefact=artefact,
+        noise=sigma if artefact == "noise" else 0.0,
+        noise_seed=noise_seed if artefact == "noise" else 0,
+        quality=quality if artefact == "jpeg" else 0,
     )
 
 
 def relight(images: Float[Tensor, "n 3 h w"], lights: Sequence[Light]) -> Float[Tensor, "n 3 h w"]:
-    """Put pictures into another light, without gradient. What a picture becomes does not depend on the others.
+    """Change the light of pictures, without gradient; each result is independent of the rest of the batch.
 
     Args:
-        images: 0..1.
-        lights: One a picture.
+        images: RGB 0..1.
+        lights: One per picture.
 
     Returns:
-        0..1, in steps of 8 bits.
+        RGB 0..1, quantised to 8 bits.
 
     Raises:
-        UsageError: The lights are not as many as the pictures.
+        UsageError: The counts of pictures and lights differ.
     """
     if len(lights) != len(images):
-        raise UsageError(f"{len(images)} pictures need as many lights, not {len(lights)}")
+        raise UsageError(f"{len(lights)} lights for {len(images)} pictures: give one for each picture")
     if not lights:
         return images
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         gains = constant([_gains(light) for light in lights], images)[..., None, None]
         gamma = per_picture([2**light.gamma_log2 for light in lights], images)
-        lit = images.clamp_min(_DARKEST) ** gamma * gains
+        lit = images.clamp_min(_MINIMUM_VALUE) ** gamma * gains
         if any(light.shading_log2 for light in lights):
             slope = _slope(images, [light.shading_degrees for light in lights])
-            lit = lit * 2 ** (per_picture([light.shading_log2 for light in lights], images) * slope)
+            lit = lit * 2 ** (_values("shading_log2", lights, images) * slope)
         if any(light.shadow for light in lights):
-            lit = lit * (1 - per_picture([light.shadow for light in lights], images) * _shadow(images, lights))
+            lit = lit * (1 - _values("shadow", lights, images) * _shadow(images, lights))
         if any(light.haze for light in lights):
             thickness = 0.5 - _slope(images, [light.haze_degrees for light in lights])
-            share = 1 - per_picture([light.haze_slope for light in lights], images) * thickness
-            share = per_picture([light.haze for light in lights], images) * share
-            grey = per_picture([light.haze_grey for light in lights], images)
-            lit = lit.clamp(0, 1) * (1 - share) + grey * share
-        return stored(_harm(lit.clamp(0, 1), lights))
+            opacity = _values("haze", lights, images) * (1 - _values("haze_slope", lights, images) * thickness)
+            lit = lit.clamp(0, 1) * (1 - opacity) + _values("haze_grey", lights, images) * opacity
+        return stored(_add_artefacts(lit.clamp(0, 1), lights))
+
+
+def _values(name: str, lights: Sequence[Light], images: Tensor) -> Float[Tensor, "n 1 1 1"]:
+    return per_picture([getattr(light, name) for light in lights], images)
 
 
 def _gains(light: Light) -> list[float]:
@@ -234,10 +213,10 @@ def _gains(light: Light) -> list[float]:
 
 
 def daylight_gains(kelvin: float) -> tuple[float, float, float]:
-    """What daylight does to red, green and blue sRGB values of white; green stays.
+    """Factors of red, green and blue sRGB values of white under another daylight; that of green is 1.
 
     Args:
-        kelvin: 4000 to 25000, relative to 6504.
+        kelvin: 4000..25000; 6504 gives three times 1.
 
     Source: CIE 015, the daylight locus; IEC 61966-2-1 for the matrix, with a plain gamma of 2.2.
     """
@@ -249,7 +228,7 @@ def daylight_gains(kelvin: float) -> tuple[float, float, float]:
 
 
 def _daylight(kelvin: float) -> tuple[float, float, float]:
-    """Linear red, green and blue of daylight."""
+    """Linear RGB of daylight."""
     factors = (-4.6070e9, 2.9678e6, 99.11, 0.244063) if kelvin <= 7000 else (-2.0064e9, 1.9018e6, 247.48, 0.237040)
     x = sum(factor / kelvin**power for factor, power in zip(factors, (3, 2, 1, 0), strict=True))
     y = -3.000 * x**2 + 2.870 * x - 0.275
@@ -260,7 +239,7 @@ def _daylight(kelvin: float) -> tuple[float, float, float]:
 
 
 def _slope(images: Float[Tensor, "n 3 h w"], degrees: Sequence[float]) -> Float[Tensor, "n 1 h w"]:
-    """Grows from -0.5 to 0.5 from corner to corner, or from side to side, in each picture's direction."""
+    """Linear ramp from -0.5 to 0.5 over each picture, in its own direction."""
     height, width = images.shape[-2:]
     y, x = (moved((torch.arange(side) + 0.5) / side - 0.5, images) for side in (height, width))
     turns = [(math.cos(math.radians(angle)), math.sin(math.radians(angle))) for angle in degrees]
@@ -269,37 +248,35 @@ def _slope(images: Float[Tensor, "n 3 h w"], degrees: Sequence[float]) -> Float[
 
 
 def _shadow(images: Float[Tensor, "n 3 h w"], lights: Sequence[Light]) -> Float[Tensor, "n 1 h w"]:
-    """How much of the shadow lies on each pixel, 0..1."""
+    """Share of the shadow on each pixel, 0..1."""
     field = _slope(images, [light.shadow_degrees for light in lights])
     rows = [row for row, light in enumerate(lights) if light.shadow_blob]
     if rows:
         generator = torch.Generator()
-        shape = (1, _BLOB_CELLS, _BLOB_CELLS)
+        shape = (1, _BLOB_NODES, _BLOB_NODES)
         cells = [torch.rand(shape, generator=generator.manual_seed(lights[row].shadow_seed)) for row in rows]
         smooth = F.interpolate(
             moved(torch.stack(cells), images), size=images.shape[-2:], mode="bicubic", align_corners=True
         )
         low, high = smooth.amin((2, 3), keepdim=True), smooth.amax((2, 3), keepdim=True)
         put(field, rows, (smooth - low) / (high - low).clamp_min(1e-6) - 0.5)
-    offset, soft = (
-        per_picture([getattr(light, f"shadow_{n}") for light in lights], images) for n in ("offset", "soft")
-    )
-    # From 0.02 to 0.98 within the edge's width.
+    offset, soft = (_values(name, lights, images) for name in ("shadow_offset", "shadow_soft"))
+    # The factor 8 makes the sigmoid rise from 0.02 to 0.98 within the width of the edge.
     return torch.sigmoid(8 * (field - offset) / soft)
 
 
-def _harm(images: Float[Tensor, "n 3 h w"], lights: Sequence[Light]) -> Float[Tensor, "n 3 h w"]:
-    harmed = images.clone()
-    groups: dict[Harm, list[int]] = {}
+def _add_artefacts(images: Float[Tensor, "n 3 h w"], lights: Sequence[Light]) -> Float[Tensor, "n 3 h w"]:
+    changed = images.clone()
+    groups: dict[Artefact, list[int]] = {}
     for row, light in enumerate(lights):
-        groups.setdefault(light.harm, []).append(row)
-    for harm, rows in groups.items():
+        groups.setdefault(light.artefact, []).append(row)
+    for artefact, rows in groups.items():
         part, chosen = pick(images, rows), [lights[row] for row in rows]
-        if harm == "blur":
-            put(harmed, rows, F.avg_pool2d(part, 3, stride=1, padding=1, count_include_pad=False))
-        elif harm == "noise":
+        if artefact == "blur":
+            put(changed, rows, F.avg_pool2d(part, 3, stride=1, padding=1, count_include_pad=False))
+        elif artefact == "noise":
             noise = unit_noise([light.noise_seed for light in chosen], part)
-            put(harmed, rows, part + per_picture([light.noise for light in chosen], part) * noise)
-        elif harm == "jpeg":
-            put(harmed, rows, jpeg(part, [light.quality for light in chosen], [True] * len(chosen)))
-    return harmed
+            put(changed, rows, part + _values("noise", chosen, part) * noise)
+        elif artefact == "jpeg":
+            put(changed, rows, jpeg(part, [light.quality for light in chosen], [True] * len(chosen)))
+    return changed

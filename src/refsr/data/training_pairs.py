@@ -1,19 +1,19 @@
-"""What a training run sees: plans for each number, whatever the processes and however often it was interrupted."""
+"""Data set of a training run: the plans of each step depend on the numbers of its pairs alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch.utils.data import Dataset
 
-from refsr.data.plan import Drawing, PairPlan
+from refsr.data.plan import PairPlan, PairSampler
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What one step of one process sees.
+    """Pairs of one training step of one process.
 
     Attributes:
-        numbers: Of the pairs.
+        numbers: Numbers of the pairs.
         size_px: Side of their crops.
     """
 
@@ -22,19 +22,11 @@ class Step:
 
 
 class TrainingPairs(Dataset[tuple[list[PairPlan], int]]):
-    """The plans of each step, and how many files this process found to be unusable so far.
+    """The plans of each step, for `refsr.data.render`, and the count of unusable files found so far."""
 
-    `refsr.data.render.render` makes pictures of the plans.
-    """
-
-    def __init__(self, drawing: Drawing, steps: Sequence[Step]) -> None:
-        """Choose the steps; nothing is drawn yet.
-
-        Args:
-            drawing: How plans are drawn.
-            steps: That this process does, in order.
-        """
-        self.drawing = drawing
+    def __init__(self, sampler: PairSampler, steps: Sequence[Step]) -> None:
+        """Plan the pairs of `steps`, in order, by `sampler`."""
+        self.sampler = sampler
         self.steps = steps
 
     def __len__(self) -> int:
@@ -42,7 +34,7 @@ class TrainingPairs(Dataset[tuple[list[PairPlan], int]]):
 
     def __getitem__(self, index: int) -> tuple[list[PairPlan], int]:
         step = self.steps[index]
-        # As many for all that get any: pairs with as many are restored together.
-        count = self.drawing.count_of_step(step.numbers.start)
-        plans = [self.drawing.plan(number, step.size_px, count) for number in step.numbers]
-        return plans, len(self.drawing.sources.photos.unusable)
+        # One count for all pairs with references: pairs of equal count are restored together.
+        count = self.sampler.count_of_step(step.numbers.start)
+        plans = [self.sampler.plan(number, step.size_px, count) for number in step.numbers]
+        return plans, len(self.sampler.sources.photos.unusable)

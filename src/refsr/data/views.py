@@ -1,4 +1,4 @@
-"""Real views of one place: which photographs show it as well, and where, as far as that was verified."""
+"""Real views of one place, with verified correspondences between them."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from refsr.data.pack import NODE_PX, Field
 
 @dataclass(frozen=True, kw_only=True)
 class Partner:
-    """Another photograph of the same place.
+    """Another photo of the same place.
 
     Attributes:
-        photo: Its number.
-        field_px: (y, x) in it of the view's nodes, NaN where not verified (see `refsr.data.pack`); None if nothing is
-            known of where the two match: they are crops of one place and one size.
+        photo: Number of the photo.
+        field_px: (y, x) in it of each node of the view, NaN where not verified (see `refsr.data.pack`); None for a pair
+            of crops of one place and size, without known correspondences.
     """
 
     photo: int
@@ -26,19 +26,14 @@ class Partner:
 
 @dataclass(frozen=True, kw_only=True)
 class RealView:
-    """A photograph that has partners.
-
-    Attributes:
-        photo: Its number.
-        partners: At least one.
-    """
+    """A photo, by number, with at least one partner."""
 
     photo: int
     partners: tuple[Partner, ...]
 
 
-def look_up(field_px: Field, points_px: Matrix) -> Matrix:
-    """Where points (x, y) of a view lie in its partner; NaN where one of the nodes around is not known."""
+def interpolate_field(field_px: Field, points_px: Matrix) -> Matrix:
+    """Points (x, y) of a view in its partner, bilinear between nodes; NaN where a node around is unknown."""
     size = torch.tensor(field_px.shape[:0:-1], dtype=torch.float32)
     nodes = torch.from_numpy(points_px).float() / NODE_PX
     grid = 2 * nodes / (size - 1).clamp_min(1) - 1
@@ -47,8 +42,8 @@ def look_up(field_px: Field, points_px: Matrix) -> Matrix:
     return np.asarray(found.masked_fill(~inside, torch.nan).flip(0).T.double().numpy())
 
 
-def seen_of(field_px: Field, left: int, top: int, side: int) -> Matrix:
-    """Where the verified nodes in a square of a view lie in its partner, (x, y)."""
+def verified_points(field_px: Field, left: int, top: int, side: int) -> Matrix:
+    """(x, y) in the partner of the verified nodes in a square of a view."""
     y, x = np.nonzero(np.isfinite(field_px[0]))
     places = np.stack((x, y), 1) * float(NODE_PX)
     inside = ((places >= (left, top)) & (places < (left + side, top + side))).all(1)

@@ -1,9 +1,9 @@
-"""How a photograph becomes the picture that people have.
+"""Degradation model: from an HR photograph to a realistic LR picture.
 
     hr ── blur ── reduce (kernel or camera) ── noise in linear light ── sharpen, tone ── JPEG once or twice ──> lr
 
-`lr` has 8 bits. `draw` chooses the values of one picture, `degrade` applies those of a batch, on its device. Random
-numbers come from the values, never from the device, so that the same values give the same picture everywhere.
+`lr` has 8 bits. `draw` draws the parameters of one picture; `degrade` applies those of a batch on its device. Noise is
+drawn on the CPU from seeds among the parameters, so that the same parameters give the same picture on every device.
 """
 
 from refsr.degrade.apply import degrade

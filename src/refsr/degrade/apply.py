@@ -1,4 +1,4 @@
-"""All that is done to the pictures of a batch; pictures that share a step go through it together."""
+"""Degradation of a batch; pictures that share a step go through it together."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,60 +6,56 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from refsr.degrade import camera
 from refsr.degrade.blur import blur, blur_kernel, gaussian_kernel
-from refsr.degrade.camera import demosaic, from_linear, mosaic, sharpen, to_linear, tone_curve
 from refsr.degrade.codec import webp
 from refsr.degrade.jpeg import jpeg
-from refsr.degrade.noise import add_noise, correlate, unit_noise
 from refsr.degrade.parameters import Degradation, Reduction
 from refsr.degrade.reduction import reduce
 from refsr.device import moved, pick, put
 from refsr.errors import UsageError
 from refsr.resize import stored
 
-_GRID_PX = 7
-"""By so much the grid of a first JPEG may lie aside."""
+_MAXIMUM_SHIFT_PX = 7  # maximum shift of a first JPEG's grid of blocks
 
+Images = Float[Tensor, "b c h w"]
 Step = Callable[[Tensor, list[Degradation]], Tensor]
 
 
 def degrade(hr: Float[Tensor, "b 3 h w"], values: Sequence[Degradation], scale: int = 4) -> Float[Tensor, "b 3 h2 w2"]:
-    """Make the LR pictures, without gradient. What a picture becomes does not depend on the others.
+    """Make LR pictures, without gradient; each result is independent of the rest of the batch.
 
         hr ── blur ── reduce ── light: optics, noise, mosaic ── sharpen, tone ── 8 bits ── JPEG, JPEG or WebP ──> lr
 
     Args:
-        hr: 0..1, sides multiples of the scale.
-        values: One a picture.
-        scale: Whole factor.
+        hr: RGB 0..1, sides multiples of `scale`.
+        values: Parameters of each picture.
+        scale: Integer factor of reduction.
 
     Returns:
-        0..1, in steps of 8 bits.
+        RGB 0..1, quantised to 8 bits.
 
     Raises:
-        UsageError: The values are not as many as the pictures, or the sides are no multiples of the scale.
+        UsageError: The counts of pictures and parameters differ, or a side is not a multiple of `scale`.
     """
     if len(values) != len(hr):
-        raise UsageError(f"{len(hr)} pictures need as many values, not {len(values)}")
+        raise UsageError(f"{len(values)} degradations for {len(hr)} pictures: give one for each picture")
     with torch.no_grad(), torch.autocast(hr.device.type, enabled=False):
         lr = _reduce(blur(hr, [blur_kernel(one) for one in values]), values, scale)
-        lr = _where(lambda one: _is_noisy(one) or one.reduction == "camera", _expose, lr, values)
-        lr = _where(lambda one: one.sharpen > 0, _sharpen, lr, values)
-        lr = _where(lambda one: one.tone != 0, _tone, lr, values)
+        lr = _apply_where(lambda one: _is_noisy(one) or _is_camera(one), _expose, lr, values)
+        lr = _apply_where(lambda one: one.sharpen > 0, _sharpen, lr, values)
+        lr = _apply_where(lambda one: one.tone != 0, _tone, lr, values)
         lr = stored(lr)
-        lr = _where(lambda one: one.first_quality > 0, _first_jpeg, lr, values)
-        lr = _where(lambda one: one.codec == "jpeg", _jpeg, lr, values)
-        return _where(lambda one: one.codec == "webp", _webp, lr, values)
+        lr = _apply_where(lambda one: one.first_quality > 0, _first_jpeg, lr, values)
+        lr = _apply_where(lambda one: one.codec == "jpeg", _jpeg, lr, values)
+        return _apply_where(lambda one: one.codec == "webp", _webp, lr, values)
 
 
-def _where(
-    concerns: Callable[[Degradation], bool],
-    step: Step,
-    images: Float[Tensor, "b c h w"],
-    values: Sequence[Degradation],
-) -> Float[Tensor, "b _ h w"]:
-    """Change the pictures that a step concerns, chosen on the CPU: nothing has to wait for the device."""
-    rows = [row for row, one in enumerate(values) if concerns(one)]
+def _apply_where(
+    is_affected: Callable[[Degradation], bool], step: Step, images: Images, values: Sequence[Degradation]
+) -> Images:
+    """Apply a step to the pictures that it affects, chosen on the CPU so that nothing waits for the device."""
+    rows = [row for row, one in enumerate(values) if is_affected(one)]
     if not rows:
         return images
     chosen = [values[row] for row in rows]
@@ -70,7 +66,7 @@ def _where(
     return changed
 
 
-def _reduce(images: Float[Tensor, "b 3 h w"], values: Sequence[Degradation], scale: int) -> Float[Tensor, "b 3 h2 w2"]:
+def _reduce(images: Images, values: Sequence[Degradation], scale: int) -> Float[Tensor, "b 3 h2 w2"]:
     groups: dict[Reduction, list[int]] = {}
     for row, one in enumerate(values):
         groups.setdefault(one.reduction, []).append(row)
@@ -81,56 +77,59 @@ def _reduce(images: Float[Tensor, "b 3 h w"], values: Sequence[Degradation], sca
     return lr
 
 
-def _expose(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
-    """In linear light: the optics, the noise, and for a camera the mosaic, which correlates the noise."""
-    light = blur(to_linear(images), [gaussian_kernel(one.optics_px) for one in values])
-    light = _where(_is_noisy, _add_noise, light, values)
-    light = _where(lambda one: one.reduction == "camera", lambda part, _: demosaic(mosaic(part)), light, values)
-    return from_linear(light.clamp(0, 1))
+def _expose(images: Images, values: list[Degradation]) -> Images:
+    """Optics and noise in linear light; for a camera also the mosaic, whose demosaicing correlates the noise."""
+    light = blur(camera.to_linear(images), [gaussian_kernel(one.optics_px) for one in values])
+    light = _apply_where(_is_noisy, _add_noise, light, values)
+    light = _apply_where(_is_camera, lambda part, _: camera.demosaic(camera.mosaic(part)), light, values)
+    return camera.from_linear(light.clamp(0, 1))
 
 
 def _is_noisy(one: Degradation) -> bool:
     return one.shot > 0 or one.read > 0
 
 
-def _add_noise(light: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
-    noise = correlate(unit_noise([one.noise_seed for one in values], light), [one.grain_px for one in values])
-    return add_noise(light, noise, [one.shot for one in values], [one.read for one in values])
+def _is_camera(one: Degradation) -> bool:
+    return one.reduction == "camera"
 
 
-def _sharpen(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
-    return sharpen(images, [one.sharpen for one in values], [one.sharpen_px for one in values]).clamp(0, 1)
+def _add_noise(light: Images, values: list[Degradation]) -> Images:
+    noise = camera.unit_noise([one.noise_seed for one in values], light)
+    noise = camera.correlate(noise, [one.grain_px for one in values])
+    return camera.add_noise(light, noise, [one.shot for one in values], [one.read for one in values])
 
 
-def _tone(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
-    return tone_curve(images.clamp(0, 1), [one.tone for one in values])
+def _sharpen(images: Images, values: list[Degradation]) -> Images:
+    return camera.sharpen(images, [one.sharpen for one in values], [one.sharpen_px for one in values]).clamp(0, 1)
 
 
-def _first_jpeg(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
-    """On a grid that lies aside: each picture is moved down and right on a larger canvas, its edges repeated."""
+def _tone(images: Images, values: list[Degradation]) -> Images:
+    return camera.tone_curve(images.clamp(0, 1), [one.tone for one in values])
+
+
+def _first_jpeg(images: Images, values: list[Degradation]) -> Images:
+    """JPEG on a shifted grid of blocks: each picture is shifted on a larger canvas, its edges repeated."""
     height, width = images.shape[-2:]
     y, x = (torch.tensor([getattr(one, name) for one in values]) for name in ("first_y_px", "first_x_px"))
     canvas = _gather(
         images,
-        (torch.arange(height + _GRID_PX) - y[:, None]).clamp(0, height - 1),
-        (torch.arange(width + _GRID_PX) - x[:, None]).clamp(0, width - 1),
+        (torch.arange(height + _MAXIMUM_SHIFT_PX) - y[:, None]).clamp(0, height - 1),
+        (torch.arange(width + _MAXIMUM_SHIFT_PX) - x[:, None]).clamp(0, width - 1),
     )
     coded = jpeg(canvas, [one.first_quality for one in values], [one.subsampled for one in values])
     return _gather(coded, torch.arange(height) + y[:, None], torch.arange(width) + x[:, None])
 
 
-def _gather(
-    images: Float[Tensor, "b c h w"], rows: Int[Tensor, "b h2"], columns: Int[Tensor, "b w2"]
-) -> Float[Tensor, "b c h2 w2"]:
+def _gather(images: Images, rows: Int[Tensor, "b h2"], columns: Int[Tensor, "b w2"]) -> Float[Tensor, "b c h2 w2"]:
     picture = torch.arange(len(images))[:, None, None, None]
     colour = torch.arange(images.shape[1])[:, None, None]
     places = (moved(part, images) for part in (picture, colour, rows[:, None, :, None], columns[:, None, None]))
     return images[tuple(places)]
 
 
-def _jpeg(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
+def _jpeg(images: Images, values: list[Degradation]) -> Images:
     return jpeg(images, [one.quality for one in values], [one.subsampled for one in values])
 
 
-def _webp(images: Float[Tensor, "b 3 h w"], values: list[Degradation]) -> Float[Tensor, "b 3 h w"]:
+def _webp(images: Images, values: list[Degradation]) -> Images:
     return webp(images, [one.quality for one in values])

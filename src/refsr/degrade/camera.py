@@ -1,4 +1,7 @@
-"""What a camera does between light and file: linear light, mosaic of coloured pixels, tone curve, sharpening."""
+"""Steps of a camera: linear light, noise, Bayer mosaic and demosaicing, tone curve, sharpening.
+
+All act on batches; parameters are sequences of one number per picture.
+"""
 
 from collections.abc import Sequence
 from itertools import product
@@ -12,14 +15,15 @@ from torch import Tensor
 from refsr.degrade.blur import blur, gaussian_kernel, mirror
 from refsr.device import moved, per_picture
 
+Images = Float[Tensor, "b c h w"]
 _CROSS: Final = ((0, 0, -1, 0, 0), (0, 0, 2, 0, 0), (-1, 2, 4, 2, -1), (0, 0, 2, 0, 0), (0, 0, -1, 0, 0))
 """Green at a red or blue pixel."""
 
 _BESIDE: Final = ((0, 0, 0.5, 0, 0), (0, -1, 0, -1, 0), (-1, 4, 5, 4, -1), (0, -1, 0, -1, 0), (0, 0, 0.5, 0, 0))
-"""Red or blue at a green pixel, when pixels of that colour lie to the left and right."""
+"""Red or blue at a green pixel whose left and right neighbours have that colour."""
 
 _ABOVE: Final = tuple(zip(*_BESIDE, strict=True))
-"""The same, when they lie above and below."""
+"""Red or blue at a green pixel whose neighbours above and below have that colour."""
 
 _DIAGONAL: Final = (
     (0, 0, -1.5, 0, 0), (0, 2, 0, 2, 0), (-1.5, 0, 6, 0, -1.5), (0, 2, 0, 2, 0), (0, 0, -1.5, 0, 0),
@@ -32,21 +36,52 @@ _FILTERS: Final = (
     (_CROSS, _ITSELF, _ITSELF, _CROSS),
     (_DIAGONAL, _ABOVE, _BESIDE, _ITSELF),
 )
-"""For red, green and blue: at the pixels R, G / G, B of each square of four; in eighths."""
+"""Filters of red, green and blue, in units of 1/8, at the pixels R, G / G, B of each 2x2 square."""
 
 
-def to_linear(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def to_linear(images: Images) -> Images:
     """From sRGB 0..1 to linear light 0..1. Source: IEC 61966-2-1."""
     return torch.where(images <= 0.04045, images / 12.92, ((images.clamp_min(0) + 0.055) / 1.055) ** 2.4)
 
 
-def from_linear(light: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def from_linear(light: Images) -> Images:
     """From linear light 0..1 to sRGB 0..1. Source: IEC 61966-2-1."""
     return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clamp_min(0) ** (1 / 2.4) - 0.055)
 
 
+def unit_noise(seeds: Sequence[int], like: Images) -> Images:
+    """White Gaussian noise of variance 1, drawn on the CPU from one seed per picture, in the shape of `like`."""
+    generator = torch.Generator()
+    drawn = [torch.randn(like.shape[1:], generator=generator.manual_seed(seed)) for seed in seeds]
+    return moved(torch.stack(drawn), like)
+
+
+def correlate(noise: Images, sigmas_px: Sequence[float]) -> Images:
+    """Blur noise of variance 1 by Gaussians and restore its variance: grain, as a camera's processing leaves it.
+
+    A standard deviation of 0 leaves the noise white. Near the border the variance is slightly larger.
+    """
+    kernels = [gaussian_kernel(sigma) for sigma in sigmas_px]
+    return blur(noise, kernels) * per_picture([float(kernel.norm()) ** -1 for kernel in kernels], noise)
+
+
+def add_noise(light: Images, noise: Images, shots: Sequence[float], reads: Sequence[float]) -> Images:
+    """Add shot noise, as a Gaussian of variance shot * light, and read noise; the result is not clipped to 0..1.
+
+    Args:
+        light: Linear light 0..1.
+        noise: Of variance 1.
+        shots: Variance per unit of light, one per picture.
+        reads: Standard deviation in the dark, one per picture.
+
+    Source: Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting for single-image raw-data", 2008.
+    """
+    variance = per_picture(shots, light) * light.clamp_min(0) + per_picture(reads, light) ** 2
+    return light + noise * variance.sqrt()
+
+
 def mosaic(light: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """What a sensor sees, whose pixels are red, green / green, blue (RGGB)."""
+    """Mosaic of a sensor with an RGGB Bayer pattern: red, green / green, blue."""
     seen = light[:, 1:2].clone()
     seen[..., 0::2, 0::2] = light[:, 0:1, 0::2, 0::2]
     seen[..., 1::2, 1::2] = light[:, 2:3, 1::2, 1::2]
@@ -54,9 +89,9 @@ def mosaic(light: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
 
 
 def demosaic(seen: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """All three colours at every pixel of an RGGB mosaic, mirrored at the border; may overshoot.
+    """Interpolate an RGGB mosaic to three colours, mirrored at the border; may overshoot 0..1.
 
-    One convolution with a stride of two gives the twelve values of each square of four pixels.
+    One convolution of stride 2 gives the twelve values of each 2x2 square.
 
     Source: Malvar, He, Cutler, "High-quality linear interpolation for demosaicing of Bayer-patterned color images",
     ICASSP 2004.
@@ -66,31 +101,18 @@ def demosaic(seen: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 3 h w"]:
     filters = torch.tensor(_FILTERS, dtype=torch.float64) / 8
     for y, x in product(range(2), repeat=2):
         kernels[:, y, x, y : y + 5, x : x + 5] = filters[:, 2 * y + x]
-    # In float64, since convolutions in float32 may be rounded to 11 bits on a GPU.
+    # float64, since a GPU may round float32 convolutions to 11 bits.
     padded = F.pad(mirror(seen, 2).double(), (0, width % 2, 0, height % 2))
     squares = F.conv2d(padded, moved(kernels.view(12, 1, 6, 6), seen), stride=2)
     return F.pixel_shuffle(squares, 2)[..., :height, :width].to(seen.dtype)
 
 
-def tone_curve(images: Float[Tensor, "b c h w"], strengths: Sequence[float]) -> Float[Tensor, "b c h w"]:
-    """Mix each picture with its smooth step 3x^2 - 2x^3: above zero an S, more contrast; below, less.
-
-    Args:
-        images: 0..1; black, white and the middle stay.
-        strengths: One a picture, -1..1.
-    """
+def tone_curve(images: Images, strengths: Sequence[float]) -> Images:
+    """Mix pictures 0..1 with their smooth step 3x^2 - 2x^3; strengths -1..1, positive ones add contrast."""
     return images + per_picture(strengths, images) * (images * images * (3 - 2 * images) - images)
 
 
-def sharpen(
-    images: Float[Tensor, "b c h w"], amounts: Sequence[float], sigmas_px: Sequence[float]
-) -> Float[Tensor, "b c h w"]:
-    """Unsharp mask: add a part of the difference to a blurred copy; may overshoot.
-
-    Args:
-        images: 0..1.
-        amounts: Which part, one a picture.
-        sigmas_px: Standard deviations of the Gaussians that blur the copies.
-    """
+def sharpen(images: Images, amounts: Sequence[float], sigmas_px: Sequence[float]) -> Images:
+    """Unsharp mask: add `amounts` times the difference to a copy blurred by a Gaussian; may overshoot 0..1."""
     soft = blur(images, [gaussian_kernel(sigma) for sigma in sigmas_px])
     return images + per_picture(amounts, images) * (images - soft)

@@ -1,4 +1,4 @@
-"""What settings with shares and ranges must keep to."""
+"""Checks of settings that are shares or ranges."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,15 +7,10 @@ from refsr.errors import UsageError
 
 
 def check_shares(config: Any, names: Sequence[str], exclusive: Sequence[Sequence[str]] = ()) -> None:
-    """See that shares are shares.
-
-    Args:
-        config: Whose attributes they are.
-        names: Of the shares.
-        exclusive: Groups of which one may happen at the most.
+    """Check attributes that are shares, and groups of them that exclude each other.
 
     Raises:
-        UsageError: One is not between 0 and 1, or a group adds up to more.
+        UsageError: A share is not in 0..1, or a group adds up to more than 1.
     """
     for name in names:
         if not 0 <= getattr(config, name) <= 1:
@@ -23,18 +18,14 @@ def check_shares(config: Any, names: Sequence[str], exclusive: Sequence[Sequence
     for group in exclusive:
         total = sum(getattr(config, name) for name in group)
         if total > 1 + 1e-9:
-            raise UsageError(f"{', '.join(group)} add up to {total:g}: give shares of 1 at most in all")
+            raise UsageError(f"{', '.join(group)} add up to {total:g}: give shares that add up to 1 at most")
 
 
 def check_ranges(config: Any, limits: Mapping[str, tuple[float | int, float | int]]) -> None:
-    """See that ranges begin with their lower limit and lie within what makes sense.
-
-    Args:
-        config: Whose attributes they are.
-        limits: The least and the most of each range.
+    """Check attributes that are ranges (low, high), by the minimum and maximum of each.
 
     Raises:
-        UsageError: One does not.
+        UsageError: A range exceeds its limits, or its lower end comes last.
     """
     for name, (least, most) in limits.items():
         low, high = getattr(config, name)

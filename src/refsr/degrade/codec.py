@@ -1,4 +1,4 @@
-"""Real codecs, for what is not worth writing as operations on tensors."""
+"""Compression by real codecs, on the CPU."""
 
 import io
 from collections.abc import Sequence
@@ -11,16 +11,9 @@ from torch import Tensor
 
 
 def webp(images: Float[Tensor, "b 3 h w"], qualities: Sequence[int]) -> Float[Tensor, "b 3 h w"]:
-    """Compress pictures as lossy WebP and read them again, by Pillow.
+    """Compress RGB pictures 0..1 as lossy WebP and decode them, by Pillow on the CPU; a GPU has to wait.
 
-    This leaves the device: pictures go to the CPU one by one and come back, and a GPU has to wait for that.
-
-    Args:
-        images: 0..1; rounded to 8 bits first.
-        qualities: 1..100, one a picture.
-
-    Returns:
-        0..1, in steps of 8 bits.
+    Pictures are quantised to 8 bits before and after; qualities are 1..100, one per picture.
     """
     levels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     read = []

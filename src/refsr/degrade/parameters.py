@@ -1,4 +1,4 @@
-"""What is done to a picture, in numbers: the settings that they are drawn from, and the numbers of one picture."""
+"""Parameters of the degradation: the settings that they are drawn from, and those of one picture."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,68 +16,58 @@ Range = tuple[float, float]
 
 _Kind = TypeVar("_Kind", bound=str)
 _NUMBERS: Final = 28
-_BLURS: Final = ("gaussian", "anisotropic", "disc", "line", "curve")
-_REDUCTIONS: Final = ("area", "lanczos", "camera")
+_BLURS: Final[tuple[Blur, ...]] = ("gaussian", "anisotropic", "disc", "line", "curve")
+_REDUCTIONS: Final[tuple[Reduction, ...]] = ("area", "lanczos", "camera")
 _SHARES: Final = (
     *("clean", *_BLURS, *_REDUCTIONS, "noise", "grain", "sharpen", "tone"),
     *("compress", "subsampled", "twice", "webp"),
 )
 _LIMITS: Final[dict[str, Range]] = {
-    "gaussian_px": (0.1, 50),
-    "ratio": (0.05, 1),
-    "disc_px": (0.1, 100),
-    "motion_px": (0.1, 200),
-    "bend_degrees": (-360, 360),
-    "sway_degrees": (-180, 180),
-    "optics_px": (0.05, 10),
-    "shot": (1e-7, 1),
-    "read": (1e-7, 1),
-    "grain_px": (0.05, 10),
-    "sharpen_amount": (0, 10),
-    "sharpen_px": (0.05, 20),
-    "tone_strength": (-1, 1),
-    "quality": (1, 100),
-}
+    "gaussian_px": (0.1, 50), "ratio": (0.05, 1), "disc_px": (0.1, 100), "motion_px": (0.1, 200),
+    "bend_degrees": (-360, 360), "sway_degrees": (-180, 180), "optics_px": (0.05, 10),
+    "shot": (1e-7, 1), "read": (1e-7, 1), "grain_px": (0.05, 10),
+    "sharpen_amount": (0, 10), "sharpen_px": (0.05, 20), "tone_strength": (-1, 1), "quality": (1, 100),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class DegradeConfig:
-    """How pictures are degraded: for each kind its share of the pictures, and between what limits its values lie.
+    """Share of each degradation among the pictures, 0..1, and the ranges of its parameters.
 
-    Sizes in pixels and levels of noise are log-uniform: a small one is as likely as one of twice the size.
+    Sizes in pixels and noise levels are log-uniform, all else is uniform. The five blurs exclude each other, as do the
+    three reductions.
 
     Attributes:
-        clean: Share of pictures that are reduced by bicubic interpolation and not harmed otherwise.
-        gaussian: Share with a round Gaussian blur; the shares of blurs exclude each other, the rest has none.
-        anisotropic: Share with an elliptic Gaussian blur.
-        disc: Share out of focus.
-        line: Share with straight motion.
-        curve: Share with curved motion, as of a hand that shakes.
+        clean: Share with bicubic reduction and nothing else.
+        gaussian: Share with round Gaussian blur.
+        anisotropic: Share with elliptic Gaussian blur.
+        disc: Share with defocus blur.
+        line: Share with straight motion blur.
+        curve: Share with curved motion blur, as from a shaking hand.
         gaussian_px: Standard deviation in HR pixels, of an ellipse along its longer axis.
-        ratio: Of an ellipse's shorter axis to its longer one.
+        ratio: Shorter by longer axis of an ellipse.
         disc_px: Radius in HR pixels.
         motion_px: Length of the path in HR pixels.
-        bend_degrees: By how much a curved path turns from end to end.
-        sway_degrees: By how much its heading swings to and fro besides.
-        area: Share reduced by the mean of each square; the shares of reductions exclude each other, the rest is
-            bicubic.
+        bend_degrees: Uniform turn of a curved path from end to end.
+        sway_degrees: Amplitude of the sine in its heading.
+        area: Share reduced by the mean of each square; without area, lanczos and camera, reduction is bicubic.
         lanczos: Share reduced by Lanczos's kernel.
-        camera: Share seen through optics and a mosaic of coloured pixels.
-        optics_px: Standard deviation of the optics' blur in LR pixels.
+        camera: Share seen through optics and a Bayer mosaic.
+        optics_px: Standard deviation of the optics' Gaussian PSF in LR pixels.
         noise: Share with noise.
-        shot: Variance for each unit of light, of linear light 0..1: 1e-4 is a phone by day, 2e-2 a bad night.
-        read: Standard deviation in the dark, of linear light; goes with `shot`, give or take a sixth of its range.
-        grain: Share of the noise that is correlated; that of a camera becomes so by itself.
-        grain_px: Standard deviation in LR pixels of the blur that correlates it.
-        sharpen: Share that is sharpened.
-        sharpen_amount: How much of the difference to a blurred copy is added.
+        shot: Variance per unit of linear light 0..1: 1e-4 is a phone by day, 2e-2 a bad night.
+        read: Standard deviation in the dark, of linear light; as far along its range as `shot`, plus or minus a sixth.
+        grain: Share of the noise that is blurred; a camera's is correlated by demosaicing.
+        grain_px: Standard deviation of that blur in LR pixels.
+        sharpen: Share with unsharp masking.
+        sharpen_amount: Factor of the difference to a blurred copy.
         sharpen_px: Standard deviation of that blur in LR pixels.
         tone: Share with a tone curve.
-        tone_strength: Above zero an S, more contrast; below, less.
+        tone_strength: -1..1; positive values add contrast, negative ones reduce it.
         compress: Share that is compressed.
-        quality: Of JPEG and WebP, whole numbers, both ends included.
-        subsampled: Share of JPEG with colour at half the resolution, 4:2:0.
-        twice: Share of the compressed that had been a JPEG before, of another quality and on another grid.
+        quality: Quality of JPEG and WebP, integers, both ends included.
+        subsampled: Share of JPEG with 4:2:0 chroma subsampling.
+        twice: Share of the compressed that were JPEG before, of another quality and on a shifted grid of blocks.
         webp: Share of the compressed that end as WebP, by a real codec on the CPU, which is slow.
     """
 
@@ -120,30 +110,20 @@ class DegradeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Degradation:
-    """All that is done to one picture; what is not done has the value that changes nothing.
+    """Parameters of one picture's degradation; the defaults are bicubic reduction and nothing else.
+
+    Values without a description are drawn from the ranges of `DegradeConfig` and have their units.
 
     Attributes:
-        blur: Kind of blur.
-        blur_px: Standard deviation, radius or length in HR pixels.
-        blur_ratio: Of an ellipse's shorter axis to its longer one.
-        blur_degrees: Where the longer axis or the motion points, from rightwards to downwards.
-        blur_bend_degrees: By how much the motion turns from end to end.
-        blur_sway_degrees: By how much its heading swings besides.
-        reduction: Kind of reduction.
-        optics_px: Standard deviation of the camera's blur in LR pixels.
-        shot: Variance of the noise for each unit of linear light.
-        read: Its standard deviation in the dark.
-        grain_px: Standard deviation in LR pixels of the blur that correlates it; 0 for white noise.
-        noise_seed: Start of its random numbers.
-        sharpen: Amount.
-        sharpen_px: Standard deviation of the blurred copy in LR pixels.
+        blur_px: Standard deviation, radius or length of path in HR pixels, by the kind of `blur`.
+        blur_degrees: Direction of the longer axis or of the motion, clockwise from rightwards.
+        grain_px: Standard deviation in LR pixels of the blur of the noise; 0 for white noise.
+        sharpen: Factor of unsharp masking.
         tone: Strength of the tone curve, -1..1.
-        first_quality: Of the JPEG that the picture had been before; 0 for none.
-        first_y_px: By how much that JPEG's grid lay above, 0..7.
-        first_x_px: And to the left.
-        codec: What it ends as.
-        quality: Of that codec; 0 for none.
-        subsampled: Whether JPEG keeps colour at half the resolution; of both JPEGs.
+        first_quality: Quality of an earlier JPEG; 0 for none.
+        first_y_px: Shift of its grid of blocks upwards, 0..7; `first_x_px` to the left.
+        quality: Quality of the final codec; 0 for none.
+        subsampled: Whether both JPEGs have 4:2:0 chroma subsampling.
     """
 
     blur: Blur = "none"
@@ -170,71 +150,61 @@ class Degradation:
 
 
 CLEAN: Final = Degradation()
-"""Bicubic reduction alone, rounded to 8 bits."""
+"""Bicubic reduction alone."""
 
 
-class Numbers:
-    """Random numbers that were drawn all at once, taken one after the other."""
+class RandomNumbers:
+    """A fixed count of random numbers, drawn at once and taken one by one."""
 
     def __init__(self, rng: np.random.Generator, count: int) -> None:
-        """Draw.
-
-        Args:
-            rng: Gives all.
-            count: How many can be taken.
-        """
+        """Draw `count` numbers, the maximum that can be taken."""
         self._numbers: Iterator[float] = iter(rng.random(count).tolist())
 
-    def one(self) -> float:
-        """Between 0 and 1."""
+    def unit(self) -> float:
+        """Uniform in 0..1."""
         return next(self._numbers)
 
-    def happens(self, share: float) -> bool:
-        """Whether something does that befalls so many."""
+    def chance(self, share: float) -> bool:
+        """True with this probability."""
         return next(self._numbers) < share
 
     def uniform(self, limits: Range) -> float:
-        """Any number between the limits."""
+        """Uniform between the limits."""
         return limits[0] + (limits[1] - limits[0]) * next(self._numbers)
 
-    def octaves(self, limits: Range) -> float:
-        """One whose logarithm may be any."""
-        return octaves(limits, next(self._numbers))
+    def log_uniform(self, limits: Range) -> float:
+        """Log-uniform between the limits."""
+        return log_interpolate(limits, next(self._numbers))
 
-    def whole(self, limits: tuple[int, int]) -> int:
-        """A whole number, both limits included."""
+    def integer(self, limits: tuple[int, int]) -> int:
+        """Uniform integer, both limits included."""
         return limits[0] + int((limits[1] - limits[0] + 1) * next(self._numbers))
 
     def seed(self) -> int:
-        """A start for other random numbers."""
+        """Seed for another generator."""
         return int(2**31 * next(self._numbers))
 
 
 def draw(config: DegradeConfig, rng: np.random.Generator) -> Degradation:
-    """Choose the values of one picture.
-
-    Args:
-        config: Shares and limits.
-        rng: Gives the same number of random numbers each time, whatever is chosen.
-    """
-    numbers = Numbers(rng, _NUMBERS)
-    clean = numbers.happens(config.clean)
-    blur = choose(numbers.one(), _blur_shares(config), "none")
+    """Draw the parameters of one picture; every call takes the same count of numbers from `rng`."""
+    numbers = RandomNumbers(rng, _NUMBERS)
+    clean = numbers.chance(config.clean)
+    blur = choose_kind(numbers.unit(), _shares(config, _BLURS), "none")
     sizes = {"gaussian": config.gaussian_px, "anisotropic": config.gaussian_px, "disc": config.disc_px}
-    blur_px = numbers.octaves(sizes.get(blur, config.motion_px))
-    ratio, turn = numbers.uniform(config.ratio), numbers.one()
+    blur_px = numbers.log_uniform(sizes.get(blur, config.motion_px))
+    ratio, turn = numbers.uniform(config.ratio), numbers.unit()
     bend, sway = numbers.uniform(config.bend_degrees), numbers.uniform(config.sway_degrees)
-    reduction = choose(numbers.one(), _reduction_shares(config), "bicubic")
-    optics_px = numbers.octaves(config.optics_px)
-    noisy, light, apart = numbers.happens(config.noise), numbers.one(), numbers.one()
-    grainy, grain_px, seed = numbers.happens(config.grain), numbers.octaves(config.grain_px), numbers.seed()
-    sharp, amount = numbers.happens(config.sharpen), numbers.uniform(config.sharpen_amount)
-    sharpen_px = numbers.octaves(config.sharpen_px)
-    toned, tone = numbers.happens(config.tone), numbers.uniform(config.tone_strength)
-    packed, quality = numbers.happens(config.compress), numbers.whole(config.quality)
-    half, again = numbers.happens(config.subsampled), numbers.happens(config.twice)
-    first, y, x = (numbers.whole(limits) for limits in (config.quality, (0, 7), (0, 7)))
-    webp = numbers.happens(config.webp)
+    reduction = choose_kind(numbers.unit(), _shares(config, _REDUCTIONS), "bicubic")
+    optics_px = numbers.log_uniform(config.optics_px)
+    noisy, light, apart = numbers.chance(config.noise), numbers.unit(), numbers.unit()
+    grainy, grain_px, seed = numbers.chance(config.grain), numbers.log_uniform(config.grain_px), numbers.seed()
+    sharp, amount = numbers.chance(config.sharpen), numbers.uniform(config.sharpen_amount)
+    sharpen_px = numbers.log_uniform(config.sharpen_px)
+    toned, tone = numbers.chance(config.tone), numbers.uniform(config.tone_strength)
+    packed, quality = numbers.chance(config.compress), numbers.integer(config.quality)
+    half, again = numbers.chance(config.subsampled), numbers.chance(config.twice)
+    first, y, x = (numbers.integer(limits) for limits in (config.quality, (0, 7), (0, 7)))
+    webp = numbers.chance(config.webp)
     if clean:
         return CLEAN
     twice = packed and again
@@ -247,8 +217,8 @@ def draw(config: DegradeConfig, rng: np.random.Generator) -> Degradation:
         blur_sway_degrees=sway if blur == "curve" else 0.0,
         reduction=reduction,
         optics_px=optics_px if reduction == "camera" else 0.0,
-        shot=octaves(config.shot, light) if noisy else 0.0,
-        read=octaves(config.read, min(1.0, max(0.0, light + (apart - 0.5) / 3))) if noisy else 0.0,
+        shot=log_interpolate(config.shot, light) if noisy else 0.0,
+        read=log_interpolate(config.read, min(1.0, max(0.0, light + (apart - 0.5) / 3))) if noisy else 0.0,
         grain_px=grain_px if noisy and grainy and reduction != "camera" else 0.0,
         noise_seed=seed if noisy else 0,
         sharpen=amount if sharp else 0.0,
@@ -263,22 +233,12 @@ def draw(config: DegradeConfig, rng: np.random.Generator) -> Degradation:
     )
 
 
-def _blur_shares(config: DegradeConfig) -> dict[Blur, float]:
-    return {
-        "gaussian": config.gaussian,
-        "anisotropic": config.anisotropic,
-        "disc": config.disc,
-        "line": config.line,
-        "curve": config.curve,
-    }
+def _shares(config: DegradeConfig, kinds: tuple[_Kind, ...]) -> dict[_Kind, float]:
+    return {kind: getattr(config, kind) for kind in kinds}
 
 
-def _reduction_shares(config: DegradeConfig) -> dict[Reduction, float]:
-    return {"area": config.area, "lanczos": config.lanczos, "camera": config.camera}
-
-
-def choose(number: float, shares: Mapping[_Kind, float], rest: _Kind) -> _Kind:
-    """The kind that a number of 0..1 falls on, when kinds that exclude each other are laid out by their shares."""
+def choose_kind(number: float, shares: Mapping[_Kind, float], rest: _Kind) -> _Kind:
+    """The kind that a number in 0..1 falls on, when the shares of exclusive kinds are laid end to end."""
     for kind, share in shares.items():
         if number < share:
             return kind
@@ -286,6 +246,6 @@ def choose(number: float, shares: Mapping[_Kind, float], rest: _Kind) -> _Kind:
     return rest
 
 
-def octaves(limits: Range, number: float) -> float:
-    """From the lower limit at 0 to the upper one at 1, by equal factors."""
-    return limits[0] * math.exp(number * math.log(limits[1] / limits[0]))
+def log_interpolate(limits: Range, share: float) -> float:
+    """From the lower limit, at share 0, to the upper one, at share 1, by equal factors."""
+    return limits[0] * math.exp(share * math.log(limits[1] / limits[0]))

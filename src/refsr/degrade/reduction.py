@@ -1,4 +1,4 @@
-"""Reduction of a picture by a whole factor."""
+"""Reduction of pictures by an integer factor."""
 
 from typing import Final, Literal
 
@@ -17,15 +17,15 @@ _LOBES: Final = 3
 def reduce(
     images: Float[Tensor, "b c h w"], kind: Literal["bicubic", "area", "lanczos"], scale: int
 ) -> Float[Tensor, "b c h2 w2"]:
-    """Shrink pictures.
+    """Reduce pictures.
 
     Args:
         images: 0..1.
-        kind: bicubic, area (the mean of each square, Pillow's BOX), or lanczos (three lobes, antialiased).
-        scale: Whole factor.
+        kind: "bicubic", "area" (mean of each square, Pillow's BOX), or "lanczos" (three lobes, antialiased).
+        scale: Integer factor.
 
     Raises:
-        UsageError: The sides are no multiples of the factor.
+        UsageError: A side is not a multiple of `scale`.
     """
     height, width = images.shape[-2:]
     if height % scale or width % scale:
@@ -38,8 +38,8 @@ def reduce(
 
 
 def _lanczos_rows(images: Float[Tensor, "b c h w"], scale: int) -> Float[Tensor, "b c h w2"]:
-    """Shrink the width. The factor is whole, so that all windows have the same weights; at the border, as in Pillow,
-    what lies outside has none, and the others share them."""
+    """Reduce the width. With an integer factor all windows have equal weights; at the border, as in Pillow, the weights
+    outside are left out and the others normalised."""
     margin = 5 * scale // 2
     offset = (torch.arange(-margin, margin + scale, dtype=torch.float64) + 0.5) / scale - 0.5
     weights = torch.sinc(offset) * torch.sinc(offset / _LOBES)

@@ -1,6 +1,6 @@
-"""Files and processes: what is read, written and shared out, without a word of super-resolution.
+"""Files and processes, independent of super-resolution.
 
-bytes ── photo (exif, deep_colour) ──> Photo        weights: networks on disk
-results ── files ──> whole or not at all            journal: what a broken run goes on from
-folder ── listing ──> its photographs               work ── workers ──> done by several processes
+bytes ── photo (exif, deep_colour) ──> Photo        weights: state dicts with the config of their model
+data ── files ──> atomic writes                     records: JSON with a schema     journal: resumable runs
+folder ── listing ──> photo files                   items ── workers ──> results of several processes
 """

@@ -1,4 +1,4 @@
-"""16 bits a channel in colour, which Pillow reads as 8 and does not write: by imagecodecs and tifffile, an extra."""
+"""Colour with 16 bits per channel, which Pillow cuts to 8: by imagecodecs and tifffile, an extra."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from refsr.extras import import_extra
 
 
 def is_deep_colour(image: Image.Image, data: bytes) -> bool:
-    """Whether a file that Pillow has opened is PNG or TIFF with more channels than one and 16 bits in each."""
+    """Whether a file opened by Pillow is a PNG or TIFF with several channels of 16 bits."""
     if image.mode.startswith("I;16"):
         return False
     if image.format == "PNG":
@@ -25,7 +25,7 @@ def is_deep_colour(image: Image.Image, data: bytes) -> bool:
 
 
 def decode_deep(image: Image.Image, data: bytes, name: str) -> NDArray[Any]:
-    """Pixels (H, W, C), uint16, of a file that `is_deep_colour`.
+    """Decode a file that `is_deep_colour` to pixels (H, W, C), uint16.
 
     Raises:
         MissingExtraError: The extra is not installed.
@@ -34,7 +34,7 @@ def decode_deep(image: Image.Image, data: bytes, name: str) -> NDArray[Any]:
     codecs = require_codecs(name)
     try:
         array = codecs.png_decode(data) if image.format == "PNG" else _decode_tiff(data)
-    except Exception as error:  # the codecs have exceptions of their own for every way to be damaged
+    except Exception as error:  # each codec raises exceptions of its own
         raise ValueError(str(error)) from error
     return np.asarray(array)
 
@@ -49,7 +49,7 @@ def _decode_tiff(data: bytes) -> NDArray[Any]:
 
 
 def encode_deep(array: NDArray[Any], file_format: str, exif: bytes | None, profile: bytes | None) -> bytes:
-    """A PNG or TIFF file of pixels (H, W, C), uint16; of the EXIF, TIFF takes the main directory's texts along.
+    """Encode pixels (H, W, C), uint16, as PNG or TIFF; TIFF keeps only the text tags of the main EXIF directory.
 
     Raises:
         MissingExtraError: The extra is not installed.
@@ -59,7 +59,7 @@ def encode_deep(array: NDArray[Any], file_format: str, exif: bytes | None, profi
 
         buffer = io.BytesIO()
         if array.shape[2] == 2:
-            array = array[..., (0, 0, 0, 1)]  # Pillow does not open grey with alpha
+            array = array[..., (0, 0, 0, 1)]  # Pillow cannot open a TIFF of grey with alpha
         tags = Image.Exif()
         tags.load(exif or b"")
         tifffile.imwrite(
@@ -89,10 +89,7 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def require_codecs(name: str) -> Any:
-    """The module imagecodecs.
-
-    Args:
-        name: The file that needs it, for the error.
+    """The module imagecodecs; `name` is the file that needs it, for the error message.
 
     Raises:
         MissingExtraError: The extra is not installed.

@@ -1,4 +1,4 @@
-"""What a photo's EXIF says: which way is up, and what is worth keeping."""
+"""EXIF of a photo: its orientation, and the tags worth keeping."""
 
 import struct
 from typing import Any, Final
@@ -7,51 +7,45 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 _KEPT_TAGS: Final = frozenset(
-    {
-        ExifTags.Base.ImageDescription,
-        ExifTags.Base.Make,
-        ExifTags.Base.Model,
-        ExifTags.Base.XResolution,
-        ExifTags.Base.YResolution,
-        ExifTags.Base.ResolutionUnit,
-        ExifTags.Base.Software,
-        ExifTags.Base.DateTime,
-        ExifTags.Base.Artist,
-        ExifTags.Base.HostComputer,
-        ExifTags.Base.Copyright,
-        ExifTags.Base.Rating,
-    }
+    ExifTags.Base[name]
+    for name in (
+        *("ImageDescription", "Make", "Model", "XResolution", "YResolution", "ResolutionUnit"),
+        *("Software", "DateTime", "Artist", "HostComputer", "Copyright", "Rating"),
+    )
 )
 
-_DAMAGED: Final = (SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error, OSError)
-"""What Pillow raises on EXIF that makes no sense."""
+_PILLOW_ERRORS: Final = (SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error, OSError)
+"""Exceptions of Pillow on damaged EXIF."""
 
 
 def read_exif(image: Image.Image) -> Image.Exif:
-    """A picture's EXIF, empty if there is none or if it is damaged."""
+    """The EXIF of a picture, empty if missing or damaged."""
     try:
         return image.getexif()
-    except _DAMAGED:
+    except _PILLOW_ERRORS:
         return Image.Exif()  # a picture with damaged EXIF is still a picture
 
 
-def descriptive(exif: Image.Exif) -> bytes | None:
-    """What describes the photo, without what describes the file (in TIFF the two share one directory); None if there
-    is nothing, or nothing that could be written again."""
+def descriptive_exif(exif: Image.Exif) -> bytes | None:
+    """The tags that describe the photo, without those that describe the file: in TIFF both share one directory.
+
+    Returns:
+        None if there are none, or none that can be written again.
+    """
     kept = Image.Exif()
     for tag in _KEPT_TAGS & set(exif):
         kept[tag] = exif[tag]
     for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
         try:
             values = exif.get_ifd(directory)
-        except _DAMAGED:
+        except _PILLOW_ERRORS:
             continue
         if values:
             kept.get_ifd(directory).update(values)
             kept[directory] = kept.get_ifd(directory)
     try:
         return kept.tobytes() if len(kept) else None
-    except _DAMAGED:
+    except _PILLOW_ERRORS:
         return None
 
 
@@ -62,10 +56,7 @@ def exif_with_size(data: bytes | None, size_px: tuple[int, int]) -> bytes | None
     exif = Image.Exif()
     exif.load(data)
     details = exif.get_ifd(ExifTags.IFD.Exif)
-    for tag, value in (
-        (ExifTags.Base.ExifImageHeight, size_px[0]),
-        (ExifTags.Base.ExifImageWidth, size_px[1]),
-    ):
+    for tag, value in zip((ExifTags.Base.ExifImageHeight, ExifTags.Base.ExifImageWidth), size_px, strict=True):
         if tag in details:
             details[tag] = value
     return exif.tobytes()

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost or half-written."""
+"""Atomic writes, and locks on folders."""
 
 import os
 import tempfile
@@ -11,11 +11,11 @@ from filelock import FileLock, Timeout
 
 from refsr.errors import OutputError
 
-_UNFINISHED: Final = ".part"
+_TEMPORARY_SUFFIX: Final = ".part"
 
 
 def check_writable(path: Path) -> None:
-    """Refuse early, before hours of work, a path that could not be written.
+    """Refuse a path that cannot be written, before hours of work.
 
     Raises:
         OutputError: The folder does not exist or is not writable, or the path is a folder.
@@ -30,10 +30,10 @@ def check_writable(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, unless it is there.
+    """Make a folder and its parents, unless it exists.
 
     Raises:
-        OutputError: It cannot be made, or is a file.
+        OutputError: It cannot be made, or the path is a file.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary file in the same folder, then rename: the path holds the old or the new whole, never less.
+    """Write to a temporary file, then rename it: the path holds all of the old or of the new data.
 
     Raises:
         OutputError: It cannot be written; an existing file is left as it was.
@@ -50,7 +50,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     check_writable(path)
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=_UNFINISHED)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=_TEMPORARY_SUFFIX)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -65,21 +65,14 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Delete the temporary files that a process killed in the midst of `write_atomically` left in a folder.
-
-    Args:
-        folder: Searched through; it must be claimed, so that nobody is writing in it.
-    """
-    for path in folder.rglob(f".*{_UNFINISHED}"):
+    """Delete the temporary files of a killed `write_atomically`, in a claimed folder and all folders in it."""
+    for path in folder.rglob(f".*{_TEMPORARY_SUFFIX}"):
         path.unlink()
 
 
 @contextmanager
 def claim(path: Path) -> Iterator[None]:
-    """Claim a folder for this process, by a lock file in it; the claim ends with the process, however that ends.
-
-    Args:
-        path: The lock file.
+    """Hold a folder for this process by a lock file in it, which a crash releases too.
 
     Raises:
         OutputError: Another process holds it, or it cannot be written.
@@ -98,7 +91,7 @@ def claim(path: Path) -> Iterator[None]:
 
 
 def _default_mode(path: Path) -> int:
-    """The mode of the file that is replaced, or what a new file would get."""
+    """The mode of the file to be replaced, or of a new file."""
     if path.exists():
         return path.stat().st_mode & 0o777
     mask = os.umask(0)

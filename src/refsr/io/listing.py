@@ -1,4 +1,4 @@
-"""Which photographs a folder holds: one rule for albums, training data, batches and data sets."""
+"""Photos of a folder: one rule for albums, training data, batches and data sets."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from refsr.io.photo import READABLE_SUFFIXES
 
 
 def list_photos(folder: Path, *, deep: bool = True, without: Path | None = None) -> list[Path]:
-    """The photographs of a folder by their suffixes, in order; hidden files and folders are left out.
+    """Files with the suffix of a photo, sorted; hidden files and folders are left out.
 
     Args:
-        folder: May be missing, and holds none then.
-        deep: With those of all folders in it.
-        without: A folder that is left out, such as that of the results.
+        folder: May be missing: then there are none.
+        deep: Whether to search all folders in it.
+        without: Folder to leave out, such as that of the results.
     """
     left_out = None if without is None else without.resolve()
     return [

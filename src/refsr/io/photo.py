@@ -1,7 +1,7 @@
-"""Pictures in and out of files, with everything that a person expects to survive.
+"""Reading and writing of pictures, with their transparency, bit depth, EXIF and colour profile.
 
 file, PIL image, array or tensor ── as_photo ──> Photo: pixels (1, 3, H, W) RGB float32 0..1, alpha, EXIF, ICC
-Photo ── write_photo ──> PNG, JPEG, WebP or TIFF, whole or not at all
+Photo ── write_photo ──> PNG, JPEG, WebP or TIFF, written atomically
 """
 
 import io
@@ -23,15 +23,15 @@ from torch import Tensor
 
 from refsr.errors import ImageError, MissingExtraError, OutputError
 from refsr.io.deep_colour import decode_deep, encode_deep, is_deep_colour, require_codecs
-from refsr.io.exif import descriptive, exif_with_size, read_exif, upright
+from refsr.io.exif import descriptive_exif, exif_with_size, read_exif, upright
 from refsr.io.files import write_atomically
 
-SMALLEST_PX: Final = 8
+MINIMUM_SIDE_PX: Final = 8
 _FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 READABLE_SUFFIXES: Final = tuple(_FORMATS)
-_LARGEST_SIDE_PX: Final = {"JPEG": 65535, "WEBP": 16383}
+_MAXIMUM_SIDE_PX: Final = {"JPEG": 65535, "WEBP": 16383}
 _DEEP_FORMATS: Final = ("PNG", "TIFF")
-_READABLE: Final = ("PNG", "JPEG", "WEBP", "TIFF")
+_READABLE_FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF")
 
 ImageSource = str | Path | Image.Image | NDArray[Any] | Tensor
 """A file, a PIL image, an array (H, W), (H, W, 3 or 4), or a tensor (3, H, W) or (1, 3, H, W); integers of 8 or 16
@@ -44,11 +44,11 @@ class Photo:
 
     Attributes:
         pixels: RGB, float32, 0..1.
-        alpha: Opacity, float32, 0..1, if the picture has any.
-        grey: Whether the three channels are one, to be written as one.
-        bits: Bits a channel, to be kept where the output's format can.
-        exif: Descriptive EXIF without the orientation, which has been applied.
-        icc_profile: What the numbers mean as colours.
+        alpha: Opacity, float32, 0..1; None for opaque pictures.
+        grey: Whether the three channels are equal, and written as one.
+        bits: Bits per channel, kept where the output format can.
+        exif: Descriptive EXIF, without the orientation, which is applied to the pixels.
+        icc_profile: ICC colour profile.
     """
 
     pixels: Float[Tensor, "1 3 h w"]
@@ -64,20 +64,20 @@ class Photo:
         return self.pixels.shape[-2], self.pixels.shape[-1]
 
     def to_pil(self) -> Image.Image:
-        """As an 8-bit PIL image: L, LA, RGB or RGBA."""
+        """An 8-bit PIL image: L, LA, RGB or RGBA."""
         return Image.fromarray(_to_array(replace(self, bits=8)))
 
 
 def as_photo(source: ImageSource, name: str = "image") -> Photo:
-    """Take a picture from wherever it is.
+    """Read a picture from a file, a PIL image, an array or a tensor.
 
     Args:
         source: See `ImageSource`.
-        name: What an error calls a picture that has no file name.
+        name: Name in error messages, for a picture without a file.
 
     Raises:
         ImageError: It cannot be read, is smaller than 8 pixels, has NaN, or a wrong shape, type or range.
-        MissingExtraError: It has 16 bits a channel in colour, and the extra that reads those is not installed.
+        MissingExtraError: It is colour with 16 bits per channel, and the extra that reads those is not installed.
     """
     if isinstance(source, str | Path):
         return read_photo(Path(source))
@@ -89,28 +89,17 @@ def as_photo(source: ImageSource, name: str = "image") -> Photo:
 
 
 def decode_photo(data: bytes, name: str) -> Photo:
-    """From the bytes of a file; see `as_photo`.
-
-    Args:
-        data: Of a PNG, JPEG, WebP or TIFF file.
-        name: What an error calls it.
-    """
+    """Decode the bytes of a PNG, JPEG, WebP or TIFF file; `name` is for error messages. Raises as `as_photo`."""
     with _decoder(data, name) as image:
         if is_deep_colour(image, data):
-            return _finish(decode_deep(image, data, name), image, name)
+            return _photo_with_metadata(decode_deep(image, data, name), image, name)
         image.load()
         return _photo_from_pil(image, name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """A photo in a smaller size, upright.
-
-    Attributes:
-        image: RGB, 8 bits.
-        full_px: Height and width of the photo itself.
-        copyright: The text of its EXIF; empty if there is none.
-    """
+    """Upright RGB copy of a photo in 8 bits, (height, width) of the photo itself, and its copyright, or empty."""
 
     image: Image.Image
     full_px: tuple[int, int]
@@ -118,22 +107,22 @@ class Preview:
 
 
 def read_photo(path: Path) -> Photo:
-    """Read PNG, JPEG, WebP or TIFF; of several pages or frames, the first. See `as_photo`."""
-    return decode_photo(_bytes_of(path), str(path))
+    """Read PNG, JPEG, WebP or TIFF, the first page or frame. Raises as `as_photo`."""
+    return decode_photo(_read_bytes(path), str(path))
 
 
 def read_preview(path: Path, long_side_px: int) -> Preview:
-    """Read a photo at a smaller size, which for a large JPEG is many times as fast as reading all of it.
+    """Read a photo at a smaller size; for a large JPEG, many times faster than at full size.
 
     Args:
-        path: A picture.
-        long_side_px: Of the preview; smaller photos are not enlarged.
+        path: PNG, JPEG, WebP or TIFF.
+        long_side_px: Long side of the preview; smaller photos are not enlarged.
 
     Raises:
         ImageError: It cannot be read.
         MissingExtraError: See `as_photo`.
     """
-    data = _bytes_of(path)
+    data = _read_bytes(path)
     with _decoder(data, str(path)) as image:
         exif = read_exif(image)
         orientation = exif.get(ExifTags.Base.Orientation, 1)
@@ -154,28 +143,27 @@ def read_preview(path: Path, long_side_px: int) -> Preview:
     return Preview(image=Image.fromarray(turned), full_px=full_px, copyright=copyright_text)
 
 
-def _bytes_of(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise ImageError(f"{path}: is a folder: name a picture in it")
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file: check the name") from error
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
-    return data
 
 
 @contextmanager
 def _decoder(data: bytes, name: str) -> Iterator[Image.Image]:
-    """The bytes as Pillow opens them; whatever goes wrong inside is said in one line."""
+    """The picture as Pillow opens it; any error inside becomes an ImageError of one line."""
     if not data:
         raise ImageError(f"{name}: the file is empty: copy it again from where it came")
     try:
         with warnings.catch_warnings():
             # Pillow warns at 89 megapixels, which is a large photo, and refuses at 179, which is our limit too.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_READABLE) as image:
+            with Image.open(io.BytesIO(data), formats=_READABLE_FORMATS) as image:
                 yield image
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: claims more than 178 million pixels, refused: make it smaller first") from error
@@ -188,14 +176,14 @@ def _decoder(data: bytes, name: str) -> Iterator[Image.Image]:
 
 
 def write_photo(path: Path, photo: Photo) -> None:
-    """Write in the format that the suffix names; the path holds the old or the new file, never half of one.
+    """Write atomically, in the format of the suffix.
 
-    JPEG and WebP are written at quality 95, with 8 bits. EXIF and ICC profile go along, except that a TIFF of 16 bits
-    in colour keeps only the texts of the EXIF's main directory (maker, model, date, artist, copyright, ...).
+    JPEG and WebP have quality 95 and 8 bits. EXIF and ICC profile are kept, except that a TIFF of 16-bit colour keeps
+    only the text tags of the main EXIF directory (maker, model, date, artist, copyright, ...).
 
     Raises:
         OutputError: See `check_output`, or the file cannot be written.
-        MissingExtraError: 16 bits in colour, and the extra is not installed.
+        MissingExtraError: The photo is 16-bit colour, and the extra is not installed.
     """
     check_output(path, photo, scale=1)
     file_format = _FORMATS[path.suffix.lower()]
@@ -214,7 +202,7 @@ def write_photo(path: Path, photo: Photo) -> None:
     if file_format == "JPEG":
         options["subsampling"] = "4:4:4"
     if file_format == "TIFF" and exif is None:
-        # Pillow's compressed TIFF cannot take a directory of EXIF along.
+        # Pillow's compressed TIFF cannot hold an EXIF directory.
         options["compression"] = "tiff_adobe_deflate"
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, file_format, **options)
@@ -222,19 +210,19 @@ def write_photo(path: Path, photo: Photo) -> None:
 
 
 def check_output(path: Path, photo: Photo, scale: int) -> None:
-    """Refuse early what could not be written after `photo` has been enlarged.
+    """Refuse an output path that could not be written after `photo` is enlarged by `scale`.
 
     Raises:
-        OutputError: The suffix names no format that we write, or one without alpha for a picture that has it, or one
-            with smaller limits.
-        MissingExtraError: 16 bits in colour, and the extra is not installed.
+        OutputError: The format is unknown, has no alpha while the photo has, or has a smaller maximum size.
+        MissingExtraError: The photo is 16-bit colour, and the extra is not installed.
     """
     file_format = _FORMATS.get(path.suffix.lower())
     if file_format is None:
         raise OutputError(f"{path}: no format is known for {path.suffix!r}: use .png, .jpg, .webp or .tiff")
     side = max(photo.size_px) * scale
-    if side > _LARGEST_SIDE_PX.get(file_format, side):
-        raise OutputError(f"{path}: {file_format} ends at {_LARGEST_SIDE_PX[file_format]} pixels a side: use .png")
+    if side > _MAXIMUM_SIDE_PX.get(file_format, side):
+        most = _MAXIMUM_SIDE_PX[file_format]
+        raise OutputError(f"{path}: {file_format} holds at most {most} pixels a side: use .png")
     if photo.alpha is not None and file_format == "JPEG":
         raise OutputError(f"{path}: JPEG cannot keep the picture's transparency: use .png or .webp")
     if photo.bits == 16 and file_format in _DEEP_FORMATS and not (photo.grey and photo.alpha is None):
@@ -252,7 +240,7 @@ def _photo_from_pil(image: Image.Image, name: str) -> Photo:
         has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
         is_grey = image.mode in ("1", "L", "LA", "La")
         plain = image.convert(("LA" if is_grey else "RGBA") if has_alpha else ("L" if is_grey else "RGB"))
-    return replace(_finish(np.asarray(plain), image, name), icc_profile=profile)
+    return replace(_photo_with_metadata(np.asarray(plain), image, name), icc_profile=profile)
 
 
 def _photo_from_tensor(tensor: Tensor, name: str) -> Photo:
@@ -265,14 +253,14 @@ def _photo_from_tensor(tensor: Tensor, name: str) -> Photo:
 
 
 def _photo_from_array(array: NDArray[Any], name: str) -> Photo:
-    """From (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4), upright."""
+    """From (H, W), or (H, W, C) with 1 to 4 channels, upright."""
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
         raise ImageError(f"{name}: an array of shape {array.shape}: give (H, W), (H, W, 3) or (H, W, 4)")
     height, width = array.shape[:2]
-    if min(height, width) < SMALLEST_PX:
-        raise ImageError(f"{name}: {width}x{height} pixels is too small: at least {SMALLEST_PX} a side are needed")
+    if min(height, width) < MINIMUM_SIDE_PX:
+        raise ImageError(f"{name}: {width}x{height} pixels is too small: at least {MINIMUM_SIDE_PX} a side are needed")
     bits: Literal[8, 16] = 8
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == np.uint8:
@@ -288,40 +276,36 @@ def _photo_from_array(array: NDArray[Any], name: str) -> Photo:
             raise ImageError(f"{name}: floats range over {low:.4g}..{high:.4g}: scale them to 0..1")
         values = values.clip(0, 1)
     else:
-        raise ImageError(f"{name}: numbers of type {array.dtype}: give uint8, uint16 or floats 0..1")
+        raise ImageError(f"{name}: values of type {array.dtype}: give uint8, uint16 or floats 0..1")
     tensor = torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)[None]
     channels = tensor.shape[1]
     colour = tensor[:, :1].expand(-1, 3, -1, -1) if channels < 3 else tensor[:, :3]
-    return Photo(
-        pixels=colour.contiguous(),
-        alpha=tensor[:, -1:].contiguous() if channels in (2, 4) else None,
-        grey=channels < 3,
-        bits=bits,
-    )
+    alpha = tensor[:, -1:].contiguous() if channels in (2, 4) else None
+    return Photo(pixels=colour.contiguous(), alpha=alpha, grey=channels < 3, bits=bits)
 
 
-def _finish(array: NDArray[Any], image: Image.Image, name: str) -> Photo:
-    """Turn upright, and take the metadata along."""
+def _photo_with_metadata(array: NDArray[Any], image: Image.Image, name: str) -> Photo:
+    """Apply the orientation, and keep EXIF and ICC profile."""
     exif = read_exif(image)
     photo = _photo_from_array(upright(array, exif.get(ExifTags.Base.Orientation, 1)), name)
-    return replace(photo, exif=descriptive(exif), icc_profile=image.info.get("icc_profile"))
+    return replace(photo, exif=descriptive_exif(exif), icc_profile=image.info.get("icc_profile"))
 
 
 def _cmyk_to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Through the picture's own profile where it has one that works, else by the plain formula."""
+    """By the embedded profile if it is valid, else by the plain formula."""
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
         except (ImageCms.PyCMSError, OSError):
-            converted = None  # a damaged profile: the plain formula is the best that is left
+            converted = None  # a damaged profile: use the plain formula
         if converted is not None:
             return converted
     return image.convert("RGB")
 
 
 def _to_array(photo: Photo) -> NDArray[Any]:
-    """(H, W), or (H, W, C) for two channels and more; uint8 or uint16."""
+    """Pixels (H, W), or (H, W, C) for two channels and more; uint8 or uint16."""
     colour = photo.pixels[0]
     if photo.grey:
         colour = (colour * colour.new_tensor((0.299, 0.587, 0.114))[:, None, None]).sum(0, keepdim=True)

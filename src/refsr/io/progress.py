@@ -1,28 +1,28 @@
-"""How far some work has come: one way to tell it, for all that takes long."""
+"""Progress of long work: one callback for every kind of job."""
 
 from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
 class Progress(Protocol):
-    """Told now and then: progress(0.3), progress(3, 10), progress(0.3, stage="matching")."""
+    """Called now and then: progress(0.3), progress(3, 10), progress(0.3, stage="matching")."""
 
     def __call__(self, done: int | float, total: int | float = 1, *, stage: str = "") -> None:
-        """Tell it.
+        """Report progress.
 
         Args:
-            done: What is done, of `total`.
-            total: All; a share is done where it is 1.
-            stage: Which part of the work, where it has several that are counted apart.
+            done: Work done so far, 0 to `total`.
+            total: All of the work; with 1, `done` is a share.
+            stage: Part of the work, where several are counted separately.
         """
 
 
 def silent(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
-    """The progress that nobody wants to know."""
+    """Ignore all reports."""
 
 
 def stage_of(progress: Progress, name: str) -> Progress:
-    """The progress of one stage, which is told by its name."""
+    """A progress that reports to another one, as the stage of this name."""
 
     def tell(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
         progress(done, total, stage=stage or name)
@@ -31,7 +31,7 @@ def stage_of(progress: Progress, name: str) -> Progress:
 
 
 def part_of(progress: Progress, index: int, count: int) -> Progress:
-    """The progress of one of several equal parts."""
+    """A progress that reports to another one, as part `index` of `count` equal parts."""
 
     def tell(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
         progress((index + done / total) / count, stage=stage)

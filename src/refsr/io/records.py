@@ -1,11 +1,12 @@
-"""JSON on disk. A kind of file has one schema, a dataclass, and one version.
+"""JSON on disk: each kind of file has a schema, a dataclass, and a version.
 
-result.json    {"kind": "speed", "version": 1, ...}    files of earlier releases lack the version, and are read as well
-list.jsonl     {...}                                   one object a line
+result.json    {"kind": "speed", "version": 1, ...}    files of earlier releases may lack both
+list.jsonl     {...}                                   one object per line
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,8 +19,14 @@ VERSION: Final = 1
 _Schema = TypeVar("_Schema")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Envelope:
+    kind: str | None = None
+    version: int = 0
+
+
 def write_record(path: Path, kind: str, content: Mapping[str, Any]) -> None:
-    """Write a file of a kind.
+    """Write a JSON file of one kind.
 
     Raises:
         OutputError: It cannot be written.
@@ -28,61 +35,78 @@ def write_record(path: Path, kind: str, content: Mapping[str, Any]) -> None:
     write_atomically(path, (json.dumps(whole, indent=1) + "\n").encode())
 
 
-def read_record(path: Path, schemas: Mapping[str, type[_Schema]]) -> _Schema:
-    """Read a file of one of some kinds; what its schema does not know is left aside.
+def read_record(path: Path, schemas: Mapping[str, type[_Schema]], *, remedy: str = "make it again") -> _Schema:
+    """Read a JSON file; fields that its schema lacks are ignored.
 
     Args:
-        path: From `write_record`.
-        schemas: Dataclass of each kind; a file that names no kind is of the first.
+        path: Written by `write_record`.
+        schemas: Dataclass for each accepted kind; a file without a kind is taken for the first.
+        remedy: End of the error message for a damaged file.
 
     Raises:
         UsageError: The file is missing, damaged, of another kind or of a newer version.
     """
-    first = next(iter(schemas))
-    wanted = f"{path}: not a result of refsr bench ({' or '.join(schemas)})"
+    kinds = " or ".join(schemas)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        envelope = parse_record(content, _Envelope)
+        kind = envelope.kind or next(iter(schemas))
+        if kind in schemas and envelope.version <= VERSION:
+            return parse_record(content, schemas[kind])
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file: check the name") from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not a JSON file ({error}): run the benchmark again") from error
-    kind = str(content.get("kind", first)) if isinstance(content, dict) else ""
+        raise UsageError(f"{path}: damaged, or not a file of kind {kinds} ({error}): {remedy}") from error
     if kind not in schemas:
-        raise UsageError(f"{wanted}: name another file")
-    if content.get("version", 0) > VERSION:
-        raise UsageError(f"{path}: was written by a newer refsr: update this one")
-    try:
-        return parse_record(content, schemas[kind])
-    except ValueError as error:
-        raise UsageError(f"{wanted}: {error}: run the benchmark again") from error
+        raise UsageError(f"{path}: is of kind {kind}, not {kinds}: name another file")
+    raise UsageError(f"{path}: was written by a newer refsr: update this one")
 
 
 def parse_record(content: Any, schema: type[_Schema]) -> _Schema:
-    """Values of JSON's types as a dataclass.
+    """Convert JSON's types to a dataclass.
 
     Raises:
-        ValueError: They do not fit it.
+        ValueError: The content does not match the schema.
     """
-    return msgspec.convert(content, schema)
+    return msgspec.convert(content, schema, str_keys=True)
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Parse the text of one JSON object.
+
+    Raises:
+        ValueError: It is not JSON, or not an object.
+    """
+    return msgspec.convert(json.loads(text), dict[str, Any])
+
+
+def write_lines(path: Path, records: Iterable[object]) -> None:
+    """Write dataclasses or mappings as JSON, one object per line, in UTF-8.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    lines = (json.dumps(msgspec.to_builtins(record), ensure_ascii=False) + "\n" for record in records)
+    write_atomically(path, "".join(lines).encode())
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and object of each line that is not empty.
+    """Line number, from 1, and object of each line that is not empty.
 
     Raises:
-        UsageError: The file cannot be read, or a line is no object.
+        UsageError: The file cannot be read, or a line is not a JSON object.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as UTF-8 text ({error}): write an object of JSON a line") from error
+        raise UsageError(f"{path}: cannot be read as UTF-8 text ({error}): write one JSON object per line") from error
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
         except ValueError as error:
-            raise UsageError(f"{path}: line {number} is no JSON ({error})") from error
+            raise UsageError(f"{path}: line {number} is no JSON ({error}): write one object per line") from error
         if not isinstance(record, dict):
-            raise UsageError(f'{path}: line {number} is no object, such as {{"name": ...}}')
+            raise UsageError(f'{path}: line {number} is no object: write one such as {{"name": ...}}')
         yield number, record

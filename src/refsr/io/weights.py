@@ -1,9 +1,9 @@
-"""Weights files: safetensors, with the model's name and config in the header. Never pickle."""
+"""Weights files: safetensors, with the model's name and config in the header; never pickle."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -11,21 +11,26 @@ from torch import Tensor
 
 from refsr.errors import WeightsError
 from refsr.io.files import write_atomically
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from refsr.io.records import parse_object, parse_record
 
 FORMAT = "refsr-weights-1"
 
 
-def save_weights(path: Path, model: str, config: object, state: "Mapping[str, Tensor]") -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    format: str = FORMAT
+    model: str
+    config: str  # a JSON object
+
+
+def save_weights(path: Path, model: str, config: object, state: Mapping[str, Tensor]) -> None:
     """Write a state dict with the config dataclass that builds its model.
 
     Raises:
         OutputError: The file cannot be written; an existing one is left as it was.
     """
-    header = {"format": FORMAT, "model": model, "config": json.dumps(asdict(config))}  # type: ignore[call-overload]
-    data = save({name: tensor.detach().contiguous() for name, tensor in state.items()}, metadata=header)
+    header = _Header(model=model, config=json.dumps(asdict(config)))  # type: ignore[call-overload]
+    data = save({name: tensor.detach().contiguous() for name, tensor in state.items()}, metadata=asdict(header))
     write_atomically(path, data)
 
 
@@ -33,19 +38,21 @@ def read_weights(path: Path) -> tuple[str, dict[str, object], dict[str, Tensor]]
     """Read (model name, config fields, state dict).
 
     Raises:
-        WeightsError: The file is missing, damaged, or not one of refsr's.
+        WeightsError: The file is missing, damaged, or not written by refsr.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
+        raise WeightsError(f"{path}: no such weights file: check the name")
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: damaged, or not a safetensors file ({error}): get it again") from error
-    if header.get("format") != FORMAT:
-        raise WeightsError(f"{path}: not a weights file of refsr: its header says {header.get('format')!r}")
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format")
+        raise WeightsError(f"{path}: not a weights file of refsr, its header says {found!r}: name another file")
     try:
-        return header["model"], json.loads(header["config"]), state
-    except (KeyError, ValueError) as error:
+        header = parse_record(metadata, _Header)
+        return header.model, parse_object(header.config), state
+    except ValueError as error:
         raise WeightsError(f"{path}: its header is damaged ({error}): get the file again") from error

@@ -1,22 +1,21 @@
-"""A pool of processes that outlives the death of any of them: what one worked on is given to another, once."""
+"""A pool of worker processes that survives the death of any of them: its item goes to another worker, once."""
 
 import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from refsr.errors import UsageError
 
-_TRIES: Final = 2
+_MAXIMUM_TRIES: Final = 2
 _CONTEXT: Final = multiprocessing.get_context("spawn")
 
 _Item = TypeVar("_Item")
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,60 +29,55 @@ class _Worker:
         self.line.close()
 
 
-class Workers:
-    """A context that holds some processes, each of which does one piece of work at a time."""
+class Workers(AbstractContextManager["Workers"]):
+    """A pool of worker processes, used as a context manager; each does one item at a time."""
 
     def __init__(self, processes: int, prepare: Callable[[], None] | None = None) -> None:
-        """Nothing is started before there is work.
+        """Start nothing yet: workers start with the first items.
 
         Args:
-            processes: How many; with none, the work is done in this process.
-            prepare: Called once in each of them; can be pickled.
+            processes: Number of workers; with 0, items are done in this process.
+            prepare: Called once in each worker; must be picklable.
         """
         self._processes, self._prepare = processes, prepare
         self._idle: list[_Worker] = []
 
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for worker in self._idle:
             worker.end()
 
-    def spread(
+    def map_unordered(
         self,
-        task: Callable[[_Item], _Found],
+        task: Callable[[_Item], _Result],
         items: Iterable[_Item],
-        killed: Callable[[_Item, int], _Found] | None = None,
-    ) -> Iterator[_Found]:
-        """The results of a task for all items, in any order.
+        killed: Callable[[_Item, int], _Result] | None = None,
+    ) -> Iterator[_Result]:
+        """Call a task for each item, and yield the results in any order.
 
         Args:
-            task: Can be pickled; what it raises is raised here.
-            items: What it is called with, each once; again only where its process died.
-            killed: Makes the result of an item whose process died twice, of the process's exit code.
+            task: Picklable; its exceptions are raised here.
+            items: Each is done once, and again only if its worker died.
+            killed: Gives the result of an item whose worker died twice, from the item and the worker's exit code.
 
         Raises:
-            UsageError: A process died twice over one item, and nothing was given to be made of that.
+            UsageError: A worker died twice over one item, and `killed` is None.
         """
         if not self._processes:
             yield from map(task, items)
             return
         waiting, again = ((item, 1) for item in items), deque[tuple[_Item, int]]()
         busy: dict[Connection, tuple[_Worker, _Item, int]] = {}
-        results: list[_Found] = []
+        results: list[_Result] = []
         try:
             while True:
                 while len(busy) < self._processes:
-                    given = again.popleft() if again else next(waiting, None)
-                    if given is None:
+                    item_and_try = again.popleft() if again else next(waiting, None)
+                    if item_and_try is None:
                         break
                     worker = self._idle.pop() if self._idle else _start(self._prepare)
-                    busy[worker.line] = (worker, *given)
-                    with suppress(ConnectionError):  # it is dead: that is noticed when it is waited for
-                        worker.line.send((task, given[0]))
+                    busy[worker.line] = (worker, *item_and_try)
+                    with suppress(ConnectionError):  # the worker is dead, which `wait` will notice
+                        worker.line.send((task, item_and_try[0]))
                 yield from results
                 if not busy:
                     return
@@ -92,18 +86,18 @@ class Workers:
                     assert isinstance(line, Connection)
                     worker, item, tries = busy.pop(line)
                     try:
-                        found, error = line.recv()
+                        result, error = line.recv()
                     except (EOFError, ConnectionError):
                         worker.end()
-                        if tries < _TRIES:
+                        if tries < _MAXIMUM_TRIES:
                             again.append((item, tries + 1))
                         else:
-                            results.append((killed or _killed)(item, worker.process.exitcode))
+                            results.append((killed or _raise_killed)(item, worker.process.exitcode))
                         continue
                     self._idle.append(worker)
                     if error is not None:
                         raise error
-                    results.append(found)
+                    results.append(result)
         finally:
             for worker, _, _ in busy.values():
                 worker.end()
@@ -113,12 +107,12 @@ def _start(prepare: Callable[[], None] | None) -> _Worker:
     ours, theirs = _CONTEXT.Pipe()
     process = _CONTEXT.Process(target=_work, args=(prepare, theirs), daemon=True)
     process.start()
-    theirs.close()  # so that its end is noticed
+    theirs.close()  # so that the pipe breaks when the worker dies
     return _Worker(process=process, line=ours)
 
 
 def _work(prepare: Callable[[], None] | None, line: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that leads
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent process
     if prepare is not None:
         prepare()
     while True:
@@ -134,5 +128,5 @@ def _work(prepare: Callable[[], None] | None, line: Connection) -> None:
         line.send(answer)
 
 
-def _killed(_: object, code: int) -> Any:
-    raise UsageError(f"a process was killed (exit code {code}), perhaps for want of memory: call with --processes 1")
+def _raise_killed(_: object, code: int) -> Any:
+    raise UsageError(f"a worker process was killed (exit code {code}), perhaps out of memory: call with --processes 1")

@@ -1,5 +1,5 @@
-"""Pairs of input and reference out of any folder of photos.
+"""Training and test pairs from any folder of photos.
 
-photos ── detect ──> local features ── shortlist ──> pairs worth a look ── verify ──> overlaps (matches, places)
-overlaps ── selection ──> no near-duplicates, test and training apart ──> groups by level, crops ── build ──> files
+photos ── detect ──> local features ── shortlist ──> pairs to compare ── verify ──> overlaps (matches, crops)
+overlaps ── selection ──> without near-duplicates, test and training apart ──> groups, crops ── build ──> files
 """

@@ -1,93 +1,89 @@
-"""From a folder of photos to a test set and a training set.
+"""Building a test set and a training set from a folder of photos.
 
-OUT/test/NNN_0.png, NNN_1..5.png, manifest.jsonl    groups; `refsr bench OUT/test` measures them
+OUT/test/NNN_0.png, NNN_1..5.png, manifest.jsonl    groups of truth and references, for `refsr bench OUT/test`
 OUT/train/input/NNNNNN.png, ref/NNNNNN.png, manifest.jsonl
-OUT/index.html                                      a contact sheet to check by eye
+OUT/index.html                                      contact sheet, to check the pairs by eye
 OUT/built.json                                      settings and counts
-OUT/.work                                           while it is being built: what a broken run goes on from
+OUT/.work                                           state of an unfinished run, for resuming
 """
 
-import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import numpy as np
 
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
-from refsr.io.files import claim, clear_unfinished, write_atomically
+from refsr.io.files import claim, clear_unfinished
 from refsr.io.journal import Journal
 from refsr.io.listing import list_photos
 from refsr.io.photo import READABLE_SUFFIXES
 from refsr.io.progress import Progress, silent
+from refsr.io.records import parse_record, write_lines
 from refsr.io.workers import Workers
+from refsr.pairs import output_folder
 from refsr.pairs.contact_sheet import contact_sheet
 from refsr.pairs.cutting import write_crops, write_whole
-from refsr.pairs.features import LocalFeatures, detect, load_features, pool_of
+from refsr.pairs.features import detect, load_features, pool_of
 from refsr.pairs.manifest import crop_records, group_records
-from refsr.pairs.output_folder import (
-    Built,
-    PairsConfig,
-    describe_run,
-    digest,
-    find_built,
-    make_work,
-    take_up,
-    write_built,
-)
-from refsr.pairs.selection import (
-    AlbumPhoto,
-    CropPair,
-    Group,
-    Plan,
-    Square,
-    find_duplicates,
-    make_groups,
-    matched_crops,
-    single_crops,
-    split,
-)
-from refsr.pairs.shortlist import describe, learn_words, nearest_pairs
+from refsr.pairs.output_folder import BuildConfig, BuildSummary
+from refsr.pairs.selection import AlbumPhoto, CropPair, Group, Square, make_plan
+from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
 from refsr.pairs.verify import Overlap, verify
 
-_WORD_PHOTOS: Final = 200
-_CACHED_FEATURES: Final = 256
+_WORD_PHOTOS: Final = 200  # photos that the visual words are learnt from, about
+_load_cached: Final = lru_cache(maxsize=256)(load_features)
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """Journal entry of two compared photos, by path; without an overlap, `matches` is 0."""
+
+    first: str
+    second: str
+    matches: int = 0
+    duplicate: bool = False
+    crops: tuple[tuple[int, int, int, int], ...] = ()
 
 
 def build_pairs(
-    album: Path, out: Path, config: PairsConfig, *, processes: int = 1, progress: Progress = silent
-) -> Built:
-    """Build both sets. A killed run, called again with the same arguments, goes on where it stopped.
+    album: Path, out: Path, config: BuildConfig, *, processes: int = 1, progress: Progress = silent
+) -> BuildSummary:
+    """Build both sets; after a crash, the same call resumes the run.
 
     Args:
-        album: Folder of photos, searched through; a folder in it counts as an album of its own.
+        album: Folder of photos, searched recursively; photos of one folder in it stay in one set.
         out: Folder of the sets, made if missing; empty, or of a run with the same arguments.
-        config: How.
-        processes: How many work.
-        progress: Told of each stage's share.
+        config: Settings.
+        processes: Number of processes.
+        progress: Called for each stage.
 
     Raises:
-        UsageError: No photos, or no two that show the same thing.
-        OutputError: `out` holds something else, is being built by another process, or cannot be written.
+        UsageError: There are no photos, or no two of them overlap.
+        OutputError: `out` holds something else, is in use by another process, or cannot be written.
         MissingExtraError: OpenCV is not installed.
     """
     import_extra("cv2", "finding pairs")
     paths = _list_photos(album, out)
-    settings = describe_run(album, paths, config)
-    built = find_built(out, settings)
+    settings = output_folder.describe_run(album, paths, config)
+    built = output_folder.read_built(out, settings)
     if built is not None:
         return built
-    with claim(make_work(out) / "lock"), pool_of(processes) as pool:
+    with claim(output_folder.make_work_folder(out) / "lock"), pool_of(processes) as pool:
         clear_unfinished(out)
-        take_up(out, settings)
+        output_folder.begin_or_resume(out, settings)
         built = _Run(album, out, config, pool, progress).build(paths)
         if built.groups or built.crops:
-            write_built(out, settings, built)
+            output_folder.write_built(out, settings, built)
     if not built.groups and not built.crops:
         shutil.rmtree(out)
         raise UsageError(
@@ -99,105 +95,92 @@ def build_pairs(
 
 
 class _Run:
-    """One run's folders, processes and clock."""
+    """State of one run."""
 
-    def __init__(self, album: Path, out: Path, config: PairsConfig, pool: Workers, progress: Progress) -> None:
+    def __init__(self, album: Path, out: Path, config: BuildConfig, pool: Workers, progress: Progress) -> None:
         self.album, self.out, self.config, self.pool, self.progress = album, out, config, pool, progress
         self.work = out / ".work"
         self.seconds: dict[str, float] = {}
 
-    def build(self, paths: Sequence[str]) -> Built:
-        """All stages in turn."""
+    def build(self, paths: Sequence[str]) -> BuildSummary:
+        """Run all stages."""
         features, unreadable = self.detect_all(paths)
-        names = [path for path in paths if path in features]
-        photos = [_album_photo(path, features[path]) for path in names]
-        overlaps, compared = self.compare_all([features[name] for name in names], names)
-        plan = _make_plan(photos, overlaps, self.config)
+        names = list(features)
+        photos = [_album_photo(path, file, self.config.licence) for path, file in features.items()]
+        overlaps, compared = self.compare_all(list(features.values()), names)
+        plan = make_plan(photos, overlaps, self.config)
         self.write_groups(plan.groups, photos)
         self.write_crops(plan.crops, photos)
         contact_sheet(self.out, photos, plan)
-        levels = {level: sum(overlap.level == level for overlap in overlaps) for level in range(1, 6)}
-        return Built(
+        return BuildSummary(
             photos=len(photos),
             unreadable=unreadable,
-            duplicates={names[index]: names[stays] for index, stays in plan.duplicates.items()},
+            duplicates={names[index]: names[kept] for index, kept in plan.duplicates.items()},
             compared=compared,
-            levels=levels,
+            levels={level: sum(overlap.level == level for overlap in overlaps) for level in range(1, 6)},
             groups=len(plan.groups),
             crops=len(plan.crops),
             seconds={stage: round(seconds, 2) for stage, seconds in self.seconds.items()},
         )
 
     def detect_all(self, paths: Sequence[str]) -> tuple[dict[str, Path], dict[str, str]]:
-        """The file of features of each photo that can be read, and why the others cannot."""
-        files = {path: self.work / "features" / f"{digest(path)}.npz" for path in paths}
-        (self.work / "features").mkdir(exist_ok=True)
-        missing = [path for path in paths if not files[path].exists()]
-        unreadable: dict[str, str] = {}
-        task = partial(_detect_to_file, self.album, self.config.work_px)
-        with self._stage("features"):
-            for done, (path, reason) in enumerate(self.pool.spread(task, [(p, files[p]) for p in missing]), 1):
-                if reason is not None:
-                    unreadable[path] = reason
-                self.progress(done, len(missing), stage="features")
+        """Feature files of the readable photos, and reasons for the others, by path."""
+        folder = self.work / "features"
+        folder.mkdir(exist_ok=True)
+        files = {path: folder / f"{output_folder.digest(path)}.npz" for path in paths}
+        missing = [(path, file) for path, file in files.items() if not file.exists()]
+        results = self._do("features", partial(_detect_to_file, self.album, self.config.work_px), missing)
+        unreadable = {path: reason for path, reason in results if reason is not None}
         return {path: files[path] for path in paths if path not in unreadable}, dict(sorted(unreadable.items()))
 
     def compare_all(self, files: Sequence[Path], names: Sequence[str]) -> tuple[list[Overlap], int]:
-        """The verified overlaps among the pairs worth comparing, and how many were compared."""
+        """The overlaps among the shortlisted pairs, and the count of these pairs."""
         with self._stage("shortlist"):
             pairs = self._shortlist(files)
         journal = Journal(self.work / "overlaps", {})
-        number = {name: index for index, name in enumerate(names)}
-        done = {(part["first"], part["second"]): _overlap(part, number) for part in journal.done}
-        missing = [pair for pair in pairs if (names[pair[0]], names[pair[1]]) not in done]
+        try:
+            entries = [parse_record(entry, _Compared) for entry in journal.done]
+        except ValueError as error:
+            raise OutputError(f"{journal.path}: damaged ({error}): delete it") from error
+        done = {(entry.first, entry.second): entry for entry in entries}
+        missing = [(a, b) for a, b in pairs if (names[a], names[b]) not in done]
         task = partial(_verify_files, self.config.crop_px, self.config.crops_a_pair)
-        work = [(pair, files[pair[0]], files[pair[1]]) for pair in missing]
-        with self._stage("matches"):
-            for count, (pair, overlap) in enumerate(self.pool.spread(task, work), 1):
-                journal.add(
-                    {
-                        "first": names[pair[0]],
-                        "second": names[pair[1]],
-                        "matches": overlap.matches if overlap else 0,
-                        "duplicate": bool(overlap and overlap.duplicate),
-                        "crops": overlap.crops if overlap else (),
-                    }
-                )
-                done[names[pair[0]], names[pair[1]]] = overlap
-                self.progress(count, len(missing), stage="matches")
-        found_overlaps = [done[names[a], names[b]] for a, b in pairs]
-        return [overlap for overlap in found_overlaps if overlap is not None], len(pairs)
+        for (a, b), overlap in self._do("matches", task, [(pair, files[pair[0]], files[pair[1]]) for pair in missing]):
+            found = {} if overlap is None else asdict(overlap)
+            entry = _Compared(**found | {"first": names[a], "second": names[b]})
+            journal.add(asdict(entry))
+            done[entry.first, entry.second] = entry
+        entries = [done[names[a], names[b]] for a, b in pairs]
+        overlaps = [
+            Overlap(first=a, second=b, matches=entry.matches, duplicate=entry.duplicate, crops=entry.crops)
+            for (a, b), entry in zip(pairs, entries, strict=True)
+            if entry.matches
+        ]
+        return overlaps, len(pairs)
 
     def write_groups(self, groups: Sequence[Group], photos: Sequence[AlbumPhoto]) -> None:
-        """Truth, references and manifest of each group."""
+        """Write truth, references and manifest of each group."""
         folder = self.out / "test"
         folder.mkdir(exist_ok=True)
-        records, files = group_records(groups, photos, self.config.licence)
-        work = [
-            (folder / name, self.album / photos[index].path)
-            for name, index in files.items() if not (folder / name).exists()
-        ]  # fmt: skip
-        with self._stage("test set"):
-            for done, _ in enumerate(self.pool.spread(partial(write_whole, self.config.test_px), work), 1):
-                self.progress(done, len(work), stage="test set")
-        _write_manifest(folder / "manifest.jsonl", records)
+        records, files = group_records(groups, photos)
+        outputs = [(folder / name, self.album / photos[index].path) for name, index in files.items()]
+        items = [(output, photo) for output, photo in outputs if not output.exists()]
+        list(self._do("test set", partial(write_whole, self.config.test_px), items))
+        write_lines(folder / "manifest.jsonl", records)
 
     def write_crops(self, crops: Sequence[CropPair], photos: Sequence[AlbumPhoto]) -> None:
-        """Input, reference and manifest of each training pair."""
+        """Write input, reference and manifest of each training pair."""
         folder = self.out / "train"
         for kind in ("input", "ref"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
-        records, files = crop_records(crops, photos, self.config.licence)
+        records, files = crop_records(crops, photos)
         by_photo: dict[int, list[tuple[Path, Square]]] = {}
         for name, square in files.items():
             if not (folder / name).exists():
                 by_photo.setdefault(square.photo, []).append((folder / name, square))
-        work = [(self.album / photos[index].path, squares) for index, squares in sorted(by_photo.items())]
-        task = partial(write_crops, self.config.work_px, self.config.crop_px)
-        with self._stage("training set"):
-            for done, _ in enumerate(self.pool.spread(task, work), 1):
-                self.progress(done, len(work), stage="training set")
-        _write_manifest(folder / "manifest.jsonl", records)
+        items = [(self.album / photos[index].path, squares) for index, squares in sorted(by_photo.items())]
+        list(self._do("training set", partial(write_crops, self.config.work_px, self.config.crop_px), items))
+        write_lines(folder / "manifest.jsonl", records)
 
     def _shortlist(self, files: Sequence[Path]) -> list[tuple[int, int]]:
         if len(files) - 1 <= self.config.neighbours:
@@ -206,31 +189,22 @@ class _Run:
         words = learn_words([load_features(file).root_descriptors() for file in files[::step]])
         vectors = np.zeros((len(files), words.size), dtype=np.float32)
         for index, file in enumerate(files):
-            vectors[index] = describe(load_features(file).root_descriptors(), words)
+            vectors[index] = vlad(load_features(file).root_descriptors(), words)
             self.progress(index + 1, len(files), stage="shortlist")
         return nearest_pairs(vectors, self.config.neighbours)
+
+    def _do(self, stage: str, task: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+        """Results of a stage's task, in any order, with its time and progress."""
+        with self._stage(stage):
+            for count, result in enumerate(self.pool.map_unordered(task, items), 1):
+                yield result
+                self.progress(count, len(items), stage=stage)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         begun = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - begun
-
-
-def _make_plan(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], config: PairsConfig) -> Plan:
-    duplicates = find_duplicates(photos, overlaps)
-    test = split(photos, overlaps, config.test_share)
-    kept = [o for o in overlaps if o.first not in duplicates and o.second not in duplicates]
-    everything = frozenset(range(len(photos))) - frozenset(duplicates)
-    training = everything - test
-    crops: list[CropPair] = []
-    if config.train_from in ("matches", "both"):
-        crops += matched_crops(kept, training, config.crop_px, config.pairs_a_photo)
-    if config.train_from in ("single", "both"):
-        crops += single_crops(photos, sorted(training), config.crop_px, config.crops_a_pair)
-    return Plan(
-        duplicates=duplicates, test=test, groups=make_groups(photos, kept, everything & test), crops=tuple(crops)
-    )
 
 
 def _list_photos(album: Path, out: Path) -> list[str]:
@@ -244,15 +218,15 @@ def _list_photos(album: Path, out: Path) -> list[str]:
     return found
 
 
-def _album_photo(path: str, features: Path) -> AlbumPhoto:
-    known = load_features(features)
-    return AlbumPhoto(
-        path=path, size_px=known.size_px, pixels=known.full_px[0] * known.full_px[1], licence=known.licence
-    )
+def _album_photo(path: str, file: Path, licence: str) -> AlbumPhoto:
+    features = load_features(file)
+    height, width = features.full_px
+    known = features.licence or licence or None
+    return AlbumPhoto(path=path, size_px=features.size_px, pixels=height * width, licence=known)
 
 
 def _detect_to_file(album: Path, work_px: int, item: tuple[str, Path]) -> tuple[str, str | None]:
-    """In a process of its own: features to a file; the reason if the photo cannot be read."""
+    """Write the features of a photo; returns its path, and the reason if it cannot be read."""
     path, file = item
     try:
         detect(album / path, work_px).save(file)
@@ -264,27 +238,7 @@ def _detect_to_file(album: Path, work_px: int, item: tuple[str, Path]) -> tuple[
 
 
 def _verify_files(
-    crop_px: int, most_crops: int, item: tuple[tuple[int, int], Path, Path]
+    crop_px: int, maximum_crops: int, item: tuple[tuple[int, int], Path, Path]
 ) -> tuple[tuple[int, int], Overlap | None]:
     pair, first, second = item
-    return pair, verify(_features(first), _features(second), pair, crop_px, most_crops)
-
-
-@lru_cache(maxsize=_CACHED_FEATURES)
-def _features(file: Path) -> LocalFeatures:
-    return load_features(file)
-
-
-def _overlap(part: dict[str, Any], number: dict[str, int]) -> Overlap | None:
-    """From the journal; photos go by number again."""
-    if not part["matches"]:
-        return None
-    crops = tuple(tuple(crop) for crop in part["crops"])
-    return Overlap(
-        first=number[part["first"]], second=number[part["second"]], matches=part["matches"],
-        duplicate=part["duplicate"], crops=crops,
-    )  # fmt: skip
-
-
-def _write_manifest(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+    return pair, verify(_load_cached(first), _load_cached(second), pair, crop_px, maximum_crops)

@@ -1,11 +1,11 @@
-"""The contact sheet: a web page to check pairs by eye, without scripts."""
+"""Contact sheet: a web page without scripts, to check pairs by eye."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
 from refsr.io.files import write_atomically
-from refsr.pairs.selection import AlbumPhoto, Plan, other
+from refsr.pairs.selection import AlbumPhoto, BuildPlan
 
 _HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -23,13 +23,8 @@ b { color: #222 }
 """
 
 
-def contact_sheet(out: Path, photos: Sequence[AlbumPhoto], plan: Plan) -> None:
-    """Write OUT/index.html: every test group and every training pair, with sources, levels and matches.
-
-    Args:
-        out: Folder of the sets.
-        photos: Of the album.
-        plan: What was made of them.
+def contact_sheet(out: Path, photos: Sequence[AlbumPhoto], plan: BuildPlan) -> None:
+    """Write OUT/index.html: all test groups and training pairs, with sources, levels and matches.
 
     Raises:
         OutputError: It cannot be written.
@@ -40,25 +35,27 @@ def contact_sheet(out: Path, photos: Sequence[AlbumPhoto], plan: Plan) -> None:
         figures += [
             _figure(
                 f"test/{number:03}_{level}.png", f"level {level}, {overlap.matches} matches",
-                photos[other(overlap, group.truth)].path,
+                photos[overlap.partner(group.truth)].path,
             )
             for level, overlap in group.references.items()
         ]  # fmt: skip
         parts += _section(figures)
     parts.append("<h2>Training: input, reference</h2>")
     for number, crop in enumerate(plan.crops):
-        about = f"{crop.overlap.matches} matches" if crop.overlap else "one photo"
+        origin = f"{crop.overlap.matches} matches" if crop.overlap else "one photo"
         parts += _section(
             (
                 _figure(f"train/input/{number:06}.png", f"{number:06}", photos[crop.first.photo].path),
-                _figure(f"train/ref/{number:06}.png", about, photos[crop.second.photo].path),
+                _figure(f"train/ref/{number:06}.png", origin, photos[crop.second.photo].path),
             ),
             "crops",
         )
     if plan.duplicates:
         parts.append("<h2>Left out as near-duplicates</h2><ul>")
-        pairs = ((photos[index].path, photos[stays].path) for index, stays in plan.duplicates.items())
-        parts += [f"<li>{escape(left)} (kept: {escape(kept)})</li>" for left, kept in pairs]
+        parts += [
+            f"<li>{escape(photos[index].path)} (kept: {escape(photos[kept].path)})</li>"
+            for index, kept in plan.duplicates.items()
+        ]
         parts.append("</ul>")
     write_atomically(out / "index.html", "\n".join(parts).encode())
 

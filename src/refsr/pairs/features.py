@@ -1,4 +1,4 @@
-"""A photo in a few hundred kilobytes: its local features, and a thumbnail to know near-duplicates by."""
+"""Local features of a photo, and a thumbnail to recognise near-duplicates."""
 
 import io
 import os
@@ -17,21 +17,21 @@ from refsr.io.files import write_atomically
 from refsr.io.photo import read_preview
 from refsr.io.workers import Workers
 
-MOST_FEATURES: Final = 2000
+MAXIMUM_FEATURES: Final = 2000
 _THUMBNAIL_PX: Final = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalFeatures:
-    """What is known of a photo without its pixels.
+    """Local features of a photo.
 
     Attributes:
-        points_px: (x, y) in the working copy, strongest first.
-        descriptors: SIFT's 128 numbers each.
+        points_px: Keypoints (x, y) in the working copy, strongest first.
+        descriptors: SIFT descriptors.
         size_px: Height and width of the working copy.
-        full_px: Height and width of the photo itself, upright.
-        thumbnail: Grey, stretched to a square.
-        licence: The copyright text of its EXIF; empty if there is none.
+        full_px: Height and width of the upright photo.
+        thumbnail: Grey copy, stretched to a square.
+        licence: Copyright text of its EXIF, or empty.
     """
 
     points_px: Float[np.ndarray, "n 2"]
@@ -42,7 +42,7 @@ class LocalFeatures:
     licence: str
 
     def root_descriptors(self) -> Float[np.ndarray, "n 128"]:
-        """RootSIFT: unit vectors whose inner product compares histograms fairly.
+        """RootSIFT: unit vectors whose inner product is the Hellinger kernel of the descriptors.
 
         Source: Arandjelovic and Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012.
         """
@@ -51,42 +51,35 @@ class LocalFeatures:
         return root
 
     def save(self, path: Path) -> None:
-        """Write as .npz, whole or not at all."""
+        """Write as .npz, atomically."""
         buffer = io.BytesIO()
+        sizes, licence = np.array((*self.size_px, *self.full_px)), np.array(self.licence)
         np.savez(
-            buffer,
-            points_px=self.points_px,
-            descriptors=self.descriptors,
-            sizes=np.array((*self.size_px, *self.full_px)),
-            thumbnail=self.thumbnail,
-            licence=np.array(self.licence),
-        )
+            buffer, points_px=self.points_px, descriptors=self.descriptors, sizes=sizes, thumbnail=self.thumbnail,
+            licence=licence,
+        )  # fmt: skip
         write_atomically(path, buffer.getvalue())
 
 
 def load_features(path: Path) -> LocalFeatures:
-    """Read what `LocalFeatures.save` wrote."""
+    """Read a file of `LocalFeatures.save`."""
     with np.load(path) as data:
-        sizes = [int(side) for side in data["sizes"]]
+        height, width, full_height, full_width = data["sizes"].tolist()
         return LocalFeatures(
-            points_px=data["points_px"],
-            descriptors=data["descriptors"],
-            size_px=(sizes[0], sizes[1]),
-            full_px=(sizes[2], sizes[3]),
-            thumbnail=data["thumbnail"],
-            licence=str(data["licence"]),
-        )
+            points_px=data["points_px"], descriptors=data["descriptors"], size_px=(height, width),
+            full_px=(full_height, full_width), thumbnail=data["thumbnail"], licence=str(data["licence"]),
+        )  # fmt: skip
 
 
 def detect(path: Path, work_px: int) -> LocalFeatures:
-    """Read a photo and find its features.
+    """Detect SIFT features of a photo.
 
     Args:
-        path: A picture.
+        path: The photo.
         work_px: Long side of the working copy; smaller photos are not enlarged.
 
     Raises:
-        ImageError: It cannot be read, or is flat.
+        ImageError: The photo cannot be read, or has no features.
         MissingExtraError: OpenCV is not installed.
 
     Source: Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004.
@@ -94,10 +87,10 @@ def detect(path: Path, work_px: int) -> LocalFeatures:
     cv2 = import_extra("cv2", "finding pairs")
     preview = read_preview(path, work_px)
     grey = preview.image.convert("L")
-    points, descriptors = cv2.SIFT_create(nfeatures=MOST_FEATURES).detectAndCompute(np.asarray(grey), None)
+    points, descriptors = cv2.SIFT_create(nfeatures=MAXIMUM_FEATURES).detectAndCompute(np.asarray(grey), None)
     if descriptors is None:
-        raise ImageError(f"{path}: is flat, nothing in it can be recognised: leave it out")
-    order = np.argsort([-point.response for point in points], kind="stable")[:MOST_FEATURES]
+        raise ImageError(f"{path}: is flat, it has no local features: leave it out")
+    order = np.argsort([-point.response for point in points], kind="stable")[:MAXIMUM_FEATURES]
     return LocalFeatures(
         points_px=np.array([points[i].pt for i in order], dtype=np.float32).reshape(-1, 2),
         descriptors=descriptors[order].astype(np.uint8),
@@ -109,7 +102,7 @@ def detect(path: Path, work_px: int) -> LocalFeatures:
 
 
 def pool_of(processes: int) -> Workers:
-    """Processes that find and compare features, of one thread each; one alone is this process."""
+    """Worker processes of one thread each for OpenCV; with one process, the work is done in this one."""
     return Workers(processes if processes > 1 else 0, _use_one_thread)
 
 

@@ -1,67 +1,111 @@
-"""What the sets say of themselves: one line a group or a pair, and the files that it needs.
+"""Manifests of the sets: one JSON line per test group (GroupRecord) or training pair (PairRecord).
 
-    test/manifest.jsonl   {"name", "truth", "source", "licence", "references": [{"file", "level", "matches", "source", "licence"}]}
-    train/manifest.jsonl  {"name", "input": {"file", "source", "licence", "box"}, "ref": {...}, "matches", "level"}
-
-A box is in pixels of the photo's working copy, whose height and width stand in `of_px`.
-"""  # noqa: E501
+Files are relative to the manifest, sources to the album; boxes are in pixels of the photo's working copy.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from refsr.pairs.selection import AlbumPhoto, CropPair, Group, Square, other
-
-Record = dict[str, Any]
+from refsr.pairs.selection import AlbumPhoto, CropPair, Group, Square
 
 
-def group_records(
-    groups: Sequence[Group], photos: Sequence[AlbumPhoto], licence: str
-) -> tuple[list[Record], dict[str, int]]:
-    """Lines of the test set, and by file name the photo that it shows.
+@dataclass(frozen=True, kw_only=True)
+class ReferenceRecord:
+    """A reference of a test group; level is 1, the most similar, to 5."""
 
-    Args:
-        groups: In order of their numbers.
-        photos: Of the album.
-        licence: Of photos whose EXIF says none.
-    """
-    records, files = [], {}
+    file: str
+    level: int
+    matches: int
+    source: str
+    licence: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRecord:
+    """A test group; `truth` is a file."""
+
+    name: str
+    truth: str
+    source: str
+    licence: str | None
+    references: tuple[ReferenceRecord, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxRecord:
+    """A square of a photo; centre (x, y), and (height, width) of the working copy in `of_px`."""
+
+    centre_px: tuple[float, float]
+    side_px: float
+    degrees: float
+    of_px: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropRecord:
+    """A training crop."""
+
+    file: str
+    source: str
+    licence: str | None
+    box: BoxRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRecord:
+    """A training pair; without matches and level if both crops are of one photo."""
+
+    name: str
+    input: CropRecord
+    ref: CropRecord
+    matches: int | None
+    level: int | None
+
+
+def group_records(groups: Sequence[Group], photos: Sequence[AlbumPhoto]) -> tuple[list[GroupRecord], dict[str, int]]:
+    """Records of the test set, and the index of the photo in each picture file."""
+    records: list[GroupRecord] = []
+    files: dict[str, int] = {}
     for number, group in enumerate(groups):
-        truth = f"{number:03}_0.png"
-        files[truth] = group.truth
+        name, photo = f"{number:03}", photos[group.truth]
+        files[f"{name}_0.png"] = group.truth
         references = []
         for level, overlap in group.references.items():
-            index = other(overlap, group.truth)
-            name = f"{number:03}_{level}.png"
-            files[name] = index
-            known = {"file": name, "level": level, "matches": overlap.matches}
-            references.append(known | _origin(photos[index], licence))
-        record = {"name": f"{number:03}", "truth": truth, **_origin(photos[group.truth], licence)}
-        records.append(record | {"references": references})
+            index, file = overlap.partner(group.truth), f"{name}_{level}.png"
+            files[file] = index
+            source, licence = photos[index].path, photos[index].licence
+            references.append(
+                ReferenceRecord(file=file, level=level, matches=overlap.matches, source=source, licence=licence)
+            )
+        records.append(
+            GroupRecord(
+                name=name, truth=f"{name}_0.png", source=photo.path, licence=photo.licence, references=tuple(references)
+            )
+        )  # fmt: skip
     return records, files
 
 
-def crop_records(
-    crops: Sequence[CropPair], photos: Sequence[AlbumPhoto], licence: str
-) -> tuple[list[Record], dict[str, Square]]:
-    """Lines of the training set, and by file name the square that it shows. See `group_records`."""
-    records, files = [], {}
-    for number, crop in enumerate(crops):
-        record: Record = {"name": f"{number:06}"}
-        for kind, square in (("input", crop.first), ("ref", crop.second)):
-            name = f"{kind}/{number:06}.png"
-            files[name] = square
-            photo = photos[square.photo]
-            box = {
-                "centre_px": [round(x, 1) for x in square.centre_px],
-                "side_px": round(square.side_px, 1),
-                "degrees": round(square.degrees, 1),
-                "of_px": list(photo.size_px),
-            }
-            record[kind] = {"file": name, **_origin(photo, licence), "box": box}
-        overlap = crop.overlap
-        records.append(record | {"matches": overlap and overlap.matches, "level": overlap and overlap.level})
+def crop_records(crops: Sequence[CropPair], photos: Sequence[AlbumPhoto]) -> tuple[list[PairRecord], dict[str, Square]]:
+    """Records of the training set, and the square in each picture file."""
+    records: list[PairRecord] = []
+    files: dict[str, Square] = {}
+    for number, pair in enumerate(crops):
+        inputs, refs = f"input/{number:06}.png", f"ref/{number:06}.png"
+        files |= {inputs: pair.first, refs: pair.second}
+        records.append(
+            PairRecord(
+                name=f"{number:06}",
+                input=_crop_record(inputs, pair.first, photos[pair.first.photo]),
+                ref=_crop_record(refs, pair.second, photos[pair.second.photo]),
+                matches=None if pair.overlap is None else pair.overlap.matches,
+                level=None if pair.overlap is None else pair.overlap.level,
+            )
+        )
     return records, files
 
 
-def _origin(photo: AlbumPhoto, licence: str) -> Record:
-    return {"source": photo.path, "licence": photo.licence or licence or None}
+def _crop_record(file: str, square: Square, photo: AlbumPhoto) -> CropRecord:
+    centre_px = round(square.centre_px[0], 1), round(square.centre_px[1], 1)
+    side_px, degrees = round(square.side_px, 1), round(square.degrees, 1)
+    box = BoxRecord(centre_px=centre_px, side_px=side_px, degrees=degrees, of_px=photo.size_px)
+    return CropRecord(file=file, source=photo.path, licence=photo.licence, box=box)

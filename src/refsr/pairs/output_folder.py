@@ -1,31 +1,33 @@
-"""The folder that is built: what was asked for, what came of it, and who is at work in it."""
+"""The output folder of `refsr pairs`: its settings, its summary, and whether a run may resume in it."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Final, Literal
 
 from refsr.errors import OutputError, UsageError
-from refsr.io.files import make_folder, write_atomically
+from refsr.io.files import make_folder
+from refsr.io.records import read_record, write_record
+
+_REMEDY: Final = "choose another folder, or delete this one"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairsConfig:
-    """How pairs are made.
+class BuildConfig:
+    """Settings of `refsr pairs`.
 
     Attributes:
-        crop_px: Side of the training crops; CUFED's are 160, those of DIV2K 320.
-        work_px: Long side of the working copies in which features are found and crops are cut.
+        crop_px: Side of the training crops; those of CUFED are 160, of DIV2K 320.
+        work_px: Long side of the working copies in which features are detected and crops are cut.
         test_px: Long side of the test pictures.
-        test_share: Share of the photos for testing, 0 to 1; whole folders and all that shares a match stay together.
-        train_from: Crops round verified matches of two photos, or of single photos without overlap, or both.
-        neighbours: Photos that each photo is compared with in detail.
-        crops_a_pair: Training crops of one pair of photos, or of a single photo.
-        pairs_a_photo: Pairs for training that one photo may be a part of.
-        licence: Said of every photo whose EXIF says none.
+        test_share: Share of the photos for testing, 0..1; photos of one folder, or with matches, stay together.
+        train_from: Crops around verified matches of two photos, disjoint crops of single photos, or both.
+        neighbours: Photos that each photo is compared with.
+        crops_a_pair: Maximum training crops of two photos, or of a single photo.
+        pairs_a_photo: Maximum training pairs of photos that one photo is part of.
+        licence: Licence of photos without one in their EXIF.
     """
 
     crop_px: Literal[160, 320] = 160
@@ -41,23 +43,22 @@ class PairsConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.test_share <= 1:
             raise UsageError(f"--test-share {self.test_share}: give a share between 0 and 1")
-        if min(self.work_px, self.test_px) < 2 * self.crop_px:
-            raise UsageError(f"pictures of {min(self.work_px, self.test_px)} pixels are too small for {self.crop_px}")
+        smallest = min(self.work_px, self.test_px)
+        if smallest < 2 * self.crop_px:
+            raise UsageError(f"pictures of {smallest} pixels are too small for crops of {self.crop_px}: enlarge them")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
-    """What came of it.
+class BuildSummary:
+    """Counts and times of a finished run.
 
     Attributes:
-        photos: Photos that could be read.
-        unreadable: The others, with their reasons.
-        duplicates: Near-duplicates left out, each with the photo that stays.
-        compared: Pairs of photos compared in detail.
-        levels: Verified pairs by level.
-        groups: Test groups.
-        crops: Training pairs.
-        seconds: Time of each stage in this run; what an earlier run did is not in it.
+        photos: Count of readable photos.
+        unreadable: Reasons by path of the other photos.
+        duplicates: Path of the photo kept, by path of the near-duplicate left out.
+        compared: Count of pairs of photos compared; `levels` counts the verified ones by level.
+        groups: Count of test groups; `crops` is that of training pairs.
+        seconds: Time of each stage in this run, without that of earlier runs that it resumed.
     """
 
     photos: int
@@ -70,26 +71,46 @@ class Built:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def describe_run(album: Path, paths: Sequence[str], config: PairsConfig) -> dict[str, Any]:
-    """What a run that goes on must share with the one that began."""
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Settings that a resumed run must share: config, count of photos, digest of their paths, sizes and times."""
+
+    config: BuildConfig
+    photos: int
+    listing: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FinishedRun:
+    settings: RunSettings
+    built: BuildSummary
+
+
+def describe_run(album: Path, paths: Sequence[str], config: BuildConfig) -> RunSettings:
+    """Settings of a run; `paths` are relative to the album."""
     stats = [(path, (album / path).stat()) for path in paths]
     listing = digest("\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats))
-    return {"config": asdict(config), "photos": len(paths), "listing": listing}
+    return RunSettings(config=config, photos=len(paths), listing=listing)
 
 
-def find_built(out: Path, settings: dict[str, Any]) -> Built | None:
-    """What an earlier run built, if nothing is left to do."""
-    if not (out / "built.json").exists():
+def read_built(out: Path, settings: RunSettings) -> BuildSummary | None:
+    """The summary of an earlier run that has finished, or None.
+
+    Raises:
+        OutputError: That run had other settings.
+        UsageError: Its summary is damaged.
+    """
+    path = out / "built.json"
+    if not path.exists():
         return None
-    before = json.loads((out / "built.json").read_text())
-    _check_same(out, before["settings"], settings)
+    finished = read_record(path, {"pairs": _FinishedRun}, remedy=_REMEDY)
+    _check_same(out, finished.settings, settings)
     shutil.rmtree(out / ".work", ignore_errors=True)
-    levels = {int(level): count for level, count in before["built"]["levels"].items()}
-    return Built(**{**before["built"], "levels": levels})
+    return finished.built
 
 
-def make_work(out: Path) -> Path:
-    """Make the folder of a run that is not finished, or find it."""
+def make_work_folder(out: Path) -> Path:
+    """Make the working folder of an unfinished run, or find it; `out` may hold no other files."""
     work = out / ".work"
     if out.exists() and not work.exists() and any(out.iterdir()):
         raise OutputError(f"{out}: is not empty, and not of this command: choose another folder")
@@ -97,26 +118,25 @@ def make_work(out: Path) -> Path:
     return work
 
 
-def take_up(out: Path, settings: dict[str, Any]) -> None:
-    """Note what is being built, or see that it is the same as before."""
-    kept = out / ".work" / "settings.json"
-    if kept.exists():
-        _check_same(out, json.loads(kept.read_text()), settings)
+def begin_or_resume(out: Path, settings: RunSettings) -> None:
+    """Write the settings of a new run, or check those of the run to be resumed; raises as `read_built`."""
+    path = out / ".work" / "settings.json"
+    if path.exists():
+        _check_same(out, read_record(path, {"pairs-settings": RunSettings}, remedy=_REMEDY), settings)
     else:
-        write_atomically(kept, json.dumps(settings).encode())
+        write_record(path, "pairs-settings", asdict(settings))
 
 
-def write_built(out: Path, settings: dict[str, Any], built: Built) -> None:
-    """The last file of a run."""
-    content = {"settings": settings, "built": asdict(built)}
-    write_atomically(out / "built.json", (json.dumps(content, indent=1) + "\n").encode())
+def write_built(out: Path, settings: RunSettings, built: BuildSummary) -> None:
+    """Write the last file of a run."""
+    write_record(out / "built.json", "pairs", asdict(_FinishedRun(settings=settings, built=built)))
 
 
 def digest(text: str) -> str:
-    """A short name for a long one."""
+    """24 hexadecimal digits of SHA-256, for any path."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def _check_same(out: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
+def _check_same(out: Path, before: RunSettings, settings: RunSettings) -> None:
     if before != settings:
         raise OutputError(f"{out}: was built of other photos or with other settings: choose another folder")

@@ -1,7 +1,7 @@
-"""Photographs and views of places in tar shards, for training on another machine; `refsr.data.pack` has their format.
+"""Packing of photos and views of scenes in tar shards, in the format of `refsr.data.pack`.
 
-photographs --> damaged and held-out ones left out --> most diverse first -----------------------> photos-NNNN.tar
-scenes      --> the same, most diverse first       --> pairs of views, verified --> dense truth --> views-NNNN.tar
+photos --> without damaged and held-out ones --> most diverse first -------------------------> photos-NNNN.tar
+scenes --> the same                          --> verified pairs of views --> dense truth --> views-NNNN.tar
 """
 
 import math
@@ -30,30 +30,26 @@ from refsr.io.workers import Workers
 from refsr.pairs.features import pool_of
 from refsr.pairs.pack_scene import PackConfig, encode_picture, pack_scene
 
-_VIEWS_SHARE: Final = 0.5
-_DESCRIBED_PX: Final = 64
+_MAXIMUM_VIEWS_SHARE: Final = 0.5
+_DESCRIPTOR_PX: Final = 64
 _CELLS: Final = 4
 _ORIENTATIONS: Final = 8
 
 Report = Callable[[str], None]
-"""Told a line now and then."""
+"""Called with one line of text now and then."""
 
 Vector = Float[np.ndarray, " d"]
 
 
 @dataclass(kw_only=True)
-class Packed:
-    """What came of it.
+class PackSummary:
+    """Counts of a pack: photos, scenes, their views, and fields, two per pair of views.
 
     Attributes:
-        photos: How many were packed.
-        scenes: How many were packed.
-        views: In all of them.
-        fields: Pairs of views, each way counted.
-        known: The mean share of known nodes of these.
-        shards: Size of each, in bytes.
-        left_out: Pictures and scenes, with the reasons.
-        over_limit: Photographs and scenes that there was no room for.
+        known: Mean share of known nodes of the fields.
+        shards: Size of each shard in bytes, by name.
+        left_out: Reasons by picture or scene that was left out.
+        over_limit: Count of photos and scenes beyond the maximum size.
     """
 
     photos: int = 0
@@ -75,21 +71,21 @@ def pack_photos(
     *,
     processes: int = 1,
     report: Report | None = None,
-) -> Packed:
+) -> PackSummary:
     """Pack pictures; the same pictures make the same pack, byte by byte.
 
     Args:
-        photos: Folders of photographs, searched through.
-        views: Folders of scenes: each folder in them is one, its pictures searched through.
-        held_out: Folders of pictures that must not be trained on; pictures that show one of them are left out.
-        out: A new or empty folder, written whole or not at all.
-        config: How.
-        processes: How many work.
-        report: Told what is being done.
+        photos: Folders of photos, searched recursively.
+        views: Folders of scenes: each folder in them is a scene, searched recursively.
+        held_out: Folders of pictures for evaluation; pictures that show one of them are left out.
+        out: A new or empty folder, written atomically.
+        config: Settings.
+        processes: Number of processes.
+        report: Called with lines of progress.
 
     Raises:
         UsageError: A folder is missing, or nothing is left to be packed.
-        OutputError: `out` holds something, or cannot be written.
+        OutputError: `out` is not empty, or cannot be written.
         MissingExtraError: OpenCV is not installed.
     """
     import_extra("cv2", "finding pairs")
@@ -97,7 +93,7 @@ def pack_photos(
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder of pictures: check the name")
     say = report or (lambda _line: None)
-    with _whole_or_not_at_all(out) as unfinished, pool_of(processes) as pool:
+    with _atomic_folder(out) as unfinished, pool_of(processes) as pool:
         run = _Run(unfinished, config, pool, say, [path for folder in held_out for path in list_photos(folder)])
         run.pack_views([scene for folder in views for scene in sorted(folder.iterdir()) if scene.is_dir()])
         run.pack_photos([path for folder in photos for path in list_photos(folder)])
@@ -107,22 +103,22 @@ def pack_photos(
 
 
 class _Run:
-    """One run's folder, limits and findings."""
+    """State of one run; `room` is the count of bytes left for the pack."""
 
     def __init__(self, out: Path, config: PackConfig, pool: Workers, say: Report, held_out: Sequence[Path]) -> None:
         self.out, self.config, self.pool, self.say, self.held_out = out, config, pool, say, held_out
-        self.packed = Packed()
+        self.packed = PackSummary()
         self.room = config.most_mib * MIB if config.most_mib else math.inf
 
     def pack_views(self, folders: Sequence[Path]) -> None:
-        """All scenes that there is room for."""
+        """Pack scenes up to the maximum size."""
         listed = [list_photos(folder) for folder in folders]
         files = self._usable([path for scene in listed for path in scene])
         scenes = [found for scene in listed if (found := [path for path in scene if path in files])]
         if not scenes:
             return
         ordered = [scenes[i] for i in diverse_order(np.stack([files[scene[len(scene) // 2]] for scene in scenes]))]
-        room, known = self.room * _VIEWS_SHARE, 0.0
+        room, known = self.room * _MAXIMUM_VIEWS_SHARE, 0.0
         task = partial(pack_scene, self.config)
         with ShardWriter(self.out, "views", self.config.shard_mib * MIB) as shards:
             for count, scene in enumerate(self._in_order(task, ordered), 1):
@@ -144,7 +140,7 @@ class _Run:
         self._close(shards)
 
     def pack_photos(self, paths: Sequence[Path]) -> None:
-        """All photographs that there is room for."""
+        """Pack photos up to the maximum size."""
         vectors = self._usable(paths)
         if not vectors:
             return
@@ -171,7 +167,7 @@ class _Run:
         self.room -= sum(shards.sizes.values())
 
     def _usable(self, paths: Sequence[Path]) -> dict[Path, Vector]:
-        """Small descriptors of the pictures that can be read and show no held-out one."""
+        """Descriptors of the readable pictures that show no held-out one."""
         paths = list(dict.fromkeys(paths))
         if not paths:
             return {}
@@ -186,11 +182,11 @@ class _Run:
         kept = (path for number, path in enumerate(readable) if number not in leaks)
         return {path: found for path in kept if not isinstance(found := vectors[path], str)}
 
-    def _in_order(self, task: Callable[[Any], Any], work: Sequence[Any]) -> Iterator[Any]:
-        """The results in the order of the work, as soon as they are due."""
+    def _in_order(self, task: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+        """Results of a task in the order of the items."""
         early: dict[int, Any] = {}
-        due = 0
-        for number, found in self.pool.spread(partial(_numbered, task), enumerate(work)):
+        due = 0  # number of the next result to yield
+        for number, found in self.pool.map_unordered(partial(_numbered, task), enumerate(items)):
             early[number] = found
             while due in early:
                 yield early.pop(due)
@@ -202,8 +198,8 @@ def _numbered(task: Callable[[Any], Any], item: tuple[int, Any]) -> tuple[int, A
 
 
 @contextmanager
-def _whole_or_not_at_all(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place in the end, or vanishes."""
+def _atomic_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out` that takes its place at the end, or is deleted after an error."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: is there already, and not empty: choose another folder")
     make_folder(out.parent)
@@ -226,10 +222,7 @@ def _whole_or_not_at_all(out: Path) -> Iterator[Path]:
 
 
 def diverse_order(vectors: Float[np.ndarray, "n d"]) -> list[int]:
-    """The one nearest to the mean, then again and again the one that is the furthest from all before it.
-
-    Args:
-        vectors: One or more.
+    """Farthest-point order: first the vector nearest to the mean, then always the one farthest from all before it.
 
     Source: Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer Science 1985.
     """
@@ -243,20 +236,20 @@ def diverse_order(vectors: Float[np.ndarray, "n d"]) -> list[int]:
 
 
 def _describe_photo(path: Path) -> Vector | str:
-    """Colours of its parts, and how much of which directions they hold; the reason if it cannot be read."""
+    """Descriptor of a photo: colours and gradient histograms of a grid, contrast; the reason if it cannot be read."""
     try:
-        image = read_preview(path, _DESCRIBED_PX).image
+        image = read_preview(path, _DESCRIPTOR_PX).image
     except RefSRError as error:
         return str(error)
-    square = image.resize((_DESCRIBED_PX, _DESCRIBED_PX), Image.Resampling.BILINEAR)
+    square = image.resize((_DESCRIPTOR_PX, _DESCRIPTOR_PX), Image.Resampling.BILINEAR)
     colours = np.asarray(square.convert("YCbCr").resize((2 * _CELLS, 2 * _CELLS), Image.Resampling.BOX)) / 255
     dy, dx = np.gradient(np.asarray(square.convert("L")) / 255)
     strength = np.hypot(dy, dx)
     direction = ((np.arctan2(dy, dx) % np.pi) / np.pi * _ORIENTATIONS).astype(int) % _ORIENTATIONS
-    cell = np.arange(_DESCRIBED_PX) * _CELLS // _DESCRIBED_PX
+    cell = np.arange(_DESCRIPTOR_PX) * _CELLS // _DESCRIPTOR_PX
     place = (cell[:, None] * _CELLS + cell) * _ORIENTATIONS + direction
     histogram = np.bincount(place.ravel(), strength.ravel(), minlength=_CELLS**2 * _ORIENTATIONS)
     shares = np.sqrt(histogram / max(float(histogram.sum()), 1e-9))
     texture = [math.log10(float(strength.mean()) + 1e-3)]
-    # Each part counts about as much as the others: colours vary by some tenths, in 192 numbers.
+    # The factor gives all parts similar weight: the 192 colours vary by some tenths.
     return np.concatenate((colours.ravel() / 4, shares, texture)).astype(np.float32)

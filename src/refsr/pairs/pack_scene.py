@@ -1,6 +1,6 @@
-"""One scene of a pack: its views, in pairs that were verified, with the dense truth of each.
+"""One scene of a pack: its views, in verified pairs, with dense correspondences.
 
-views --> features --> pairs worth comparing --> verified, best partners --> dense truth both ways --> members
+views --> features --> pairs to compare --> verified, best partners --> fields in both directions --> members
 """
 
 import io
@@ -19,29 +19,28 @@ from refsr.device import MIB
 from refsr.errors import ImageError, UsageError
 from refsr.io.photo import read_preview
 from refsr.pairs.features import LocalFeatures, detect
-from refsr.pairs.shortlist import describe, learn_words, nearest_pairs
+from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
 from refsr.pairs.truth import Grey, dense_positions, enough_known, resized_nodes
 from refsr.pairs.verify import Overlap, verify
 
 WORK_PX: Final = 2048
-"""Long side at which features and truth are looked for; smaller photos are not enlarged."""
+"""Long side of the copies for features and correspondences; smaller photos are not enlarged."""
 
-_SMALL_SCENE: Final = 12
+_SMALL_SCENE_VIEWS: Final = 12  # scenes of at most this many views are compared exhaustively
 _NEIGHBOURS: Final = 8
 _CACHED_VIEWS: Final = 8
-_DESCRIBED_PX: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig:
-    """How a pack is made.
+    """Settings of a pack.
 
     Attributes:
-        shard_mib: No shard is larger.
-        most_mib: Of the whole pack, views at most half of it; 0 for no limit.
-        longest_px: Longest side of the packed pictures, at most 1024, so that places in them fit 16 bits.
-        quality: Of WebP.
-        partners: Other views that each view is paired with, if as many are verified.
+        shard_mib: Maximum size of a shard in MiB.
+        most_mib: Maximum size of the pack in MiB, at most half of it for views; 0 for no limit.
+        longest_px: Long side of the packed pictures, at most 1024, so that positions in them fit 16 bits.
+        quality: Quality of WebP, 1..100.
+        partners: Maximum count of views that each view is paired with.
     """
 
     shard_mib: int = 50
@@ -62,7 +61,7 @@ class PackConfig:
 
 
 def encode_picture(longest_px: int, quality: int, path: Path) -> bytes:
-    """A photograph as WebP; copied where it is that already, small enough, upright and still."""
+    """A photo as WebP; a WebP file that is small enough, upright and still is copied."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -78,7 +77,7 @@ def encode_picture(longest_px: int, quality: int, path: Path) -> bytes:
 
 @dataclass(kw_only=True)
 class PackedScene:
-    """A packed scene: members without their folder, shares of known nodes of its fields, what is not in it."""
+    """A packed scene: members, count of views, share of known nodes of each field, and reasons for what is left out."""
 
     members: list[Member] = field(default_factory=list)
     views: int = 0
@@ -95,7 +94,7 @@ class _View:
 
 
 def pack_scene(config: PackConfig, files: Sequence[Path]) -> PackedScene:
-    """Verified pairs and their truth; of all its views, only the features and the packed pictures are held at once."""
+    """Pack a scene, up to the size of a shard; only features and packed pictures of all views are held in memory."""
     scene = PackedScene()
     views: list[_View] = []
     for path in files:
@@ -104,7 +103,7 @@ def pack_scene(config: PackConfig, files: Sequence[Path]) -> PackedScene:
         except ImageError as error:
             scene.left_out[str(path)] = str(error)
     numbers: dict[int, int] = {}
-    room, full = config.shard_mib * MIB, False
+    maximum_bytes, full = config.shard_mib * MIB, False
     for first, second in choose_pairs(_overlaps([view.features for view in views]), config.partners):
         fields = {(a, b): _field(views[a], views[b]) for a, b in ((first, second), (second, first))}
         good = {pair: nodes for pair, nodes in fields.items() if nodes is not None}
@@ -112,14 +111,14 @@ def pack_scene(config: PackConfig, files: Sequence[Path]) -> PackedScene:
         names = numbers | {number: len(numbers) + i for i, number in enumerate(new)}
         members = [(f"{names[number]:02}.webp", views[number].webp) for number in new]
         members += [(f"{names[a]:02}-{names[b]:02}.field.npz", encode_field(nodes)) for (a, b), nodes in good.items()]
-        if tar_bytes([*scene.members, *members]) > room:
+        if tar_bytes([*scene.members, *members]) > maximum_bytes:
             full = True
             break
         numbers = names
         scene.members += members
         scene.known += [float(np.isfinite(nodes[0]).mean()) for nodes in good.values()]
     if full:
-        scene.left_out[str(files[0].parent)] = "a part of it, more than a shard holds: give a larger --shard-mib"
+        scene.left_out[str(files[0].parent)] = "a part of it, which exceeds a shard: give a larger --shard-mib"
     scene.views = len(numbers)
     for number, view in enumerate(views):
         if number not in numbers and not full:
@@ -142,24 +141,19 @@ def _grey(path: Path) -> Grey:
 
 
 def _overlaps(features: Sequence[LocalFeatures]) -> list[Overlap]:
-    """Of the pairs worth comparing, the verified ones that are no near-duplicates."""
+    """Verified overlaps among the views, without near-duplicates."""
     count = len(features)
     pairs = [(a, b) for a in range(count) for b in range(a + 1, count)]
-    if count > _SMALL_SCENE:
+    if count > _SMALL_SCENE_VIEWS:
         roots = [found.root_descriptors() for found in features]
         words = learn_words(roots)
-        pairs = nearest_pairs(np.stack([describe(root, words) for root in roots]), _NEIGHBOURS)
-    found = (verify(features[a], features[b], (a, b), _DESCRIBED_PX, 0) for a, b in pairs)
+        pairs = nearest_pairs(np.stack([vlad(root, words) for root in roots]), _NEIGHBOURS)
+    found = (verify(features[a], features[b], (a, b), crop_px=0, maximum_crops=0) for a, b in pairs)
     return [overlap for overlap in found if overlap is not None and not overlap.duplicate]
 
 
 def choose_pairs(overlaps: Sequence[Overlap], partners: int) -> list[tuple[int, int]]:
-    """Each view with its best partners, by verified matches; each pair once, in order.
-
-    Args:
-        overlaps: Verified pairs.
-        partners: How many for each view.
-    """
+    """Pairs of each view and up to `partners` views with the most matches, each pair once, sorted."""
     best: dict[int, list[Overlap]] = {}
     for overlap in sorted(overlaps, key=lambda o: (-o.matches, o.first, o.second)):
         for number in (overlap.first, overlap.second):
@@ -168,7 +162,7 @@ def choose_pairs(overlaps: Sequence[Overlap], partners: int) -> list[tuple[int, 
 
 
 def _field(first: _View, second: _View) -> Float[np.ndarray, "2 gh gw"] | None:
-    """Truth of the photos themselves, at the nodes of the first packed view, in pixels of the second one."""
+    """Field of two packed views, from correspondences between the photos themselves; None if too little is known."""
     grey, other = _grey(first.path), _grey(second.path)
     positions = dense_positions(grey, other, first.features, second.features)
     if positions is None:

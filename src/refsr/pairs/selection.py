@@ -1,9 +1,10 @@
-"""What to make of an album's overlaps: which photos stay, which are for testing, which groups and crops they give.
+"""Selection from an album's overlaps: near-duplicates to leave out, split into test and training, groups, crops.
 
-    photos, overlaps ── without near-duplicates ── units that share nothing ──┬── test: groups of CUFED5's kind
-                                                                              └── training: crops
+    photos, overlaps ── near-duplicates left out ── units without overlap ──┬── test: groups as in CUFED5
+                                                                            └── training: crops
 
-All of it is a function of its arguments, without chance but a seed of names: the same album gives the same plan.
+The result is deterministic; random numbers are seeded by the photos' paths. Everywhere, `photos` are the photos of the
+album, other arguments refer to them by index, and `allowed` are those that may be used.
 """
 
 import hashlib
@@ -11,45 +12,31 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
-from refsr.pairs.verify import LEVEL_MATCHES, Overlap
-
-LEVELS: Final = tuple(range(1, len(LEVEL_MATCHES) + 1))
+from refsr.pairs.output_folder import BuildConfig
+from refsr.pairs.verify import Overlap
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlbumPhoto:
-    """A photo that could be read.
-
-    Attributes:
-        path: Relative to the album.
-        size_px: Height and width of its working copy.
-        pixels: Of the photo itself.
-        licence: The copyright text of its EXIF; empty if there is none.
-    """
+    """A readable photo: path in the album, (height, width) of its working copy, and its own count of pixels."""
 
     path: str
     size_px: tuple[int, int]
     pixels: int
-    licence: str
+    licence: str | None
 
     @property
     def folder(self) -> str:
-        """The album inside the album: its folder, empty for photos that lie in the album itself."""
+        """Folder inside the album; empty for photos directly in it."""
         return self.path.rpartition("/")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """A truth and its references.
-
-    Attributes:
-        truth: Index of a photo.
-        references: By level, 1 to 5: the overlap with the reference.
-    """
+    """A test group: the index of the truth, and its overlaps with the references by level, 1 to 5."""
 
     truth: int
     references: dict[int, Overlap]
@@ -57,14 +44,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Square:
-    """A square of a photo.
-
-    Attributes:
-        photo: Its index.
-        centre_px: (x, y) in the working copy.
-        side_px: Side in the working copy.
-        degrees: How far it is turned, counter-clockwise.
-    """
+    """A square of a photo's working copy: centre (x, y), side, and counter-clockwise rotation."""
 
     photo: int
     centre_px: tuple[float, float]
@@ -74,13 +54,7 @@ class Square:
 
 @dataclass(frozen=True, kw_only=True)
 class CropPair:
-    """A training pair.
-
-    Attributes:
-        first: The input.
-        second: The reference.
-        overlap: Of the two photos; None where both squares are of one photo.
-    """
+    """A training pair: input, reference, and the overlap of their photos, None if both are of one photo."""
 
     first: Square
     second: Square
@@ -88,15 +62,8 @@ class CropPair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What the builder writes.
-
-    Attributes:
-        duplicates: Photos left out, each with the photo that it nearly equals.
-        test: Photos that may be used for testing only.
-        groups: For testing.
-        crops: For training.
-    """
+class BuildPlan:
+    """Content of both sets, photos for testing only, and near-duplicates left out, each with the photo kept."""
 
     duplicates: dict[int, int]
     test: frozenset[int]
@@ -104,38 +71,53 @@ class Plan:
     crops: tuple[CropPair, ...]
 
 
-def find_duplicates(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap]) -> dict[int, int]:
-    """Photos that nearly equal one that stays, with that one; of two, the photo with more pixels stays.
+def make_plan(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], config: BuildConfig) -> BuildPlan:
+    """Select the content of both sets."""
+    duplicates = find_duplicates(photos, overlaps)
+    test = split(photos, overlaps, config.test_share)
+    kept = [o for o in overlaps if o.first not in duplicates and o.second not in duplicates]
+    usable = frozenset(range(len(photos))) - frozenset(duplicates)
+    training = usable - test
+    crops: list[CropPair] = []
+    if config.train_from in ("matches", "both"):
+        crops += matched_crops(kept, training, config.crop_px, config.pairs_a_photo)
+    if config.train_from in ("single", "both"):
+        crops += single_crops(photos, sorted(training), config.crop_px, config.crops_a_pair)
+    groups = make_groups(photos, kept, usable & test)
+    return BuildPlan(duplicates=duplicates, test=test, groups=groups, crops=tuple(crops))
 
-    A slow pan, in which only neighbours are alike, keeps every photo that is unlike those kept before.
+
+def find_duplicates(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap]) -> dict[int, int]:
+    """Near-duplicates to leave out, each with the photo kept, which has more pixels.
+
+    A photo is left out only if a kept photo is its near-duplicate: of a slow pan, in which only neighbours are alike,
+    several photos are kept.
     """
+
+    def rank(index: int) -> tuple[int, str]:
+        return -photos[index].pixels, photos[index].path
+
     alike: dict[int, set[int]] = defaultdict(set)
     for overlap in overlaps:
         if overlap.duplicate:
             alike[overlap.first].add(overlap.second)
             alike[overlap.second].add(overlap.first)
     found: dict[int, int] = {}
-    for index in sorted(alike, key=lambda i: (-photos[i].pixels, photos[i].path)):
-        stay = alike[index] - found.keys()
-        better = [i for i in stay if (-photos[i].pixels, photos[i].path) < (-photos[index].pixels, photos[index].path)]
+    for index in sorted(alike, key=rank):
+        better = [other for other in alike[index] - found.keys() if rank(other) < rank(index)]
         if better:
-            found[index] = min(better, key=lambda i: (-photos[i].pixels, photos[i].path))
+            found[index] = min(better, key=rank)
     return found
 
 
 def split(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], test_share: float) -> frozenset[int]:
-    """Choose the photos for testing, so that nothing of them is seen in training.
+    """Choose the photos for testing, so that training sees nothing of them.
 
-    Photos of one folder, and photos that share matches, near-duplicates included, stay together. Units are taken in the
-    order of a hash of their names until they hold the share of all photos that have an overlap.
-
-    Args:
-        photos: Of the album.
-        overlaps: Of all of them.
-        test_share: 0 for training only, 1 for testing only.
+    Photos of one folder and photos with an overlap, near-duplicates included, form units that stay together. Units are
+    taken, in order of a hash of their paths, up to the share 0..1 of the photos that have an overlap.
     """
-    matched = {index for overlap in overlaps for index in (overlap.first, overlap.second)}
-    together = [(o.first, o.second) for o in overlaps]
+    together = [(overlap.first, overlap.second) for overlap in overlaps]
+    matched = {index for pair in together for index in pair}
     first_of_folder: dict[str, int] = {}
     for index, photo in enumerate(photos):
         if photo.folder:
@@ -145,7 +127,7 @@ def split(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], test_share:
     wanted = test_share * len(matched)
     chosen: set[int] = set()
     for unit in units:
-        # The unit that would overshoot by more than it would fall short is left to training.
+        # A unit stays in training if it would exceed the share by more than it would fall short without it.
         count, added = len(chosen & matched), len(unit & matched)
         if count + added / 2 <= wanted + 1e-9:
             chosen |= unit
@@ -157,15 +139,10 @@ def split(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], test_share:
 def make_groups(
     photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], allowed: frozenset[int]
 ) -> tuple[Group, ...]:
-    """Groups in which no photo appears twice; the truths with references at most levels first.
-
-    Args:
-        photos: Of the album.
-        overlaps: Between them.
-        allowed: Photos that may be used.
-    """
+    """Test groups, greedily by the count of levels with a reference; no photo is in two groups."""
     partners: dict[int, list[Overlap]] = defaultdict(list)
-    for overlap in overlaps:
+    # In ascending order, so that the last overlap of a level is the one with the most matches, of equals the first.
+    for overlap in sorted(overlaps, key=lambda overlap: overlap.matches, reverse=True)[::-1]:
         if overlap.first in allowed and overlap.second in allowed:
             partners[overlap.first].append(overlap)
             partners[overlap.second].append(overlap)
@@ -174,29 +151,25 @@ def make_groups(
     while True:
         best: tuple[tuple[int, int, str], Group] | None = None
         for truth in free:
-            references = _best_of_levels(truth, partners[truth], free)
+            references = {overlap.level: overlap for overlap in partners[truth] if overlap.partner(truth) in free}
             if references:
                 matches = sum(overlap.matches for overlap in references.values())
                 rank = (-len(references), -matches, photos[truth].path)
                 if best is None or rank < best[0]:
-                    best = (rank, Group(truth=truth, references=references))
+                    best = (rank, Group(truth=truth, references=dict(sorted(references.items()))))
         if best is None:
             return tuple(groups)
         group = best[1]
         groups.append(group)
-        free -= {group.truth, *(other(overlap, group.truth) for overlap in group.references.values())}
+        free -= {group.truth, *(overlap.partner(group.truth) for overlap in group.references.values())}
 
 
 def matched_crops(
     overlaps: Sequence[Overlap], allowed: frozenset[int], crop_px: int, pairs_a_photo: int
 ) -> list[CropPair]:
-    """Crops round the matches; of the pairs of a photo, those with the most matches.
+    """Training pairs of crops of side `crop_px` around matches, from the overlaps with the most matches.
 
-    Args:
-        overlaps: Of the album.
-        allowed: Photos that may be used.
-        crop_px: Side of the crops.
-        pairs_a_photo: How often one photo may be a part of a pair.
+    One photo is part of at most `pairs_a_photo` of these overlaps.
     """
     used: dict[int, int] = defaultdict(int)
     crops = []
@@ -219,21 +192,16 @@ def matched_crops(
 def single_crops(
     photos: Sequence[AlbumPhoto], allowed: Sequence[int], crop_px: int, pairs_a_photo: int
 ) -> list[CropPair]:
-    """Pairs of squares of one photo without overlap; the second is scaled by 0.5 to 2 and turned.
+    """Up to `pairs_a_photo` training pairs of disjoint squares of each photo.
 
-    Args:
-        photos: Of the album.
-        allowed: Photos to cut.
-        crop_px: Side of the first.
-        pairs_a_photo: How many of each, where it has room.
+    The first square has side `crop_px`; the second is scaled by 0.5 to 2 and rotated.
 
     Source: as the authors of SRNTT made training pairs of DIV2K.
     """
     crops = []
     for index in allowed:
         photo = photos[index]
-        seed = int.from_bytes(hashlib.sha256(photo.path.encode()).digest()[:8], "big")
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(photo.path.encode()).digest()[:8], "big"))
         made = 0
         for _ in range(50 * pairs_a_photo):
             side = crop_px * 2 ** rng.uniform(-1, 1)
@@ -245,36 +213,17 @@ def single_crops(
             if first is None or second is None:
                 continue
             if max(abs(a - b) for a, b in zip(first, second, strict=True)) >= crop_px / 2 + reach:
-                crops.append(
-                    CropPair(
-                        first=Square(photo=index, centre_px=first, side_px=float(crop_px)),
-                        second=Square(photo=index, centre_px=second, side_px=side, degrees=degrees),
-                        overlap=None,
-                    )
-                )
+                upright = Square(photo=index, centre_px=first, side_px=float(crop_px))
+                turned = Square(photo=index, centre_px=second, side_px=side, degrees=degrees)
+                crops.append(CropPair(first=upright, second=turned, overlap=None))
                 made += 1
                 if made == pairs_a_photo:
                     break
     return crops
 
 
-def other(overlap: Overlap, index: int) -> int:
-    """The photo of an overlap that is not this one."""
-    return overlap.second if overlap.first == index else overlap.first
-
-
-def _best_of_levels(truth: int, partners: Sequence[Overlap], free: set[int]) -> dict[int, Overlap]:
-    found: dict[int, Overlap] = {}
-    for overlap in partners:
-        if other(overlap, truth) in free and (
-            overlap.level not in found or overlap.matches > found[overlap.level].matches
-        ):
-            found[overlap.level] = overlap
-    return dict(sorted(found.items()))
-
-
 def _random_centre(size_px: tuple[int, int], reach: float, rng: np.random.Generator) -> tuple[float, float] | None:
-    """Of a square that lies inside a picture; None where it is too small."""
+    """Centre of a square inside a picture; None if the picture is too small."""
     height, width = size_px
     if min(height, width) < 2 * reach:
         return None
@@ -282,7 +231,7 @@ def _random_centre(size_px: tuple[int, int], reach: float, rng: np.random.Genera
 
 
 def _clusters(count: int, pairs: Sequence[tuple[int, int]]) -> list[frozenset[int]]:
-    """What hangs together, by the smallest index (union-find)."""
+    """Connected components, ordered by their smallest index (union-find)."""
     parent = list(range(count))
 
     def root(index: int) -> int:

@@ -1,10 +1,10 @@
-"""Which photos are worth comparing in detail? Each one in a single vector, the nearest vectors kept.
+"""Shortlist of photos to compare: nearest neighbours of one vector per photo.
 
 Source: Jegou et al., "Aggregating local descriptors into a compact image representation", CVPR 2010 (VLAD), with the
-normalisation within words of Arandjelovic and Zisserman, "All about VLAD", CVPR 2013.
+intra-normalisation of Arandjelovic and Zisserman, "All about VLAD", CVPR 2013.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,21 +14,17 @@ from refsr.extras import import_extra
 
 Vectors = Float[np.ndarray, "_ d"]
 _WORDS: Final = 64
-_SAMPLE: Final = 50_000
-_ROWS: Final = 512
+_MAXIMUM_SAMPLE: Final = 50_000  # descriptors that the visual words are learnt from
+_ROWS: Final = 512  # photos whose similarities to all others are computed at once
 
 
 def learn_words(descriptors: Sequence[Vectors]) -> Vectors:
-    """The centres of up to 64 clusters of an album's descriptors, the same for the same album.
-
-    Args:
-        descriptors: Of some of its photos, at least one vector in all.
-    """
+    """Visual words: centres of up to 64 clusters of RootSIFT descriptors, by k-means with a fixed seed."""
     cv2: Any = import_extra("cv2", "finding pairs")
     vectors = np.concatenate(list(descriptors))
     rng = np.random.default_rng(0)
-    if len(vectors) > _SAMPLE:
-        vectors = vectors[rng.choice(len(vectors), _SAMPLE, replace=False)]
+    if len(vectors) > _MAXIMUM_SAMPLE:
+        vectors = vectors[rng.choice(len(vectors), _MAXIMUM_SAMPLE, replace=False)]
     cv2.setRNGSeed(0)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 1e-4)
     words = min(_WORDS, len(vectors))
@@ -36,8 +32,8 @@ def learn_words(descriptors: Sequence[Vectors]) -> Vectors:
     return np.asarray(centres, dtype=np.float32)
 
 
-def describe(descriptors: Vectors, words: Vectors) -> Float[np.ndarray, " words_d"]:
-    """One unit vector for a photo: for each word, the direction in which its descriptors miss it."""
+def vlad(descriptors: Vectors, words: Vectors) -> Float[np.ndarray, " words_d"]:
+    """VLAD of a photo, a unit vector: per word, the normalised sum of the residuals of its descriptors."""
     nearest = (descriptors @ words.T - 0.5 * (words**2).sum(1)).argmax(1)
     sums = np.zeros_like(words)
     np.add.at(sums, nearest, descriptors - words[nearest])
@@ -47,23 +43,15 @@ def describe(descriptors: Vectors, words: Vectors) -> Float[np.ndarray, " words_
 
 
 def nearest_pairs(vectors: Vectors, neighbours: int) -> list[tuple[int, int]]:
-    """Every photo with its nearest ones, each pair once, as (smaller, larger) index, in order.
-
-    Args:
-        vectors: Unit vectors, one a photo.
-        neighbours: How many for each photo.
-    """
+    """Pairs of each photo, a unit vector, and its nearest neighbours, each once, as (smaller, larger) index, sorted."""
     count = len(vectors)
     kept = min(neighbours, count - 1)
     pairs: set[tuple[int, int]] = set()
     for start in range(0, count if kept > 0 else 0, _ROWS):
-        likeness = vectors[start : start + _ROWS] @ vectors.T
-        rows = np.arange(len(likeness))
-        likeness[rows, start + rows] = -np.inf
-        best = np.argpartition(-likeness, kept - 1, axis=1)[:, :kept]
-        pairs.update(_ordered((start + row, int(other)) for row, found in enumerate(best) for other in found))
+        similarity = vectors[start : start + _ROWS] @ vectors.T
+        rows = np.arange(len(similarity))
+        similarity[rows, start + rows] = -np.inf
+        best = np.argpartition(-similarity, kept - 1, axis=1)[:, :kept]
+        for first, nearest in enumerate(best.tolist(), start):
+            pairs |= {(min(first, second), max(first, second)) for second in nearest}
     return sorted(pairs)
-
-
-def _ordered(pairs: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
-    return ((min(pair), max(pair)) for pair in pairs)

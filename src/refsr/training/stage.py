@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from refsr.data.plan import Drawing, PairPlan
+from refsr.data.plan import PairPlan, PairSampler
 from refsr.data.render import render
 from refsr.data.training_pairs import Step, TrainingPairs
 from refsr.errors import RefSRError, TrainingError
@@ -153,7 +153,7 @@ class Stage:
         wrong = figures.isfinite().logical_not().nonzero()
         if len(wrong):
             step, numbers = steps[int(wrong[0])]
-            files = ", ".join(dict.fromkeys(self.drawing.file_of(int(number)) for number in numbers))
+            files = ", ".join(dict.fromkeys(self.sampler.file_of(int(number)) for number in numbers))
             held = f"is {run.checkpoint_path}" if run.checkpoint_path.exists() else "has not been written yet"
             raise TrainingError(
                 f"the loss is not finite at step {step}, on pairs of {files}: the last good checkpoint {held};"
@@ -171,7 +171,7 @@ class Stage:
             )
             for step in range(run.step - self.first_step, stage.steps)
         ]
-        self.drawing = Drawing(
+        self.sampler = PairSampler(
             sources=run.sources,
             pairs=run.config.pairs if stage.references else replace(run.config.pairs, references=(1.0,)),
             degrade=run.config.degrade,
@@ -180,7 +180,7 @@ class Stage:
         )
         workers = run.config.workers
         loader = DataLoader(
-            TrainingPairs(self.drawing, steps), batch_size=None, num_workers=workers,
+            TrainingPairs(self.sampler, steps), batch_size=None, num_workers=workers,
             prefetch_factor=4 if workers else None,
         )  # fmt: skip
         try:
