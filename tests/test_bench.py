@@ -20,8 +20,9 @@ from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import LPIPS, AlexNet, load_lpips
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.metrics import psnr_db
+from refsr.bench.report import load_any
 from refsr.bench.results import ImageResult, Result, load_result, source_commit
-from refsr.bench.robust import CHANGES, UNCHANGED, load_robust, run_robust
+from refsr.bench.robust import CHANGES, UNCHANGED, RobustResult, run_robust
 from refsr.bench.statistics import summarise
 from refsr.cli import main
 from refsr.errors import UsageError, WeightsError
@@ -324,7 +325,8 @@ def test_changed_references(groups: Path, tmp_path: Path) -> None:
     assert result.gains_db[UNCHANGED, 0.0]["000"] == pytest.approx(plain.images[0].gain_db, abs=1e-4)
     wrong = run_benchmark(open_dataset(groups), SMALL["default"], "m", BenchConfig(references="wrong"))
     assert result.gains_db["unrelated", 0.0]["001"] == pytest.approx(wrong.images[1].gain_db, abs=1e-4)
-    loaded = load_robust(out)
+    loaded = load_any(out)
+    assert isinstance(loaded, RobustResult)
     assert loaded.gains_db.keys() == result.gains_db.keys()
     assert loaded.unrelated_loss() == pytest.approx(result.unrelated_loss(), abs=1e-3)
 

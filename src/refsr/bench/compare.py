@@ -1,26 +1,26 @@
-"""Two results, picture by picture: is the difference more than chance?"""
+"""Paired comparison of two results, with confidence intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 
-from refsr.bench.results import Result, same_measure
+from refsr.bench.results import Result, check_comparable
 from refsr.bench.statistics import Summary, summarise
 from refsr.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One metric, second minus first, over the pictures that both have.
+    """Difference of one metric, second result minus first, over the pictures that both have.
 
     Attributes:
-        metric: Its name.
+        metric: Name of the metric.
         first: Mean of the first result.
-        second: Mean of the second.
-        difference: Of the pairs; its interval without zero means that more than chance is at work.
-        higher: In how many pictures the second is higher.
-        count: Pictures.
+        second: Mean of the second result.
+        difference: Summary of the pairwise differences; significant where its confidence interval excludes zero.
+        higher: Count of pictures in which the second is higher.
+        count: Count of pictures.
     """
 
     metric: str
@@ -35,9 +35,9 @@ def compare(first: Result, second: Result) -> list[Difference]:
     """Compare two results in every metric that both have.
 
     Raises:
-        UsageError: They share no picture, or were measured by other protocols.
+        UsageError: The results share no picture, or differ in data set, protocol, scale or LR images.
     """
-    same_measure((first, second))
+    check_comparable((first, second))
     found = []
     for metric in ("psnr_db", "ssim", "gain_db", "lpips", "seconds"):
         a, b = first.figures(metric), second.figures(metric)
@@ -61,7 +61,7 @@ def compare(first: Result, second: Result) -> list[Difference]:
 
 
 def comparison_table(first: Result, second: Result, differences: Sequence[Difference]) -> Table:
-    """For a terminal."""
+    """One row per metric, for a terminal."""
     title = f"{first.dataset}, protocol {first.protocol['name']}: A = {first.label}; B = {second.label}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("", "A", "B", "B - A", "95 %", "least", "most", "B higher"):

@@ -1,4 +1,4 @@
-"""Results as a page to read: report.md, plots and contact sheets of crops."""
+"""Report of results: report.md, plots and contact sheets of crops."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,21 +16,21 @@ from refsr.io.files import make_folder, write_atomically
 from refsr.io.photo import as_photo, read_photo, write_photo
 from refsr.io.records import read_record
 
-_STRIPS_A_SHEET: Final = 12
+_STRIPS_PER_SHEET: Final = 12
 
 
 def write_report(files: Sequence[Path], folder: Path) -> Path:
-    """Write report.md with its pictures, from files of `refsr bench` and `refsr bench robust`.
+    """Write report.md and its pictures.
 
     Args:
-        files: JSON files.
-        folder: Made if missing.
+        files: JSON files of `refsr bench` and `refsr bench robust`.
+        folder: Output folder; made if missing.
 
     Returns:
-        The path of report.md.
+        Path of report.md.
 
     Raises:
-        UsageError: A file is none of ours.
+        UsageError: No file is given, or a file is damaged or of another kind.
         OutputError: The folder cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
@@ -58,20 +58,20 @@ def write_report(files: Sequence[Path], folder: Path) -> Path:
 
 
 def load_any(path: Path) -> Result | RobustResult:
-    """Read what `refsr bench` or `refsr bench robust` wrote.
+    """Read a file of `refsr bench` or `refsr bench robust`.
 
     Raises:
-        UsageError: The file is missing, or none of these.
+        UsageError: The file is missing, damaged or of another kind.
     """
     return read_record(path, {"bench": Result, "robust": RobustResult})
 
 
 def results_table(results: Iterable[Result], *, memory: bool = True) -> str:
-    """One line a result.
+    """Markdown table with one row per result.
 
     Args:
-        results: In order.
-        memory: With the peak memory, which says something where each result was made by a process of its own.
+        results: Results in the order of rows.
+        memory: Whether to show peak memory, which is meaningful where each result has a process of its own.
     """
     rows = []
     for result in results:
@@ -99,7 +99,7 @@ def results_table(results: Iterable[Result], *, memory: bool = True) -> str:
 
 
 def level_table(results: Iterable[Result]) -> str | None:
-    """Gain by level of similarity, one line a model; None where no level is known."""
+    """Markdown table of gain by level of similarity, one row per model; None where no level is known."""
     gains: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         for image in result.images:
@@ -118,7 +118,7 @@ def level_table(results: Iterable[Result]) -> str | None:
 
 
 def robust_table(result: RobustResult) -> str:
-    """One line a change and strength, and the headline."""
+    """Headline, and Markdown table with one row per change and strength."""
     mean, worst, name = result.unrelated_loss()
     unchanged = result.summary(UNCHANGED)
     count = len(result.gains_db[UNCHANGED, 0.0])
@@ -128,15 +128,15 @@ def robust_table(result: RobustResult) -> str:
     )
     rows = []
     for change, strength in result.gains_db:
-        if change not in (UNCHANGED,):
+        if change != UNCHANGED:
             found = result.summary(change, strength)
-            kept = f"{100 * result.kept(change, strength):.0f} %" if unchanged.mean > 0 else ""
+            kept = f"{100 * result.kept_share(change, strength):.0f} %" if unchanged.mean > 0 else ""
             rows.append((change, f"{strength:g}", f"{found.mean:+.2f}", f"{found.least:+.2f}", kept))
     return head + "\n\n" + markdown_table(("change", "strength", "mean gain dB", "least", "gain kept"), rows)
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """In GitHub's form."""
+    """Table in GitHub's Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -168,18 +168,18 @@ def _dataset_part(folder: Path, dataset: str, protocol: str, loaded: Sequence[tu
 
 
 def _contact_sheets(folder: Path, name: str, file: Path, result: Result) -> list[str]:
-    """Strips of crops, a dozen a sheet; the sheets' names."""
+    """Write the strips of crops, a dozen per sheet; names of the sheets."""
     strips = [file.parent / image.crops for image in result.images if image.crops]
     strips = [strip for strip in strips if strip.is_file()]
     sheets = []
-    for start in range(0, len(strips), _STRIPS_A_SHEET):
-        pictures = [read_photo(strip).to_pil() for strip in strips[start : start + _STRIPS_A_SHEET]]
+    for start in range(0, len(strips), _STRIPS_PER_SHEET):
+        pictures = [read_photo(strip).to_pil() for strip in strips[start : start + _STRIPS_PER_SHEET]]
         sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
         top = 0
         for picture in pictures:
             sheet.paste(picture, (0, top))
             top += picture.height
-        sheets.append(f"{name}_{start // _STRIPS_A_SHEET + 1}.png")
+        sheets.append(f"{name}_{start // _STRIPS_PER_SHEET + 1}.png")
         write_photo(folder / sheets[-1], as_photo(sheet))
     return sheets
 

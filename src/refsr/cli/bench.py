@@ -20,7 +20,7 @@ from refsr.bench.protocol import ProtocolName
 from refsr.bench.report import write_report
 from refsr.bench.results import Result, load_result
 from refsr.bench.robust import run_robust
-from refsr.bench.speed import SpeedConfig, plain_table, run_speed
+from refsr.bench.speed import SpeedConfig, run_speed, speed_table
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import ModelOptions, Output, RestoreOptions
 from refsr.cli.quantities import parse_bytes
@@ -176,11 +176,7 @@ def speed(
     )
     with progress_bar(f"{model}, speed") as progress:
         result = run_speed(model, config, vgg19=vgg19, out=output, progress=progress)
-    head, *rows = plain_table(result)
-    table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    Console().print(speed_table(result))
     for count in config.references:
         for engine, number in product(config.engines, config.precisions):
             slope = result.slope(count, engine, number, max(config.threads))
