@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,11 +101,26 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_flags_of_the_model_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def run(model: str, config: SpeedConfig, **others: object) -> SpeedResult:
+        asked.extend((model, config.device, config.memory_bytes, others["vgg19"]))
+        return SpeedResult(model=model, measurements=(), versions={}, commit=None)
+
+    monkeypatch.setattr(sys.modules["refsr.cli.bench"], "run_speed", run)
+    flags = ["--model", "srntt", "--device", "cuda", "--memory", "1GiB", "--vgg19", "vgg19.pth"]
+    assert main(["bench", "speed", *flags, "--sizes", "0.01"]) == 0
+    assert asked == ["srntt", "cuda", 2**30, Path("vgg19.pth")]
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="has the device that is asked for")
 def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["--sizes", "0"], "give 0.01 or more"),
         (["--threads", "0"], "give 1 or more"),
         (["--threads", "9999"], "9999 threads: this machine has"),
         (["--references", "-1"], "give 0 or more"),
+        (["--device", "mps"], "the device 'mps' is not available on this machine"),
     ):
         fails(capsys, 2, message, "bench", "speed", *arguments)

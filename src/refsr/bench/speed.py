@@ -25,7 +25,7 @@ from refsr.bench.measure import BenchConfig, restore
 from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.protocol import PROTOCOLS
 from refsr.bench.results import software_versions, source_commit
-from refsr.device import Device, Precision
+from refsr.device import Device, Precision, choose_device
 from refsr.errors import MemoryBudgetError, UsageError
 from refsr.io.files import check_writable
 from refsr.io.photo import Photo, as_photo
@@ -183,11 +183,12 @@ def run_speed(
         progress: Called after each case.
 
     Raises:
-        UsageError: The machine has fewer threads than asked for.
+        UsageError: The machine lacks the device, or has fewer threads than asked for.
         OutputError: The file cannot be written.
     """
     if max(config.threads) > (os.cpu_count() or 1):
         raise UsageError(f"{max(config.threads)} threads: this machine has {os.cpu_count()}")
+    device = choose_device(config.device).type
     if out is not None:
         check_writable(out)
     cases = [
@@ -202,7 +203,7 @@ def run_speed(
         with context.Pool(1) as pool:
             measured.append(pool.apply(measure_case, (model, vgg19, case, config.memory_bytes, config.device)))
         progress(count, len(cases))
-    versions = software_versions() | ({} if config.device == "cpu" else {"device": config.device})
+    versions = software_versions() | ({} if device == "cpu" else {"device": device})
     result = SpeedResult(model=model, measurements=tuple(measured), versions=versions, commit=source_commit())
     if out is not None:
         result.save(out)

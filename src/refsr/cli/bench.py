@@ -1,4 +1,4 @@
-"""refsr bench: measure, compare, report."""
+"""refsr bench: measure models, compare results, write a report."""
 
 import os
 from dataclasses import dataclass
@@ -22,9 +22,8 @@ from refsr.bench.results import Result, load_result
 from refsr.bench.robust import run_robust
 from refsr.bench.speed import SpeedConfig, run_speed, speed_table
 from refsr.cli.console import complain, progress_bar
-from refsr.cli.options import ModelOptions, Output, RestoreOptions
-from refsr.cli.quantities import parse_bytes
-from refsr.device import Precision
+from refsr.cli.options import MemoryOptions, ModelOptions, Output, RestoreOptions
+from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
 from refsr.search import Engine
 
@@ -39,7 +38,7 @@ _EXAMPLES = """**Examples**
 """
 bench = App(
     name="bench",
-    help="Measure models on sets of pictures, so that others get the same figures.",
+    help="Measure models on data sets, in a way that others can reproduce.",
     help_epilogue=_EXAMPLES,
 )
 OutputFile = Annotated[Path | None, Parameter(name=("--output", "-o"))]
@@ -48,9 +47,21 @@ OutputFile = Annotated[Path | None, Parameter(name=("--output", "-o"))]
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions(RestoreOptions):
-    """As for restoring, but with figures that do not depend on the processor."""
+    """Options of restoring, with a precision that is the same on every processor."""
 
     precision: Precision = "fp32"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SpeedOptions(MemoryOptions):
+    """Options of the model, on the CPU unless told otherwise.
+
+    Attributes:
+        device: Device of the model.
+    """
+
+    device: Device = "cpu"
 
 
 @bench.default
@@ -72,15 +83,15 @@ def measure(
 
     Args:
         dataset: Folder of groups (NNN_0 the truth, NNN_1 to NNN_5 its references), folder of truths, or manifest.jsonl.
-        output: JSON file for all figures; a killed run goes on where it stopped.
+        output: JSON file for all figures; a killed run resumes where it stopped.
         references: 1 (the most similar), all, level:1 to level:5, self (the LR image), none, wrong (another sample's),
             or album (found among the references of all samples); auto is 1 where there are references, else none.
-        protocol: Whose way to prepare and compare: refsr, ttsr, masa or c2.
-        lr: Folder of real LR images, named like the truths; otherwise they are made by bicubic.
-        lpips: Weights of AlexNet or VGG19, to measure LPIPS too; give the learned ones of AlexNet as well.
-        crops: Folder for crops to look at, used by `refsr bench report`.
-        limit: Measure only so many pictures, spread evenly.
-        strict: End with an error if any picture had to be left out.
+        protocol: Preparation and comparison as in the paper's own code: refsr, ttsr, masa or c2.
+        lr: Folder of real LR images, named like the truths; by default, truths are reduced by bicubic interpolation.
+        lpips: Weights of AlexNet or VGG19, to measure LPIPS too; repeat the option for the learned ones of AlexNet.
+        crops: Folder for crops, which `refsr bench report` shows.
+        limit: Maximum count of pictures, evenly spread; 0 for all.
+        strict: End with an error if a picture was left out.
     """
     config = BenchConfig(
         references=references,
@@ -122,7 +133,7 @@ def compare(first: Path, second: Path, /) -> None:
 
     Args:
         first: JSON file of `refsr bench`.
-        second: Another one.
+        second: JSON file of `refsr bench`; differences are second minus first.
     """
     a, b = load_result(first), load_result(second)
     Console().print(comparison_table(a, b, compare_results(a, b)))
@@ -130,11 +141,11 @@ def compare(first: Path, second: Path, /) -> None:
 
 @bench.command
 def report(results: list[Path], /, *, output: Output) -> None:
-    """Write a page (Markdown) with tables, plots and contact sheets.
+    """Write a report in Markdown with tables, plots and contact sheets.
 
     Args:
         results: JSON files of `refsr bench` and `refsr bench robust`.
-        output: Folder; made if missing.
+        output: Output folder; made if missing.
     """
     print(write_report(results, output))
 
@@ -143,27 +154,22 @@ def report(results: list[Path], /, *, output: Output) -> None:
 def speed(
     *,
     output: OutputFile = None,
-    model: str = "default",
     sizes: list[float] | None = None,
     references: list[int] | None = None,
     search: list[Engine] | None = None,
     precision: list[Precision] | None = None,
     threads: list[int] | None = None,
-    memory: str = "2GiB",
-    vgg19: Path | None = None,
+    options: SpeedOptions = SpeedOptions(),
 ) -> None:
     """Measure seconds and peak memory by size, references, search and threads, beside bicubic and a matrix product.
 
     Args:
-        output: JSON file for all figures; the plot goes beside it.
-        model: A name that `refsr models` lists, or a weights file.
-        sizes: Megapixels of the output, such as 2.4; give the option again for more. Without it, 0.15 to 24.
-        references: Counts of references; 1 and 5 without it.
-        search: auto, exact or coarse; auto without it.
-        precision: auto, fp32 or bf16; auto without it.
-        threads: Counts of threads; one and all without it.
-        memory: Working memory allowed, such as 800MiB or 2GiB.
-        vgg19: File of VGG19 weights, for the model srntt.
+        output: JSON file for all figures; the plot is written beside it.
+        sizes: Size of the output in megapixels, such as 2.4; repeat the option for more. By default, 0.15 to 24.
+        references: Count of references; repeat the option for more. By default, 1 and 5.
+        search: Search engine; repeat the option for more. By default, auto.
+        precision: Precision of the network; repeat the option for more. By default, auto.
+        threads: Count of CPU threads; repeat the option for more. By default, one and all.
     """
     plain = SpeedConfig()
     config = SpeedConfig(
@@ -172,10 +178,11 @@ def speed(
         engines=tuple(search or plain.engines),
         precisions=tuple(precision or plain.precisions),
         threads=tuple(threads or sorted({1, os.cpu_count() or 1})),
-        memory_bytes=parse_bytes(memory),
+        device=options.device,
+        memory_bytes=options.memory_bytes,
     )
-    with progress_bar(f"{model}, speed") as progress:
-        result = run_speed(model, config, vgg19=vgg19, out=output, progress=progress)
+    with progress_bar(f"{options.model}, speed") as progress:
+        result = run_speed(options.model, config, vgg19=options.vgg19, out=output, progress=progress)
     Console().print(speed_table(result))
     for count in config.references:
         for engine, number in product(config.engines, config.precisions):
@@ -194,12 +201,12 @@ def robust(
     limit: int = 0,
     options: ModelOptions = ModelOptions(),
 ) -> None:
-    """Turn, scale, shift, relight, blur and compress the reference, or take a wrong one: what is left of its gain?
+    """Measure the gain left when the reference is rotated, scaled, shifted, relit, blurred, compressed or wrong.
 
     Args:
-        dataset: As for `refsr bench`.
-        output: JSON file for all figures; the plot goes beside it. A killed run goes on where it stopped.
-        limit: Measure only so many pictures, spread evenly.
+        dataset: Data set as for `refsr bench`.
+        output: JSON file for all figures; the plot is written beside it. A killed run resumes where it stopped.
+        limit: Maximum count of pictures, evenly spread; 0 for all.
     """
     samples = open_dataset(dataset)
     loaded = options.load()
