@@ -24,7 +24,6 @@ def run_on_cluster(
 
     Args:
         task: Picklable function of one item that raises nothing.
-        items: Items.
         killed: Result for an item whose processes died twice, from the item and an exit code.
         address: Address of the cluster; None for the one on this machine, which is started if there is none.
         threads: Cores per item.
@@ -40,7 +39,7 @@ def run_on_cluster(
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(
-                f"no cluster at {address} ({' '.join(str(error).split())}): start one: ray start"
+                f"no cluster at {address} ({' '.join(str(error).split())}): start one with `ray start`"
             ) from error
     try:
         remote = ray.remote(_call).options(num_cpus=threads, max_retries=_MAXIMUM_TRIES - 1)

@@ -16,7 +16,7 @@ from refsr.io.records import parse_record, read_lines
 from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
 from refsr.search import Engine
 
-_SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,7 @@ class JobOptions:
     """Settings of a job.
 
     Attributes:
-        references: Files of sharp photos.
         album: Folder in which further references are found.
-        search: Search engine, see `refsr.search`.
-        precision: Precision of the network, see `refsr.device`.
-        memory_bytes: Memory budget.
         provenance: Whether to write the provenance map NAME.map.png beside the result.
     """
 
@@ -45,9 +41,7 @@ class Job:
     """Enlargement of one photo.
 
     Attributes:
-        image: File of the blurry photo.
         output: Path of the result, relative to the folder of results.
-        options: Settings.
     """
 
     image: Path
@@ -55,11 +49,7 @@ class Job:
     options: JobOptions
 
     def digest(self, model: str) -> str:
-        """Digest of everything the result depends on, except for the contents of the files.
-
-        Args:
-            model: Digest of the model's weights.
-        """
+        """Digest of everything the result depends on, except for the contents of the files."""
         content = {"image": self.image, "options": asdict(self.options), "model": model}
         text = json.dumps(content, sort_keys=True, default=lambda path: str(path.resolve()))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -132,11 +122,7 @@ def _jobs_of_list(source: Path, records: Iterable[tuple[int, Mapping[str, Any]]]
 
 
 def _line(record: Mapping[str, Any]) -> _Line:
-    """Check a line; empty fields are left open, and texts of CSV are brought to JSON's types.
-
-    Raises:
-        ValueError: A key is unknown, or a value does not fit.
-    """
+    """Check a line; empty fields are left open, and text of CSV becomes a list or a boolean where it should."""
     keys = [field.name for field in fields(_Line)]
     if unknown := sorted(record.keys() - set(keys)):
         raise ValueError(f"{unknown[0]!r} is none of {', '.join(keys)}")
@@ -147,7 +133,10 @@ def _line(record: Mapping[str, Any]) -> _Line:
     if isinstance(given.get("references"), str):
         given["references"] = [name.strip() for name in given["references"].split(";")]
     if "provenance" in given:
-        given["provenance"] = _SWITCH.get(str(given["provenance"]).lower(), given["provenance"])
+        text = str(given["provenance"]).lower()
+        if text not in _BOOLEANS:
+            raise ValueError(f"provenance {given['provenance']!r} is neither true nor false")
+        given["provenance"] = _BOOLEANS[text]
     return parse_record(given, _Line)
 
 
@@ -171,9 +160,9 @@ def _read_csv(source: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         reader = csv.DictReader(io.StringIO(source.read_text(encoding="utf-8-sig")), strict=True)
         for record in reader:
             if None in record or None in record.values():
-                raise UsageError(f"{source}: line {reader.line_num} has not as many fields as the head")
+                raise UsageError(f"{source}: line {reader.line_num} has not as many fields as the head: correct it")
             yield reader.line_num, record
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{source}: cannot be read as UTF-8 text ({error})") from error
+        raise UsageError(f"{source}: cannot be read as UTF-8 text ({error}): save it as UTF-8") from error
     except csv.Error as error:
-        raise UsageError(f"{source}: line {reader.line_num} is no CSV ({error})") from error
+        raise UsageError(f"{source}: line {reader.line_num} is no CSV ({error}): check its quotes") from error

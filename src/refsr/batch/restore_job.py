@@ -19,14 +19,7 @@ from refsr.restore.upscale import AnyReference, upscale
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Settings that all jobs share.
-
-    Attributes:
-        model: Name or weights file.
-        device: Device of the model.
-        vgg19: VGG19 weights, for models that need them.
-        threads: CPU threads per process.
-    """
+    """Model, as for `load_model`, and CPU threads per process: settings that all jobs share."""
 
     model: str = "default"
     device: Device = "auto"
@@ -43,7 +36,6 @@ class Outcome:
     """Outcome of a job.
 
     Attributes:
-        job: The job.
         reason: Reason of its failure; None if it is done.
         unfit: References that show other things, and were not used.
     """
@@ -54,13 +46,7 @@ class Outcome:
 
 
 def restore(job: Job, out: Path, setup: Setup) -> Outcome:
-    """Enlarge one photo; the result is written after its map, so that a job with a result is complete.
-
-    Args:
-        job: The job.
-        out: Folder of results.
-        setup: Model, device and threads.
-    """
+    """Enlarge one photo into the folder `out`; the map is written first, so that a job with a result is complete."""
     try:
         torch.set_num_threads(setup.threads)
         model, options = setup.load(), job.options

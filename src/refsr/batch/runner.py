@@ -34,7 +34,6 @@ class BatchResult:
     Attributes:
         done: Count of jobs done by this run.
         before: Count of jobs done by earlier runs.
-        failed: Failed jobs, with their reasons.
         unused: Jobs done without some of their references, which show other things.
     """
 
@@ -57,9 +56,7 @@ def run_batch(
     """Run all jobs that have no result yet.
 
     Args:
-        jobs: Jobs from `refsr.batch.jobs.read_jobs`.
         out: Folder of results; made if missing.
-        setup: Model, device and threads.
         processes: Count of local processes; 0 works in this one. A Ray cluster decides for itself.
         where: This machine, or a Ray cluster.
         address: Address of the cluster; None for the one on this machine, which is started if there is none.
@@ -108,7 +105,7 @@ def _unfinished(jobs: Sequence[Job], out: Path, model: str) -> list[Job]:
         if not (out / job.output).exists():
             waiting.append(job)
         elif name not in known:
-            raise OutputError(f"{out / job.output}: is there already, and not of this command: choose another folder")
+            raise OutputError(f"{out / job.output}: exists, and was not made by refsr batch: choose another folder")
         elif known[name] != digest:
             raise OutputError(
                 f"{out / job.output}: was made from other inputs or options: delete it, or choose another folder"

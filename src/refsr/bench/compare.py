@@ -15,12 +15,8 @@ class Difference:
     """Difference of one metric, second result minus first, over the pictures that both have.
 
     Attributes:
-        metric: Name of the metric.
-        first: Mean of the first result.
-        second: Mean of the second result.
         difference: Summary of the pairwise differences; significant where its confidence interval excludes zero.
         higher: Count of pictures in which the second is higher.
-        count: Count of pictures.
     """
 
     metric: str
@@ -69,8 +65,9 @@ def comparison_table(first: Result, second: Result, differences: Sequence[Differ
     for row in differences:
         digits = 4 if row.metric in ("ssim", "lpips") else 3
         found = row.difference
-        figures = [f"{row.first:.{digits}f}", f"{row.second:.{digits}f}", f"{found.mean:+.{digits}f}"]
-        figures.append(f"{found.ci95[0]:+.{digits}f}..{found.ci95[1]:+.{digits}f}")
-        figures += [f"{found.least:+.{digits}f}", f"{found.most:+.{digits}f}", f"{row.higher} of {row.count}"]
-        table.add_row(row.metric, *figures)
+        mean, low, high, least, most = (
+            f"{figure:+.{digits}f}" for figure in (found.mean, *found.ci95, found.least, found.most)
+        )
+        means = (f"{row.first:.{digits}f}", f"{row.second:.{digits}f}")
+        table.add_row(row.metric, *means, mean, f"{low}..{high}", least, most, f"{row.higher} of {row.count}")
     return table

@@ -31,13 +31,9 @@ def write_crops(
     """Write the crops where the references change the result most; without references, where the model changes bicubic.
 
     Args:
-        path: PNG file.
-        prepared: LR image, references and truth.
-        provenance: Origin of the detail in `with_sr`.
-        bicubic: Bicubic enlargement, cropped to the truth as the next two.
+        bicubic: Bicubic enlargement, cropped to the truth like the two results.
         without_sr: Result without references.
-        with_sr: Result with references.
-        scale: Enlargement factor.
+        with_sr: Result with references, whose origin is in `provenance`.
     """
     corner = _most_changed(with_sr, bicubic if torch.equal(with_sr, without_sr) else without_sr)
     top, left = corner[0] + prepared.top_px, corner[1] + prepared.left_px

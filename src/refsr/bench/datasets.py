@@ -24,7 +24,6 @@ class LevelledReference:
     """A reference with its level of similarity.
 
     Attributes:
-        path: File of the reference.
         level: 1 (most similar) to 5 (least similar); 0 if unknown.
     """
 
@@ -51,12 +50,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Samples, sorted by name.
-
-    Attributes:
-        name: Name of the folder or manifest.
-        samples: Samples, at least one.
-    """
+    """At least one sample, sorted by name; the data set has the name of its folder or manifest."""
 
     name: str
     samples: tuple[Sample, ...]
@@ -69,11 +63,10 @@ class Dataset:
     @property
     def pictures(self) -> tuple[Path, ...]:
         """Files of all truths, references and LR images, without repetition."""
-        files = (
-            (sample.truth, *(reference.path for reference in sample.references), *([sample.lr] if sample.lr else []))
-            for sample in self.samples
-        )
-        return tuple(dict.fromkeys(file for group in files for file in group))
+        files: dict[Path | None, None] = {}
+        for sample in self.samples:
+            files |= dict.fromkeys((sample.truth, *(reference.path for reference in sample.references), sample.lr))
+        return tuple(file for file in files if file is not None)
 
 
 def open_dataset(path: Path, lr_folder: Path | None = None) -> Dataset:
@@ -167,8 +160,9 @@ def _with_lr(samples: Sequence[Sample], folder: Path) -> list[Sample]:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of LR images: check the name")
     files = {p.stem: p for p in list_photos(folder, deep=False)}
-    found = []
-    for sample in samples:
+
+    def lr_of(sample: Sample) -> Path:
         missing = folder / f"{sample.truth.stem}.png"
-        found.append(replace(sample, lr=files.get(sample.truth.stem) or files.get(sample.name) or missing))
-    return found
+        return files.get(sample.truth.stem) or files.get(sample.name) or missing
+
+    return [replace(sample, lr=lr_of(sample)) for sample in samples]

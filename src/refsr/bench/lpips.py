@@ -68,7 +68,6 @@ class LPIPS(nn.Module):
         """Combine network and channel weights.
 
         Args:
-            network: Feature network with its weights.
             layers: Layers of VGG19 to compare; empty for AlexNet.
             linear: Learned channel weights, one tensor per layer; None for equal weights.
         """
@@ -90,7 +89,7 @@ class LPIPS(nn.Module):
             UsageError: A side is shorter than 63 pixels.
         """
         if min(sr.shape[-2:]) < _MINIMUM_SIDE_PX:
-            raise UsageError(f"LPIPS needs pictures of at least {_MINIMUM_SIDE_PX} pixels a side")
+            raise UsageError(f"LPIPS needs pictures of at least {_MINIMUM_SIDE_PX} pixels a side: use larger ones")
         total = sr.new_zeros(sr.shape[0])
         for index, (first, second) in enumerate(zip(self._maps(sr), self._maps(hr), strict=True)):
             first, second = (x / (x.square().sum(1, keepdim=True).sqrt() + _EPSILON) for x in (first, second))  # noqa: PLW2901
@@ -126,7 +125,7 @@ def load_lpips(files: Sequence[Path]) -> LPIPS:
         elif _shape(state, "features.0.weight") == (64, 3, 11, 11):
             network = _filled_alexnet(state, file)
         else:
-            depth = [layer for layer in LAYERS if _reaches(state, layer)]
+            depth = [layer for layer in LAYERS if any(len(_shape(state, name)) == 4 for name in weight_names(layer))]
             if not depth:
                 raise WeightsError(f"{file}: weights of neither AlexNet nor VGG19: give torchvision's")
             network, layers = load_vgg19(file, depth[-1]), tuple(depth)
@@ -158,11 +157,6 @@ def _filled_alexnet(state: dict[str, Tensor], file: Path) -> AlexNet:
     except (KeyError, RuntimeError) as error:
         raise WeightsError(f"{file}: lacks layers of AlexNet: give torchvision's weights") from error
     return network.eval()
-
-
-def _reaches(state: dict[str, Tensor], layer: str) -> bool:
-    """Whether a file of VGG19 holds a layer, under torchvision's names or the paper's."""
-    return any(len(_shape(state, name)) == 4 for name in weight_names(layer))
 
 
 def _shape(state: dict[str, Tensor], key: str) -> tuple[int, ...]:

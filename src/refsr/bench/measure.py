@@ -46,10 +46,7 @@ class BenchConfig:
         references: "1" (the most similar one), "all", "level:K", "self" (the LR image itself), "none", "wrong" (another
             sample's best reference), "album" (found by content among the references of all samples), or "auto": "1"
             where the data set has references, else "none". A model without references is always measured with "none".
-        protocol: Preparation and comparison, see `refsr.bench.protocol`.
         limit: Maximum number of samples, evenly spread over the data set; 0 for all.
-        memory_bytes: Memory budget of one picture.
-        engine: Search engine, see `refsr.search`.
         precision: Precision of the network; fp32 makes figures of different machines comparable.
     """
 
@@ -91,14 +88,8 @@ def run_benchmark(
     """Measure every sample; one that cannot be measured is skipped, with its reason.
 
     Args:
-        dataset: Data set from `open_dataset`.
-        model: Model from `load_model`.
-        name: Name of the model in the result.
-        config: Settings of the run.
         out: JSON file to write. A killed run resumes from the journal beside it.
         crops: Folder for one strip of crops per picture.
-        lpips: Metric to measure as well.
-        progress: Called after each picture.
 
     Raises:
         UsageError: No sample could be measured.
@@ -106,11 +97,7 @@ def run_benchmark(
     """
     samples = spread(dataset.samples, config.limit)
     mode = config.mode(dataset, model)
-    protocol = PROTOCOLS[config.protocol]
-    described = {
-        "name": protocol.name,
-        "about": protocol.about,
-        "border_px": protocol.border_px,
+    described = asdict(PROTOCOLS[config.protocol]) | {
         "scale": model.scale,
         "references": mode,
         "search": config.engine,

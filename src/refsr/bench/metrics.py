@@ -22,11 +22,7 @@ _SIGMA_PX: Final = 1.5
 
 
 def luma(rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Luma of BT.601 in studio range, 16/255 to 235/255, equal to MATLAB's rgb2ycbcr.
-
-    Args:
-        rgb: Pictures, 0..1.
-    """
+    """Luma of BT.601 of RGB in 0..1; its range is 16/255 to 235/255, as in MATLAB's rgb2ycbcr."""
     weights = rgb.new_tensor((65.481, 128.553, 24.966)).view(1, 3, 1, 1) / 255
     return (rgb * weights).sum(1, keepdim=True) + 16 / 255
 
@@ -40,7 +36,6 @@ def psnr_db(
         sr: Results, 0..1; rounded to 8 bits here.
         hr: Truths, 0..1; rounded to 8 bits here.
         border_px: Width of the border left out on each side.
-        channel: Channels to compare.
 
     Raises:
         UsageError: The sizes differ, or nothing is left inside the border.
@@ -58,7 +53,7 @@ def ssim(
     """
     first, second = _prepared(sr, hr, border_px, channel)
     if min(first.shape[-2:]) < _WINDOW_PX:
-        raise UsageError(f"SSIM needs at least {_WINDOW_PX} pixels a side inside the border")
+        raise UsageError(f"SSIM needs at least {_WINDOW_PX} pixels a side inside the border: use larger pictures")
     axis = torch.arange(_WINDOW_PX, dtype=first.dtype) - _WINDOW_PX // 2
     weights = (-axis.square() / (2 * _SIGMA_PX**2)).exp()
     weights = (weights / weights.sum()).expand(first.shape[1], 1, 1, -1)
@@ -79,9 +74,9 @@ def ssim(
 
 def _prepared(sr: Tensor, hr: Tensor, border_px: int, channel: Channel) -> tuple[Tensor, Tensor]:
     if sr.shape != hr.shape:
-        raise UsageError(f"cannot compare pictures of shapes {tuple(sr.shape)} and {tuple(hr.shape)}")
+        raise UsageError(f"cannot compare pictures of shapes {tuple(sr.shape)} and {tuple(hr.shape)}: give equal ones")
     if min(sr.shape[-2:]) <= 2 * border_px:
-        raise UsageError(f"nothing is left of {tuple(sr.shape[-2:])} pixels inside a border of {border_px}")
+        raise UsageError(f"nothing is left of {tuple(sr.shape[-2:])} pixels inside a border of {border_px}: use more")
     inside = slice(border_px, -border_px or None)
     rounded = (stored(image.double()) for image in (sr, hr))
     first, second = ((luma(x) if channel == "y" else x)[..., inside, inside] for x in rounded)

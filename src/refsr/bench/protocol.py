@@ -60,14 +60,12 @@ class Protocol:
     """Preparation of truth, LR image and references; see the table at the top of this module.
 
     Attributes:
-        name: Name of the protocol.
         border_px: Border that PSNR and SSIM leave out on each side.
-        about: Description in one line, for people and for the JSON file.
     """
 
     name: ProtocolName
-    border_px: int
     about: str
+    border_px: int
 
     def prepare(
         self,
@@ -81,7 +79,6 @@ class Protocol:
         Args:
             truth: Truth, 0..1, of any size.
             references: Chosen references, 0..1, most similar first.
-            scale: Enlargement factor of the model.
             lr: Real LR image in place of the bicubic one; its sides are the truth's divided by `scale`, rounded down.
 
         Raises:
@@ -101,13 +98,8 @@ class Protocol:
         if self.name == "masa":
             top, left = (((-side) % 32) // 2 for side in truth.shape[-2:])
             canvas = _pad(truth, [ceil(side / 32) * 32 for side in truth.shape[-2:]], top, left, "replicate")
-            return Prepared(
-                lr=_reduced(canvas, scale),
-                references=_masa_references(refs),
-                truth=truth,
-                top_px=top,
-                left_px=left,
-            )
+            lr, refs = _reduced(canvas, scale), _masa_references(refs)
+            return Prepared(lr=lr, references=refs, truth=truth, top_px=top, left_px=left)
         if self.name == "refsr":
             return Prepared(lr=_reduced(cropped, scale), references=refs, truth=cropped, cropped=cut)
         refs = tuple(ref[..., : ref.shape[-2] // 4 * 4, : ref.shape[-1] // 4 * 4] for ref in refs)
@@ -121,17 +113,16 @@ class Protocol:
 
 
 PROTOCOLS: Final[dict[ProtocolName, Protocol]] = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol(name="refsr", border_px=4, about="Y of BT.601, border 4, truth cropped, references as given"),
-        Protocol(
-            name="ttsr", border_px=0, about="Y of BT.601, border 0, truth and references cropped; several stacked"
-        ),
-        Protocol(name="masa", border_px=0, about="Y of BT.601, border 0, truth padded to 32, references to 16 or 512"),
-        Protocol(
-            name="c2", border_px=4, about="Y of BT.601 (and RGB), border 4, truth and reference padded with black"
-        ),
-    )
+    "refsr": Protocol(name="refsr", border_px=4, about="Y of BT.601, border 4, truth cropped, references as given"),
+    "ttsr": Protocol(
+        name="ttsr", border_px=0, about="Y of BT.601, border 0, truth and references cropped; several stacked"
+    ),
+    "masa": Protocol(
+        name="masa", border_px=0, about="Y of BT.601, border 0, truth padded to 32, references to 16 or 512"
+    ),
+    "c2": Protocol(
+        name="c2", border_px=4, about="Y of BT.601 (and RGB), border 4, truth and reference padded with black"
+    ),
 }
 
 

@@ -28,19 +28,14 @@ class ImageResult:
     """Figures of one picture.
 
     Attributes:
-        name: Name of the sample.
-        psnr_db: PSNR by the protocol.
-        ssim: SSIM by the protocol.
         gain_db: PSNR minus the PSNR of the same model without references; 0 where none was given.
         seconds: Time of the enlargement, without reading and measuring.
-        bicubic_db: PSNR of bicubic interpolation.
         psnr_rgb_db: PSNR over the three channels.
         peak_memory_mib: Peak memory of the process during the enlargement.
         size_px: Height and width of the truth.
         references: File names of the references, without folders.
         level: Level of the most similar reference; 0 if unknown or without references.
         score: Mean cosine of the match; None without references.
-        lpips: LPIPS; None without its weights.
         cropped: Whether rows or columns of the truth were cropped to a multiple of the scale.
         crops: Path of the strip of crops, relative to the JSON file; None if none was asked for.
     """
@@ -75,11 +70,8 @@ class Result:
     """Result of a benchmark run.
 
     Attributes:
-        model: Name of the model or of its weights file.
-        dataset: Name of the data set.
         protocol: Settings of the measurement: name, about, border_px, scale, references, search, precision, lr, lpips.
         images: Figures of each measured picture, sorted by name.
-        skipped: Samples that could not be measured.
         versions: Versions of software, weights and processor.
         commit: Commit of the source code; None outside of a checkout.
     """
@@ -97,6 +89,11 @@ class Result:
         figures = self.figures(metric)
         return summarise(list(figures.values())) if figures else None
 
+    @property
+    def summaries(self) -> dict[str, Summary]:
+        """Summaries of all metrics that any picture has."""
+        return {metric: found for metric in _METRICS if (found := self.summary(metric)) is not None}
+
     def figures(self, metric: str) -> dict[str, float]:
         """Metric by name of picture, without the pictures that lack it."""
         found = {image.name: getattr(image, metric) for image in self.images}
@@ -110,7 +107,7 @@ class Result:
 
     def record(self) -> dict[str, Any]:
         """Content of the JSON file; see the top of this module."""
-        summaries = {metric: found for metric in _METRICS if (found := self.summary(metric)) is not None}
+        summaries = self.summaries
         by_level = {}
         for level in sorted({image.level for image in self.images}):
             images = [image for image in self.images if image.level == level]
@@ -140,8 +137,7 @@ def load_result(path: Path) -> Result:
 
 def software_versions() -> dict[str, str]:
     """Versions of Python and the computing packages, and the processor's name."""
-    names = ("refsr", "torch", "numpy", "pillow")
-    versions = {name: metadata.version(name) for name in names}
+    versions = {name: metadata.version(name) for name in ("refsr", "torch", "numpy", "pillow")}
     return versions | {"python": platform.python_version(), "cpu": f"{_processor()}, {os.cpu_count()} cores"}
 
 

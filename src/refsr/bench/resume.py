@@ -20,9 +20,7 @@ def journaled(out: Path | None, settings: dict[str, Any], samples: Sequence[Samp
     """Journal beside a result's file, deleted when the block has written the result; None without a file.
 
     Args:
-        out: The result's file.
         settings: Everything the figures depend on apart from the samples, in JSON's types.
-        samples: Samples to be measured.
 
     Raises:
         OutputError: The file cannot be written, or a journal of another run is in its place.
@@ -46,11 +44,7 @@ def measure_each(
     """Measure the samples that the journal does not hold yet.
 
     Args:
-        dataset: Name for the error message.
-        samples: Samples in the order of measurement.
         measure: Gives a sample's figures in JSON's types, its "name" among them; a `RefSRError` skips the sample.
-        journal: From `journaled`.
-        progress: Called after each sample.
 
     Returns:
         Figures of the measured samples, and the skipped samples, both in order.

@@ -9,6 +9,8 @@ Source: experiment of Jiang et al., "Robust Reference-based Super-Resolution via
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,10 +40,8 @@ class Change:
     """Change of a reference, at several strengths.
 
     Attributes:
-        name: Name and unit, for tables and plots.
-        strengths: Strengths to measure, in that unit.
+        name: Name with the unit of the strengths.
         unchanged: Strength that changes nothing; None where every strength changes the picture.
-        apply: Gives the changed picture for a picture and a strength.
     """
 
     name: str
@@ -110,7 +110,6 @@ class ChangedGains:
 
     Attributes:
         change: Name of the change, or "unchanged" or "unrelated".
-        strength: Strength in the unit of the change.
         images: Gain in dB by name of picture.
     """
 
@@ -124,12 +123,8 @@ class RobustResult:
     """Gains of each picture under each change.
 
     Attributes:
-        model: Name of the model.
-        dataset: Name of the data set.
         changes: Gains of every change and strength, the unchanged and the unrelated reference first.
         skipped: Reason for each picture that could not be measured.
-        versions: Versions of software, weights and processor.
-        commit: Commit of the source code; None outside of a checkout.
     """
 
     model: str
@@ -183,13 +178,8 @@ def run_robust(
     """Measure every change on every sample that has a reference.
 
     Args:
-        dataset: Data set from `open_dataset`.
-        model: Model from `load_model`.
-        name: Name of the model in the result.
-        limit: Maximum number of samples, evenly spread over the data set; 0 for all.
+        limit: Maximum count of samples, evenly spread over the data set; 0 for all.
         out: JSON file to write. A killed run resumes from the journal beside it.
-        changes: Changes to measure.
-        progress: Called after each picture.
 
     Raises:
         UsageError: No sample could be measured.
@@ -200,9 +190,8 @@ def run_robust(
     asked = {change.name: list(change.strengths) for change in changes}
     settings = {"model": name, "weights": versions["weights"], "dataset": dataset.name, "changes": asked}
     with journaled(out, settings, samples) as journal:
-        measured, skipped = measure_each(
-            dataset.name, samples, lambda sample: _measure(sample, dataset, model, changes), journal, progress
-        )
+        measure = partial(_measure, dataset=dataset, model=model, changes=changes)
+        measured, skipped = measure_each(dataset.name, samples, measure, journal, progress)
         gains: dict[tuple[str, float], dict[str, float]] = {}
         for part in measured:
             for row in part["gains"]:
@@ -231,12 +220,7 @@ def _measure(sample: Sample, dataset: Dataset, model: RefSRModel, changes: Seque
         return psnr_db(restored.photo.pixels, prepared.truth).item()
 
     without = quality()
-    gains = [
-        {"change": change, "strength": strength, "gain_db": quality(picture) - without}
-        for change, strength, picture in (
-            (UNCHANGED, 0.0, reference),
-            (UNRELATED, 0.0, unrelated),
-            *((c.name, float(s), c.apply(reference, s)) for c in changes for s in c.strengths),
-        )
-    ]
+    changed = ((c.name, float(s), c.apply(reference, s)) for c in changes for s in c.strengths)
+    pictures = chain([(UNCHANGED, 0.0, reference), (UNRELATED, 0.0, unrelated)], changed)
+    gains = [{"change": name, "strength": s, "gain_db": quality(picture) - without} for name, s, picture in pictures]
     return {"name": sample.name, "gains": gains}

@@ -35,7 +35,7 @@ def choose_references(sample: Sample, dataset: Dataset, mode: str) -> tuple[Leve
         place = dataset.samples.index(sample) + len(dataset.samples) // 2
         other = others[place % len(others)]
         if other is sample:
-            raise ImageError("there is no other sample to take a wrong reference from")
+            raise ImageError("has no other sample to take a wrong reference from: use another --references")
         path = other.references[0].path if other.references else other.truth
         return (LevelledReference(path=path, level=0),)
     if not sample.references:
@@ -47,7 +47,7 @@ def choose_references(sample: Sample, dataset: Dataset, mode: str) -> tuple[Leve
     level = int(mode.partition(":")[2])
     chosen = tuple(reference for reference in sample.references if reference.level == level)
     if not chosen:
-        raise ImageError(f"has no reference of level {level}")
+        raise ImageError(f"has no reference of level {level}: use another --references")
     return chosen[:1]
 
 

@@ -49,12 +49,6 @@ class SpeedConfig:
 
     Attributes:
         megapixels: Sizes of the output; references have the output's size.
-        references: Counts of references.
-        engines: Search engines, see `refsr.search`.
-        precisions: Precisions of the network.
-        threads: Counts of CPU threads.
-        device: Device of the model.
-        memory_bytes: Memory budget of one picture.
     """
 
     megapixels: tuple[float, ...] = (0.15, 0.6, 2.4, 12.0, 24.0)
@@ -76,15 +70,7 @@ class SpeedConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedCase:
-    """One combination of settings.
-
-    Attributes:
-        megapixels: Approximate size of the output.
-        references: Count of references, each of the output's size.
-        engine: Search engine.
-        precision: Precision of the network.
-        threads: CPU threads of the process.
-    """
+    """One combination of settings, with the approximate size of the output."""
 
     megapixels: float
     references: int
@@ -98,10 +84,9 @@ class SpeedMeasurement:
     """Figures of one case.
 
     Attributes:
-        case: The settings.
         size_px: Height and width of the output.
         seconds: Time of one picture in a warm process, the median of up to three.
-        bicubic_seconds: Time of bicubic interpolation to the same size.
+        bicubic_seconds: Time of bicubic interpolation to the same size, on the CPU.
         operations: Floating-point operations of all convolutions and matrix products.
         product_seconds: Time of as many operations in products of 1024x1024 matrices, on the same threads and device.
         peak_mib: Peak host memory of the process.
@@ -130,14 +115,7 @@ class SpeedMeasurement:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedResult:
-    """Figures of all cases of a model.
-
-    Attributes:
-        model: Name of the model.
-        measurements: One per case, in order.
-        versions: Versions of software and processor.
-        commit: Commit of the source code; None outside of a checkout.
-    """
+    """Figures of all cases of a model, with versions and commit of the software."""
 
     model: str
     measurements: tuple[SpeedMeasurement, ...]
@@ -173,21 +151,18 @@ def run_speed(
     out: Path | None = None,
     progress: Progress = silent,
 ) -> SpeedResult:
-    """Measure every case, small sizes first.
+    """Measure every case of a model, given by its name or weights file, small sizes first.
 
     Args:
-        model: Name or weights file.
-        config: Settings of the run.
         vgg19: VGG19 weights, for models that need them.
         out: JSON file to write.
-        progress: Called after each case.
 
     Raises:
         UsageError: The machine lacks the device, or has fewer threads than asked for.
         OutputError: The file cannot be written.
     """
     if max(config.threads) > (os.cpu_count() or 1):
-        raise UsageError(f"{max(config.threads)} threads: this machine has {os.cpu_count()}")
+        raise UsageError(f"{max(config.threads)} threads: this machine has {os.cpu_count()}: ask for fewer")
     device = choose_device(config.device).type
     if out is not None:
         check_writable(out)
@@ -213,15 +188,7 @@ def run_speed(
 def measure_case(
     model: str, vgg19: Path | None, case: SpeedCase, memory_bytes: int, device: Device = "cpu"
 ) -> SpeedMeasurement:
-    """Measure one case in this process.
-
-    Args:
-        model: Name or weights file.
-        vgg19: VGG19 weights, for models that need them.
-        case: Settings.
-        memory_bytes: Memory budget.
-        device: Device of the model.
-    """
+    """Measure one case in this process; the arguments are those of `run_speed`."""
     torch.set_num_threads(case.threads)
     loaded = load_model(model, device=device, vgg19=vgg19)
     height = round((case.megapixels * 1e6 / _ASPECT_RATIO) ** 0.5 / loaded.scale) * loaded.scale
@@ -285,12 +252,6 @@ def speed_table(result: SpeedResult) -> Table:
         if m.refused is not None:
             table.add_row(*case, "refused")
             continue
-        table.add_row(
-            *case,
-            f"{m.seconds:.2f}",
-            f"{m.seconds / m.megapixels:.2f}",
-            f"{m.seconds / m.bicubic_seconds:.0f}",
-            f"{m.seconds / m.product_seconds:.2f}",
-            f"{m.peak_mib:.0f}",
-        )
+        ratios = (f"{m.seconds / m.bicubic_seconds:.0f}", f"{m.seconds / m.product_seconds:.2f}")
+        table.add_row(*case, f"{m.seconds:.2f}", f"{m.seconds / m.megapixels:.2f}", *ratios, f"{m.peak_mib:.0f}")
     return table

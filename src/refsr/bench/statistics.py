@@ -11,13 +11,9 @@ _BOOTSTRAP_RESAMPLES: Final = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Statistics of one metric over pictures.
+    """Mean, median, minimum and maximum of one metric over pictures.
 
     Attributes:
-        mean: Mean.
-        median: Median.
-        least: Minimum.
-        most: Maximum.
         ci95: Bounds of the 95 % confidence interval of the mean.
     """
 

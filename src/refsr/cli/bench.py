@@ -37,9 +37,7 @@ _EXAMPLES = """**Examples**
     refsr bench speed --sizes 2.4 --references 1
 """
 bench = App(
-    name="bench",
-    help="Measure models on data sets, in a way that others can reproduce.",
-    help_epilogue=_EXAMPLES,
+    name="bench", help="Measure models on data sets, in a way that others can reproduce.", help_epilogue=_EXAMPLES
 )
 OutputFile = Annotated[Path | None, Parameter(name=("--output", "-o"))]
 
@@ -193,14 +191,7 @@ def speed(
 
 
 @bench.command
-def robust(
-    dataset: Path,
-    /,
-    *,
-    output: Output,
-    limit: int = 0,
-    options: ModelOptions = ModelOptions(),
-) -> None:
+def robust(dataset: Path, /, *, output: Output, limit: int = 0, options: ModelOptions = ModelOptions()) -> None:
     """Measure the gain left when the reference is rotated, scaled, shifted, relit, blurred, compressed or wrong.
 
     Args:
@@ -234,11 +225,9 @@ def _summary(result: Result) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("", "mean", "95 % interval", "median", "least", "most"):
         table.add_column(column, justify="left" if not column else "right")
-    for metric in ("psnr_db", "ssim", "gain_db", "bicubic_db", "lpips", "seconds"):
-        found = result.summary(metric)
-        if found is not None:
+    for metric, found in result.summaries.items():
+        if metric != "psnr_rgb_db":
             digits = 4 if metric in ("ssim", "lpips") else 2
-            interval = f"{found.ci95[0]:.{digits}f} .. {found.ci95[1]:.{digits}f}"
-            figures = (f"{x:.{digits}f}" for x in (found.median, found.least, found.most))
-            table.add_row(metric, f"{found.mean:.{digits}f}", interval, *figures)
+            low, high, *others = (f"{x:.{digits}f}" for x in (*found.ci95, found.median, found.least, found.most))
+            table.add_row(metric, f"{found.mean:.{digits}f}", f"{low} .. {high}", *others)
     return table

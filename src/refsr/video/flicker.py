@@ -1,5 +1,6 @@
 """Flicker of the detail that a result adds to bicubic interpolation."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,11 +11,7 @@ from refsr.transfer.swap import warp
 
 
 class Flicker:
-    """Mean change of the added detail from frame to frame, after motion compensation.
-
-    Args:
-        scale: Enlargement factor.
-    """
+    """Mean change of the added detail from frame to frame, after motion compensation."""
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
@@ -27,12 +24,7 @@ class Flicker:
         return self._total / self._count if self._count else 0.0
 
     def add(self, frame: Float[Tensor, "1 3 h w"], sr: Float[Tensor, "1 3 h2 w2"]) -> None:
-        """Compare a frame's detail with the last frame's, warped by optical flow.
-
-        Args:
-            frame: LR frame, 0..1.
-            sr: Enlarged frame, 0..1.
-        """
+        """Compare the detail of an LR frame and its enlargement, both 0..1, with the last frame's, warped by flow."""
         grey = frame.mean(1, keepdim=True)
         detail = sr - upscale_bicubic(frame, self.scale)
         if self._before is not None:
@@ -40,8 +32,8 @@ class Flicker:
             flow = dense_flow(grey, grey_before, "measuring flicker")
             match = Match(
                 position_cells=cell_grid(grey.shape[-2:], grey) + flow,
-                reference=flow[:, 0].new_zeros(flow[:, 0].shape).long(),
-                score=flow.new_ones(flow[:, :1].shape),
+                reference=torch.zeros_like(flow[:, 0], dtype=torch.long),
+                score=torch.ones_like(flow[:, :1]),
             )
             moved = warp([detail_before], match, scale=self.scale)
             self._total += (detail - moved).abs().mean().item() * 255

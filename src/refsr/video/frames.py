@@ -23,7 +23,6 @@ class VideoFile:
 
     Attributes:
         frames: Count of frames by the file's header; 0 if unknown.
-        rate: Frames per second.
         size_px: Height and width.
     """
 
@@ -40,7 +39,7 @@ class VideoFile:
             self._container = self._av.open(str(path))
             self._video = self._container.streams.video[0]
         except (self._av.FFmpegError, OSError, IndexError) as error:
-            raise ImageError(f"{path}: is no video that can be read ({error})") from error
+            raise ImageError(f"{path}: is no video that can be read ({error}): give another file") from error
         self._video.thread_type = "AUTO"
         self.frames = int(self._video.frames or 0)
         self.rate = Fraction(self._video.average_rate or 25)
@@ -70,7 +69,7 @@ class VideoFile:
                     pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
                     yield torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255, (frame.pts, frame.time_base)
         except self._av.FFmpegError as error:
-            raise ImageError(f"{self.path}: is damaged ({error})") from error
+            raise ImageError(f"{self.path}: is damaged ({error}): get it again") from error
 
     def sound(self) -> Any:
         """First audio stream; None without one."""
@@ -93,12 +92,7 @@ class VideoWriter:
         self._sound = None if source is None else self._container.add_stream_from_template(source)
 
     def write(self, frame: Frame, stamp: Any) -> None:
-        """Add a frame.
-
-        Args:
-            frame: RGB frame, 0..1.
-            stamp: Time stamp from `VideoFile.read`.
-        """
+        """Add an RGB frame, 0..1, with its time stamp from `VideoFile.read`."""
         height, width = self._size_px
         pixels = (frame[0, :, :height, :width].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         image = self._av.VideoFrame.from_ndarray(pixels, format="rgb24")

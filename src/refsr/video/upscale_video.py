@@ -1,7 +1,9 @@
 """Enlargement of a whole video."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from pathlib import Path
 from typing import Final
 
@@ -43,9 +45,7 @@ class VideoConfig:
         stills: Maximum count of stills per frame.
         carried: Whether matches are carried from frame to frame; otherwise each frame is matched anew.
         crf: Quality of H.264, 0 (lossless) to 51.
-        memory_bytes: Memory budget of a frame.
         engine: Search engine for frames that are matched anew, see `refsr.search`.
-        precision: Precision of the network.
     """
 
     stills: int = 1
@@ -67,7 +67,6 @@ class VideoResult:
     """Figures of an enlarged video.
 
     Attributes:
-        frames: Count of frames.
         searched: Count of searches; all other matches were carried.
         used: Count of frames for which each still was used.
         flicker_levels: Flicker in grey levels of 0..255, see `refsr.video.flicker.Flicker`.
@@ -91,12 +90,10 @@ def upscale_video(
     """Enlarge a video with sharp stills as references; the sound is copied.
 
     Args:
-        source: Video to enlarge.
         keyframes: Folder of stills. They are chosen by content, and kept from frame to frame as long as they fit. If
             all file names end in seconds, such as `door_12.5s.jpg`, only those nearest in time are candidates.
         out: Video to write, .mp4 or .mkv.
         model: Model of the default architecture.
-        config: Settings.
         progress: Called after each frame, with the count of frames if the file tells it.
 
     Raises:
@@ -106,7 +103,7 @@ def upscale_video(
         MemoryBudgetError: A frame does not fit the memory budget.
     """
     if not isinstance(model, DefaultModel):
-        raise UsageError(f"videos need the default model: {model.name} has no matches to be carried")
+        raise UsageError(f"the model {model.name} has no matches to carry from frame to frame: use the default one")
     video = VideoFile(source)
     try:
         library = open_library(keyframes, model)
@@ -144,15 +141,15 @@ class _FrameRestorer:
         self.times = [_seconds(path) for path in library.paths]
         self.age = _MAXIMUM_AGE_FRAMES
         self.searched = 0
-        self.used: dict[Path, int] = {}
+        self.used: Counter[Path] = Counter()
 
     def restore(self, frame: Float[Tensor, "1 3 h w"], seconds: float) -> Float[Tensor, "1 3 h2 w2"]:
+        """Enlarge the next frame, whose time in the video is `seconds`."""
         encoded = encode(self.model, frame)
         if not self.config.carried or self.age >= _MAXIMUM_AGE_FRAMES or not self._carry(encoded.query):
             self._choose_stills(encoded, seconds)
         self.age += 1
-        for still in self.stills:
-            self.used[still.path] = self.used.get(still.path, 0) + 1
+        self.used.update(still.path for still in self.stills)
         matches = []
         for index, still in enumerate(self.stills):
             finer = refine_subpixel(encoded.query, [still.reference.key], still.match)
@@ -190,10 +187,10 @@ class _FrameRestorer:
 
     def _candidates(self, seconds: float) -> Library:
         """Stills nearest in time; all stills if any name lacks its time."""
-        if any(time is None for time in self.times):
+        distances = [abs(time - seconds) for time in self.times if time is not None]
+        if len(distances) < len(self.times):
             return self.library
-        order = sorted(range(len(self.times)), key=lambda index: abs((self.times[index] or 0) - seconds))
-        near = sorted(order[:_STILLS_NEAR_IN_TIME])
+        near = sorted(nsmallest(_STILLS_NEAR_IN_TIME, range(len(distances)), key=distances.__getitem__))
         paths = tuple(self.library.paths[index] for index in near)
         return replace(self.library, paths=paths, vectors=self.library.vectors[near])
 

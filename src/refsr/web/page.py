@@ -39,8 +39,6 @@ def serve(model: RefSRModel, config: WebConfig, *, host: str, port: int) -> None
     """Serve the page until Ctrl-C; uploads and results are kept in a temporary folder.
 
     Args:
-        model: Network.
-        config: Limits and settings.
         host: Address to listen at; 127.0.0.1 is reachable from this machine only.
         port: TCP port, 1 to 65535.
 

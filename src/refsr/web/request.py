@@ -44,13 +44,9 @@ class WebConfig:
     Attributes:
         file_mib: Maximum size of one uploaded file.
         megapixels: Maximum size of the result, and of each reference.
-        references: Maximum count of references.
         waiting: Maximum count of jobs in the queue.
         seconds: Maximum time of one job.
         kept_seconds: Time after which uploads and results are deleted.
-        memory_bytes: Memory budget of a job.
-        engine: Search engine, see `refsr.search`.
-        precision: Precision of the network.
     """
 
     file_mib: float = 50.0
@@ -71,13 +67,7 @@ class WebConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Progress of a job.
-
-    Attributes:
-        text: Current step.
-        share: Finished share of the job, 0..1.
-        seconds_left: Estimated time left; None in the beginning.
-    """
+    """Progress of a job: current step, finished share (0..1), and estimated time left, unknown in the beginning."""
 
     text: str
     share: float
@@ -86,13 +76,11 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """Files of a finished job.
+    """Files of a finished job; all but the download are reduced to the page's size.
 
     Attributes:
         download: Result in full size, with the photo's EXIF.
-        before: Photo enlarged by bicubic interpolation; this and the next three are reduced to the page's size.
-        without: Result without references.
-        after: Result.
+        before: Photo enlarged by bicubic interpolation.
         overlay: Provenance map: which detail is real.
         summary: Size, and the share of real detail, in a sentence.
     """
@@ -123,10 +111,7 @@ def run_job(
     Args:
         photo: File of the blurry photo.
         references: Files of sharp photos, in any order.
-        kind: Format of the download.
         folder: Existing folder for the files of the result.
-        model: Network.
-        config: Limits and settings.
         stop: Event that stops the job.
 
     Raises:
@@ -176,12 +161,12 @@ def _check_files(photo: Path, references: Sequence[Path], scale: int, config: We
         raise UsageError(f"{len(references)} references: no more than {config.references} are allowed here")
     for path, factor in ((photo, scale), *((reference, 1) for reference in references)):
         if path.stat().st_size > config.file_mib * 2**20:
-            raise UsageError(f"{path.name}: is larger than {config.file_mib:g} MiB, which is the limit here")
+            raise UsageError(f"{path.name}: is larger than {config.file_mib:g} MiB, which is the limit here: shrink it")
         try:
             with Image.open(path) as image:
                 width, height = image.size
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise ImageError(f"{path.name}: is no picture that can be read, or is damaged") from error
+            raise ImageError(f"{path.name}: is no picture that can be read, or is damaged: choose another") from error
         megapixels = width * height * factor**2 / 1e6
         if megapixels > config.megapixels:
             what = "its result would have" if factor > 1 else "it has"
