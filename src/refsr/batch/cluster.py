@@ -38,9 +38,8 @@ def run_on_cluster(
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"no cluster at {address} ({' '.join(str(error).split())}): start one with `ray start`"
-            ) from error
+            reason = " ".join(str(error).split())
+            raise UsageError(f"no cluster at {address} ({reason}): start one with `ray start`") from error
     try:
         remote = ray.remote(_call).options(num_cpus=threads, max_retries=_MAXIMUM_TRIES - 1)
         pending = {remote.remote(task, item): item for item in items}

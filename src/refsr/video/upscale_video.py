@@ -22,6 +22,7 @@ from refsr.references.index import Library, open_library
 from refsr.references.variants import transform
 from refsr.restore.pipeline import Encoded, encode, encode_reference, match, with_matches
 from refsr.restore.tiles import search_bytes, tile_cells, transfer_tiled
+from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
 from refsr.search import Engine, Match, refine_subpixel
 from refsr.video.carry import carry
 from refsr.video.flicker import Flicker
@@ -51,7 +52,7 @@ class VideoConfig:
     stills: int = 1
     carried: bool = True
     crf: int = 16
-    memory_bytes: int = 2 * 2**30
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
     engine: Engine = "auto"
     precision: Precision = "auto"
 

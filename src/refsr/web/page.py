@@ -66,9 +66,8 @@ def serve(model: RefSRModel, config: WebConfig, *, host: str, port: int) -> None
         print(f"refsr is at http://{host}:{port} (Ctrl-C ends it)", flush=True)
         page.block_thread()
     except OSError as error:
-        raise UsageError(
-            f"{host}:{port} cannot be used ({' '.join(str(error).split())}): choose another --port"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{host}:{port} cannot be used ({reason}): choose another --port") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -94,9 +93,8 @@ def _build(gr: Any, model: RefSRModel, config: WebConfig, folder: Path) -> Any:
         except StoppedError:
             yield ("Cancelled.", *(gr.skip(),) * 4)
         except (RefSRError, OSError) as error:
-            raise gr.Error(
-                " ".join(str(error).split()), title="This did not work", duration=None, print_exception=False
-            ) from error
+            reason = " ".join(str(error).split())
+            raise gr.Error(reason, title="This did not work", duration=None, print_exception=False) from error
         finally:
             running.pop(visitor.session_hash, None)
             shutil.rmtree(job, ignore_errors=True)

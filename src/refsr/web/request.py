@@ -19,7 +19,7 @@ from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.photo import Photo, as_photo
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
-from refsr.restore.upscale import Upscaled, upscale
+from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, Upscaled, upscale
 from refsr.search import Engine
 
 Format = Literal["PNG", "JPEG"]
@@ -55,7 +55,7 @@ class WebConfig:
     waiting: int = 8
     seconds: float = 600.0
     kept_seconds: float = 900.0
-    memory_bytes: int = 2 * 2**30
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
     engine: Engine = "auto"
     precision: Precision = "auto"
 
