@@ -33,8 +33,8 @@ def run_on_cluster(
         UsageError: No cluster answers at the address.
     """
     ray = import_extra("ray", "a cluster")
-    begun = not ray.is_initialized()
-    if begun:
+    owned = not ray.is_initialized()
+    if owned:
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -52,7 +52,7 @@ def run_on_cluster(
                 except ray.exceptions.RayError:
                     yield killed(item, -9)
     finally:
-        if begun:
+        if owned:
             ray.shutdown()
 
 

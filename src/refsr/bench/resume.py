@@ -1,4 +1,4 @@
-"""Runs over many samples that can be killed and resumed: finished samples are kept in a journal beside the result."""
+"""Runs that resume after a kill: figures of finished samples are kept in a journal beside the result."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Samples made ready for a model: references chosen, pictures read and prepared by a protocol."""
+"""Preparation of samples: references are chosen, pictures read, and LR images made by a protocol."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -64,7 +64,7 @@ def prepare_sample(
 
 
 class Album:
-    """References of all samples in one library, from which each sample's are found by content."""
+    """Library of all samples' references, in which those of one sample are found by content."""
 
     def __init__(self, dataset: Dataset, model: RefSRModel) -> None:
         self.model = model
@@ -75,7 +75,7 @@ class Album:
         self.shows_truth = {files[number]: truth for number, truth in leaks.items()}
 
     def prepare(self, sample: Sample, protocol: ProtocolName) -> tuple[Prepared, list[FoundReference]]:
-        """A sample prepared with the references found for its LR image; those that show its truth are left out.
+        """Prepare a sample with the references found for its LR image; pictures that show its truth are left out.
 
         Raises:
             ImageError: A picture cannot be read or used.

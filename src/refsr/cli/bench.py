@@ -53,10 +53,10 @@ class MeasureOptions(RestoreOptions):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class SpeedOptions(MemoryOptions):
-    """Options of the model, on the CPU unless told otherwise.
+    """Model, device and memory budget; the CPU is the default, since its threads are varied.
 
     Attributes:
-        device: Device of the model.
+        device: Device of the model; auto takes CUDA, then MPS, then the CPU.
     """
 
     device: Device = "cpu"
