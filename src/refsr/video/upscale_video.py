@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 from pathlib import Path
@@ -105,21 +106,17 @@ def upscale_video(
     """
     if not isinstance(model, DefaultModel):
         raise UsageError(f"the model {model.name} has no matches to carry from frame to frame: use the default one")
-    video = VideoFile(source)
-    try:
+    with closing(VideoFile(source)) as video:
         library = open_library(keyframes, model)
         height, width = (side * model.scale for side in video.size_px)
         restorer = _FrameRestorer(model, library, config)
         flicker, count = Flicker(model.scale), 0
         with writing(out, video, (height, width), config.crf) as writer, torch.inference_mode():
-            for frame, stamp in video.read(writer):
+            for count, (frame, stamp) in enumerate(video.read(writer), 1):
                 sr = restorer.restore(frame.to(model.device), float(stamp[0] * stamp[1]))
                 flicker.add(frame, sr)
                 writer.write(sr, stamp)
-                count += 1
                 progress(count, max(count, video.frames))
-    finally:
-        video.close()
     return VideoResult(frames=count, searched=restorer.searched, used=restorer.used, flicker_levels=flicker.levels)
 
 
