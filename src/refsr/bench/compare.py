@@ -1,6 +1,5 @@
 """Paired comparison of two results, with confidence intervals."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -33,7 +32,7 @@ def compare(first: Result, second: Result) -> list[Difference]:
     Raises:
         UsageError: The results share no picture, or differ in data set, protocol, scale or LR images.
     """
-    check_comparable((first, second))
+    check_comparable(first, second)
     found = []
     for metric in ("psnr_db", "ssim", "gain_db", "lpips", "seconds"):
         a, b = first.figures(metric), second.figures(metric)
@@ -56,13 +55,13 @@ def compare(first: Result, second: Result) -> list[Difference]:
     return found
 
 
-def comparison_table(first: Result, second: Result, differences: Sequence[Difference]) -> Table:
-    """One row per metric, for a terminal."""
+def comparison_table(first: Result, second: Result) -> Table:
+    """Comparison of two results for a terminal, one row per metric; raises as `compare`."""
     title = f"{first.dataset}, protocol {first.protocol['name']}: A = {first.label}; B = {second.label}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("", "A", "B", "B - A", "95 %", "least", "most", "B higher"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    for row in differences:
+    for row in compare(first, second):
         digits = 4 if row.metric in ("ssim", "lpips") else 3
         found = row.difference
         mean, low, high, least, most = (

@@ -9,7 +9,6 @@
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -174,17 +173,14 @@ def rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def check_comparable(results: Sequence[Result]) -> None:
+def check_comparable(first: Result, second: Result) -> None:
     """Refuse results whose figures cannot be compared.
 
     Raises:
         UsageError: The results differ in data set, protocol, scale or LR images.
     """
-    first = results[0]
-    for other in results[1:]:
-        for name, a, b in (
-            ("data set", first.dataset, other.dataset),
-            *((key, first.protocol.get(key), other.protocol.get(key)) for key in ("name", "scale", "lr")),
-        ):
-            if a != b:
-                raise UsageError(f"the results differ in their {name}, {a!r} and {b!r}: measure both alike")
+    settings = [{"data set": result.dataset} | result.protocol for result in (first, second)]
+    for name in ("data set", "name", "scale", "lr"):
+        a, b = (each.get(name) for each in settings)
+        if a != b:
+            raise UsageError(f"the results differ in their {name}, {a!r} and {b!r}: measure both alike")

@@ -10,7 +10,6 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from refsr.bench.compare import compare as compare_results
 from refsr.bench.compare import comparison_table
 from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import load_lpips
@@ -133,8 +132,7 @@ def compare(first: Path, second: Path, /) -> None:
         first: JSON file of `refsr bench`.
         second: JSON file of `refsr bench`; differences are second minus first.
     """
-    a, b = load_result(first), load_result(second)
-    Console().print(comparison_table(a, b, compare_results(a, b)))
+    Console().print(comparison_table(load_result(first), load_result(second)))
 
 
 @bench.command
