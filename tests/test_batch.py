@@ -14,10 +14,10 @@ import torch
 from conftest import Told, fails
 from PIL import Image
 
-from refsr.batch.cluster import spread_on_cluster
+from refsr.batch.cluster import run_on_cluster
 from refsr.batch.jobs import Job, JobOptions, read_jobs
 from refsr.batch.restore_job import Setup
-from refsr.batch.runner import STATE, run_batch
+from refsr.batch.runner import STATE_FILE, run_batch
 from refsr.bench.metrics import psnr_db
 from refsr.cli import main
 from refsr.errors import MissingExtraError, OutputError, UsageError
@@ -95,7 +95,7 @@ def test_lists(tmp_path: Path) -> None:
         ("j.csv", b"\xff\xfe\xfa", "cannot be read as UTF-8"),
         ("j.jsonl", "{", "line 1 is no JSON"),
         ("j.jsonl", "[1]", "line 1 is no object"),
-        ("j.jsonl", "{}", "line 1 is wrong: it has no input"),
+        ("j.jsonl", "{}", r"line 1 is wrong: .*`input`"),
         ("j.jsonl", '{"input": "a.png", "output": "../a.png"}', "leads out of the folder"),
         ("j.jsonl", '{"input": "a.png", "search": "best"}', "search 'best' is none of auto, exact"),
         ("j.jsonl", '{"input": "a.png", "provenance": "maybe"}', "neither true nor false"),
@@ -138,18 +138,23 @@ def test_foreign_and_other_results_are_refused(photos: Path, tmp_path: Path) -> 
     out = tmp_path / "out"
     picture(out / "0 ü.png", 1)
     jobs = read_jobs(photos, PLAIN, out)
-    with pytest.raises(OutputError, match=r"0 ü.png: is there already, and not of this command"):
+    with pytest.raises(OutputError, match=r"0 ü.png: exists, and was not made by refsr batch"):
         run_batch(jobs, out, BICUBIC, processes=1)
-    assert not (out / STATE).exists()
+    assert not (out / STATE_FILE).exists()
     (out / "0 ü.png").unlink()
     run_batch(jobs, out, BICUBIC, processes=1)
     with pytest.raises(OutputError, match=r"was made from other inputs or options: delete it"):
         run_batch(read_jobs(photos, JobOptions(search="exact"), out), out, BICUBIC, processes=1)
     with claim(out / ".lock"), pytest.raises(OutputError, match="another process is at work in it"):
         run_batch(jobs, out, BICUBIC, processes=1)
-    (out / STATE).write_text("{")
-    with pytest.raises(OutputError, match="cannot be read"):
-        run_batch(jobs, out, BICUBIC, processes=1)
+    state = json.loads((out / STATE_FILE).read_text())
+    (out / STATE_FILE).write_text(json.dumps(state["digests"]))  # as earlier releases wrote it
+    assert run_batch(jobs, out, BICUBIC, processes=1).before == 4
+    assert json.loads((out / STATE_FILE).read_text()) == state
+    for damaged in ("{", "[]", '{"kind": "bench"}', json.dumps(state | {"version": 99})):
+        (out / STATE_FILE).write_text(damaged)
+        with pytest.raises(OutputError, match="json: is unreadable, damaged or of a newer refsr"):
+            run_batch(jobs, out, BICUBIC, processes=1)
 
 
 def _dies(folder: str) -> str:
@@ -267,7 +272,7 @@ def test_a_run_killed_at_random_moments_goes_on(tmp_path: Path) -> None:
     for path, was in seen.items():
         assert (path.stat().st_mtime_ns, path.stat().st_ino) == was
     assert not [path for path in out.rglob(".*") if path.suffix == ".part"]
-    assert len(json.loads((out / STATE).read_text())) == 40
+    assert len(json.loads((out / STATE_FILE).read_text())["digests"]) == 40
 
 
 @pytest.mark.slow
@@ -283,7 +288,7 @@ def test_a_cluster_of_two_processes_of_which_one_is_killed(photos: Path, tmp_pat
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", configure_logging=False)
     try:
         items = [str(folder) for folder in folders]
-        found = spread_on_cluster(_dies, items, lambda item, code: f"{item} {code}", address=None, threads=1)
+        found = run_on_cluster(_dies, items, lambda item, code: f"{item} {code}", address=None, threads=1)
         assert set(found) == {str(folders[0]), f"{folders[1]} -9", str(folders[2]), str(folders[3])}
         jobs = read_jobs(photos, PLAIN, tmp_path / "out")
         result = run_batch(jobs, tmp_path / "out", BICUBIC, processes=0, where="ray")

@@ -20,13 +20,16 @@ from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import LPIPS, AlexNet, load_lpips
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.metrics import psnr_db
+from refsr.bench.report import load_any
 from refsr.bench.results import ImageResult, Result, load_result, source_commit
-from refsr.bench.robust import CHANGES, UNCHANGED, load_robust, run_robust
+from refsr.bench.robust import CHANGES, UNCHANGED, RobustResult, run_robust
 from refsr.bench.statistics import summarise
 from refsr.cli import main
 from refsr.errors import UsageError, WeightsError
-from refsr.io.photo import as_photo
+from refsr.io.photo import Photo, as_photo, write_photo
+from refsr.models import RefSRModel
 from refsr.models.vgg import VGG19
+from refsr.references.pose import Pose, find_pose
 from refsr.resize import downscale_bicubic, upscale_bicubic
 
 SMALL = small_models()
@@ -120,6 +123,26 @@ def test_which_references_are_used(groups: Path, refs: str, measured: int, used:
         assert all(image.gain_db == 0 and image.score is None for image in result.images)
     else:
         assert any(image.gain_db != 0 for image in result.images)
+
+
+def test_references_of_an_album_are_posed_once(
+    sample: dict[str, torch.Tensor], shipped: RefSRModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, picture in (("000_0", sample["truth"][..., :128, :128]), ("000_1", sample["ref"][..., 80:320, 120:400])):
+        write_photo(tmp_path / f"{name}.png", Photo(pixels=picture))
+    posed: list[tuple[int, ...]] = []
+
+    def recorded(model: RefSRModel, lr: torch.Tensor, ref: torch.Tensor) -> Pose | None:
+        posed.append(tuple(ref.shape))
+        return find_pose(model, lr, ref)
+
+    monkeypatch.setattr("refsr.restore.upscale.find_pose", recorded)
+    dataset = open_dataset(tmp_path)
+    album, best = (run_benchmark(dataset, shipped, "m", BenchConfig(references=mode)) for mode in ("album", "1"))
+    assert album.images[0].references == ("000_1.png",)
+    assert album.images[0].level == 1
+    assert album.images[0].psnr_db == best.images[0].psnr_db
+    assert [shape for shape in posed if shape != (1, 3, 64, 64)] == [(1, 3, 240, 280)]  # but for warming up
 
 
 def test_real_lr_images(groups: Path, tmp_path: Path) -> None:
@@ -324,7 +347,8 @@ def test_changed_references(groups: Path, tmp_path: Path) -> None:
     assert result.gains_db[UNCHANGED, 0.0]["000"] == pytest.approx(plain.images[0].gain_db, abs=1e-4)
     wrong = run_benchmark(open_dataset(groups), SMALL["default"], "m", BenchConfig(references="wrong"))
     assert result.gains_db["unrelated", 0.0]["001"] == pytest.approx(wrong.images[1].gain_db, abs=1e-4)
-    loaded = load_robust(out)
+    loaded = load_any(out)
+    assert isinstance(loaded, RobustResult)
     assert loaded.gains_db.keys() == result.gains_db.keys()
     assert loaded.unrelated_loss() == pytest.approx(result.unrelated_loss(), abs=1e-3)
 

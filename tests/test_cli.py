@@ -102,7 +102,7 @@ def test_one_flag_for_one_thing() -> None:
         assert not names & {"--out", "--json", "--refs", "--jobs", "--engine", "--accelerator", "--threads"}, verb
         assert ("--output" in names and "-o" in names) or verb == "serve"
     restoring = {"--model", "--device", "--memory", "--search", "--precision"}
-    assert all(restoring <= flags[verb] for verb in ("upscale", "batch", "bench"))
+    assert all(restoring <= flags[verb] for verb in ("upscale", "batch", "bench", "serve", "video"))
     assert all("--processes" in flags[verb] for verb in ("batch", "pairs", "train"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,12 @@ from refsr.bench.speed import (
     SpeedConfig,
     SpeedMeasurement,
     SpeedResult,
-    load_speed,
     measure_case,
     product_rate,
     run_speed,
 )
 from refsr.cli import main
-from refsr.errors import UsageError
+from refsr.io.records import read_record
 
 CASE = SpeedCase(megapixels=0.02, references=1, engine="auto", precision="auto", threads=1)
 
@@ -44,7 +44,7 @@ def test_the_slope_is_the_exponent() -> None:
     assert result.slope(1, "auto", "auto", 1) == pytest.approx(1)
     assert result.slope(5, "auto", "auto", 1) == pytest.approx(2)
     assert math.isnan(result.slope(2, "auto", "auto", 1))
-    assert linear[1].seconds_per_megapixel == pytest.approx(3)
+    assert linear[1].seconds / linear[1].megapixels == pytest.approx(3)
 
 
 @pytest.mark.usefixtures("_threads")
@@ -87,10 +87,7 @@ def test_results_are_saved_and_read(tmp_path: Path) -> None:
     told = Told()
     result = run_speed("default", config, out=tmp_path / "speed.json", progress=told)
     assert told == [(1, 2, ""), (2, 2, "")]
-    assert load_speed(tmp_path / "speed.json") == result
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"other.json: damaged, or not a file of kind speed"):
-        load_speed(tmp_path / "other.json")
+    assert read_record(tmp_path / "speed.json", {"speed": SpeedResult}) == result
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,11 +101,26 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_flags_of_the_model_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def run(model: str, config: SpeedConfig, **others: object) -> SpeedResult:
+        asked.extend((model, config.device, config.memory_bytes, others["vgg19"]))
+        return SpeedResult(model=model, measurements=(), versions={}, commit=None)
+
+    monkeypatch.setattr(sys.modules["refsr.cli.bench"], "run_speed", run)
+    flags = ["--model", "srntt", "--device", "cuda", "--memory", "1GiB", "--vgg19", "vgg19.pth"]
+    assert main(["bench", "speed", *flags, "--sizes", "0.01"]) == 0
+    assert asked == ["srntt", "cuda", 2**30, Path("vgg19.pth")]
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="has the device that is asked for")
 def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["--sizes", "0"], "give 0.01 or more"),
         (["--threads", "0"], "give 1 or more"),
         (["--threads", "9999"], "9999 threads: this machine has"),
         (["--references", "-1"], "give 0 or more"),
+        (["--device", "mps"], "the device 'mps' is not available on this machine"),
     ):
         fails(capsys, 2, message, "bench", "speed", *arguments)

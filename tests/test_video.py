@@ -17,6 +17,7 @@ from refsr.errors import UsageError
 from refsr.io.photo import Photo, write_photo
 from refsr.models import RefSRModel, load_model
 from refsr.resize import downscale_bicubic
+from refsr.restore.pipeline import Matched, match
 from refsr.search import search
 from refsr.video.carry import carry
 from refsr.video.frames import VideoFile
@@ -130,7 +131,16 @@ def test_the_command_and_bad_input(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(files["out"].parent / "cache"))
     video, stills, out = files["video"], files["stills"], files["out"]
-    assert main(["video", str(video), "--keyframes", str(stills), "-o", str(out), "--device", "cpu"]) == 0
+    engines: list[str] = []
+
+    def matched(*inputs: Any, engine: Any, **options: Any) -> Matched:
+        engines.append(engine)
+        return match(*inputs, engine=engine, **options)
+
+    monkeypatch.setattr("refsr.video.upscale_video.match", matched)
+    command = ["video", str(video), "--keyframes", str(stills), "-o", str(out), "--device", "cpu"]
+    assert main([*command, "--search", "exact", "--precision", "fp32", "--memory", "1GiB", "--model", "default"]) == 0
+    assert set(engines) == {"exact"}
     assert f"{FRAMES} frames" in capsys.readouterr().out
     was = out.read_bytes()
     broken = video.with_name("broken.mp4")
@@ -146,6 +156,6 @@ def test_the_command_and_bad_input(
     with pytest.raises(UsageError, match="give 0 to 51"):
         VideoConfig(crf=52)
     with pytest.raises(UsageError, match="give 1 or more"):
-        VideoConfig(most=0)
+        VideoConfig(stills=0)
     with pytest.raises(UsageError, match="bicubic has no matches"):
         upscale_video(video, stills, out, load_model("bicubic", device="cpu"), VideoConfig())

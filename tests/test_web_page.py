@@ -19,8 +19,11 @@ import pytest
 from conftest import fails
 
 from refsr.assets import sample_path
+from refsr.cli import main
 from refsr.io.photo import Photo, as_photo, write_photo
+from refsr.models import RefSRModel
 from refsr.resize import downscale_bicubic
+from refsr.web.request import WebConfig
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -253,6 +256,20 @@ def test_the_queue_has_an_end(pictures: dict[str, Path]) -> None:
                 refused += error.code == 503
 
         assert refused > 0
+
+
+def test_the_shared_flags_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[tuple[RefSRModel, WebConfig]] = []
+
+    def run_server(model: RefSRModel, config: WebConfig, *, host: str, port: int) -> None:
+        served.append((model, config))
+
+    monkeypatch.setattr(sys.modules["refsr.cli.serve"], "run_server", run_server)
+    flags = ["--search", "coarse", "--precision", "bf16", "--memory", "1GiB", "--device", "cpu", "--model", "bicubic"]
+    assert main(["serve", *flags]) == 0
+    ((model, config),) = served
+    assert (config.engine, config.precision, config.memory_bytes) == ("coarse", "bf16", 2**30)
+    assert (model.name, model.device.type) == ("bicubic", "cpu")
 
 
 def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor
 from refsr.errors import ImageError, UsageError
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
-from refsr.web.request import Limits, Shown, Status, StoppedError, do_job
+from refsr.restore.upscale import Upscaled, upscale
+from refsr.web.request import JobResult, Status, StoppedError, WebConfig, run_job
 
-LIMITS = Limits()
+CONFIG = WebConfig()
 
 
 @pytest.fixture
@@ -30,8 +32,8 @@ def files(sample: dict[str, Tensor], tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_job(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "job").mkdir()
-    *told, shown = do_job(files[0], [files[1]], "JPEG", tmp_path / "job", shipped, LIMITS, threading.Event())
-    assert isinstance(shown, Shown)
+    *told, shown = run_job(files[0], [files[1]], "JPEG", tmp_path / "job", shipped, CONFIG, threading.Event())
+    assert isinstance(shown, JobResult)
     shares = [status.share for status in told if isinstance(status, Status)]
     assert len(shares) == len(told) > 3
     assert shares == sorted(shares)
@@ -45,8 +47,8 @@ def test_a_job(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path) ->
         with Image.open(path) as picture:
             assert picture.size == (4 * width, 4 * height)
     assert "comes from the references" in shown.summary
-    *_, alone = do_job(files[0], [], "PNG", tmp_path / "job", shipped, LIMITS, threading.Event())
-    assert isinstance(alone, Shown)
+    *_, alone = run_job(files[0], [], "PNG", tmp_path / "job", shipped, CONFIG, threading.Event())
+    assert isinstance(alone, JobResult)
     assert "all detail is guessed" in alone.summary
 
 
@@ -54,26 +56,42 @@ def test_a_reference_that_was_not_used_is_named(
     shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("refsr.references.pose._MINIMUM_FIT", 2.0)
-    *_, shown = do_job(files[0], [files[1]], "PNG", tmp_path, shipped, LIMITS, threading.Event())
-    assert isinstance(shown, Shown)
+    *_, shown = run_job(files[0], [files[1]], "PNG", tmp_path, shipped, CONFIG, threading.Event())
+    assert isinstance(shown, JobResult)
     assert "all detail is guessed. Not used, since they show other things: sharp.png." in shown.summary
+
+
+def test_search_and_precision_reach_the_work(
+    shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def recorded(*pictures: Any, **options: Any) -> Upscaled:
+        asked.append(options)
+        return upscale(*pictures, **options)
+
+    monkeypatch.setattr("refsr.web.request.upscale", recorded)
+    config = WebConfig(engine="coarse", precision="fp32", memory_bytes=2**30)
+    list(run_job(files[0], [files[1]], "PNG", tmp_path, shipped, config, threading.Event()))
+    told = [(options["engine"], options["precision"], options["memory_bytes"]) for options in asked]
+    assert told == [("coarse", "fp32", 2**30)] * 2
 
 
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (Limits(file_mib=0.001), r"blurry ü.jpg: is larger than 0.001 MiB"),
-        (Limits(megapixels=0.1), r"sharp.png: it has 0.389 megapixels, 0.1 are allowed"),
-        (Limits(megapixels=0.05), r"blurry ü.jpg: its result would have 0.0819 megapixels"),
-        (Limits(references=1), "2 references: no more than 1 are allowed here"),
-        (Limits(seconds=0.01), "took more than 0.01 seconds, which is the limit"),
+        (WebConfig(file_mib=0.001), r"blurry ü.jpg: is larger than 0.001 MiB"),
+        (WebConfig(megapixels=0.1), r"sharp.png: it has 0.389 megapixels, 0.1 are allowed"),
+        (WebConfig(megapixels=0.05), r"blurry ü.jpg: its result would have 0.0819 megapixels"),
+        (WebConfig(references=1), "2 references: no more than 1 are allowed here"),
+        (WebConfig(seconds=0.01), "took more than 0.01 seconds, which is the limit"),
     ],
 )
-def test_limits(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path, limits: Limits, message: str) -> None:
+def test_limits(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path, limits: WebConfig, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        list(do_job(files[0], [files[1]] * 2, "PNG", tmp_path, shipped, limits, threading.Event()))
+        list(run_job(files[0], [files[1]] * 2, "PNG", tmp_path, shipped, limits, threading.Event()))
     with pytest.raises(UsageError, match="the limit waiting is 0: give more than 0"):
-        Limits(waiting=0)
+        WebConfig(waiting=0)
 
 
 def test_broken_files(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -81,7 +99,7 @@ def test_broken_files(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: P
     (tmp_path / "text.png").write_text("no picture")
     for photo, reference in (("broken.png", "sharp.png"), ("blurry ü.jpg", "text.png")):
         with pytest.raises(ImageError, match=r"broken|text"):
-            list(do_job(tmp_path / photo, [tmp_path / reference], "PNG", tmp_path, shipped, LIMITS, threading.Event()))
+            list(run_job(tmp_path / photo, [tmp_path / reference], "PNG", tmp_path, shipped, CONFIG, threading.Event()))
 
 
 @pytest.mark.parametrize("how", ["closed", "told"])
@@ -89,7 +107,7 @@ def test_it_can_be_stopped(shipped: RefSRModel, tmp_path: Path, how: str) -> Non
     """A picture that takes many seconds is let go within one part of it."""
     write_photo(tmp_path / "large.png", Photo(pixels=torch.rand(1, 3, 900, 900)))
     stop = threading.Event()
-    running: Iterator[Status | Shown] = do_job(tmp_path / "large.png", [], "PNG", tmp_path, shipped, LIMITS, stop)
+    running: Iterator[Status | JobResult] = run_job(tmp_path / "large.png", [], "PNG", tmp_path, shipped, CONFIG, stop)
     next(running)
     next(running)
     threads = threading.active_count()

@@ -1,6 +1,6 @@
-"""Many photos: a list of jobs, done by many processes, each exactly once.
+"""Batch: many photos enlarged by many processes, each exactly once.
 
-folder, CSV or JSON lines ── jobs ──> what has no result yet ── workers or a cluster ──> OUT/..., failures with reasons
-A result is renamed into its place when it is whole; that it is there is all that says that a job is done. So a run that
-is killed at any moment goes on where it was, and nothing is done twice or lost.
+folder, CSV or JSON lines ── jobs ──> jobs without a result ── workers or a cluster ──> OUT/..., failures with reasons
+A result is renamed into its place once it is complete, and its existence alone marks a job as done. A run killed at any
+moment therefore resumes without losing or repeating a job.
 """

@@ -1,4 +1,4 @@
-"""The same pieces of work on a Ray cluster, whose machines see the same files."""
+"""Tasks on a Ray cluster whose machines see the same files."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
@@ -6,13 +6,13 @@ from typing import Final, TypeVar
 from refsr.errors import UsageError
 from refsr.extras import import_extra
 
-_TRIES: Final = 2
+_MAXIMUM_TRIES: Final = 2
 
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
 
 
-def spread_on_cluster(
+def run_on_cluster(
     task: Callable[[_Item], _Found],
     items: Sequence[_Item],
     killed: Callable[[_Item, int], _Found],
@@ -20,30 +20,28 @@ def spread_on_cluster(
     address: str | None,
     threads: int,
 ) -> Iterator[_Found]:
-    """The results of a task for all items, in any order; an item whose process or machine died is given to another.
+    """Yield the result of a task for each item, in any order; an item whose process or machine dies is tried again.
 
     Args:
-        task: Can be pickled, and raises nothing.
-        items: What it is called with.
-        killed: Makes the result of an item whose processes died again and again.
-        address: Of the cluster; without it, one is started on this machine, or the one that runs here is used.
-        threads: Cores that an item takes.
+        task: Picklable function of one item that raises nothing.
+        killed: Result for an item whose processes died twice, from the item and an exit code.
+        address: Address of the cluster; None for the one on this machine, which is started if there is none.
+        threads: Cores per item.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        UsageError: There is no cluster at the address.
+        UsageError: No cluster answers at the address.
     """
     ray = import_extra("ray", "a cluster")
-    begun = not ray.is_initialized()
-    if begun:
+    owned = not ray.is_initialized()
+    if owned:
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"no cluster at {address} ({' '.join(str(error).split())}): start one: ray start"
-            ) from error
+            reason = " ".join(str(error).split())
+            raise UsageError(f"no cluster at {address} ({reason}): start one with `ray start`") from error
     try:
-        remote = ray.remote(_call).options(num_cpus=threads, max_retries=_TRIES - 1)
+        remote = ray.remote(_call).options(num_cpus=threads, max_retries=_MAXIMUM_TRIES - 1)
         pending = {remote.remote(task, item): item for item in items}
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1)
@@ -54,7 +52,7 @@ def spread_on_cluster(
                 except ray.exceptions.RayError:
                     yield killed(item, -9)
     finally:
-        if begun:
+        if owned:
             ray.shutdown()
 
 

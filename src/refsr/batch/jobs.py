@@ -1,35 +1,31 @@
-"""What a batch is to do: read from a folder, a CSV file or JSON lines."""
+"""Jobs of a batch, read from a folder, a CSV file or JSON lines."""
 
 import csv
 import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePath
 from typing import Any, Final, get_args
 
 from refsr.device import Precision
 from refsr.errors import UsageError
 from refsr.io.listing import list_photos
-from refsr.io.records import read_lines
+from refsr.io.records import parse_record, read_lines
 from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
 from refsr.search import Engine
 
-_KEYS: Final = ("input", "references", "output", "album", "search", "precision", "provenance")
+_BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """How a photo is enlarged.
+    """Settings of a job.
 
     Attributes:
-        references: Sharp photos.
-        album: Folder in which references are found, beside those named.
-        search: See `refsr.search`.
-        precision: See `refsr.device`.
-        memory_bytes: Budget of one photo.
-        provenance: Also write the map, as NAME.map.png beside the result.
+        album: Folder in which further references are found.
+        provenance: Whether to write the provenance map NAME.map.png beside the result.
     """
 
     references: tuple[Path, ...] = ()
@@ -42,12 +38,10 @@ class JobOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One photo.
+    """Enlargement of one photo.
 
     Attributes:
-        image: The blurry photo.
-        output: Its result, within the folder of results.
-        options: How.
+        output: Path of the result, relative to the folder of results.
     """
 
     image: Path
@@ -55,38 +49,34 @@ class Job:
     options: JobOptions
 
     def digest(self, model: str) -> str:
-        """What the result depends on, but for the contents of the files.
-
-        Args:
-            model: Digest of the model's weights.
-        """
-        told = {"image": self.image, "options": asdict(self.options), "model": model}
-        text = json.dumps(told, sort_keys=True, default=lambda path: str(path.resolve()))
+        """Digest of everything the result depends on, except for the contents of the files."""
+        content = {"image": self.image, "options": asdict(self.options), "model": model}
+        text = json.dumps(content, sort_keys=True, default=lambda path: str(path.resolve()))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None = None) -> list[Job]:
-    """The jobs of a folder of photos, or of a list.
+    """Jobs of a folder of photos, or of a list.
 
     Args:
-        source: Folder (of all photos in it, and in folders in it, one job each); .csv with a head, in which several
-            references are separated by semicolons; or .jsonl with an object a line. Keys: input, references, output,
-            album, search, precision, provenance. Paths are relative to the list.
-        options: For all that a list leaves open.
-        out: Folder of the results, which is no source.
-        suffix: Of the results, such as .png; without it, as the inputs have.
+        source: Folder, searched recursively, of one job per photo; .csv with a head, in which semicolons separate
+            references; or .jsonl with one object per line. Keys: input, references, output, album, search, precision,
+            provenance. Paths are relative to the list.
+        options: Defaults for what a list leaves open.
+        out: Folder of results, which is left out of the search.
+        suffix: Suffix of results, such as .png; None for the suffix of each input.
 
     Raises:
-        UsageError: No such source, a line of it is wrong, it is empty, or two jobs have one output.
+        UsageError: The source is missing or empty, a line of it is wrong, or two jobs have the same output.
     """
     if source.is_dir():
-        jobs = _of_folder(source, options, out)
+        jobs = _jobs_of_folder(source, options, out)
     elif not source.is_file():
         raise UsageError(f"{source}: no such folder or list: check the name")
     elif source.suffix.lower() == ".csv":
-        jobs = _of_records(source, _csv(source), options)
+        jobs = _jobs_of_list(source, _read_csv(source), options)
     elif source.suffix.lower() == ".jsonl":
-        jobs = _of_records(source, read_lines(source), options)
+        jobs = _jobs_of_list(source, read_lines(source), options)
     else:
         raise UsageError(f"{source}: give a folder, a .csv file or a .jsonl file")
     if suffix is not None:
@@ -103,65 +93,76 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
     return jobs
 
 
-def _of_folder(source: Path, options: JobOptions, out: Path) -> list[Job]:
+def _jobs_of_folder(source: Path, options: JobOptions, out: Path) -> list[Job]:
     found = list_photos(source, without=out)
     return [Job(image=path, output=path.relative_to(source), options=options) for path in found]
 
 
-def _of_records(source: Path, records: Iterable[tuple[int, Mapping[str, Any]]], options: JobOptions) -> list[Job]:
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """Line of a list; None leaves a setting open."""
+
+    input: str
+    references: tuple[str, ...] | None = None
+    output: str | None = None
+    album: str | None = None
+    search: Engine | None = None
+    precision: Precision | None = None
+    provenance: bool | None = None
+
+
+def _jobs_of_list(source: Path, records: Iterable[tuple[int, Mapping[str, Any]]], options: JobOptions) -> list[Job]:
     jobs = []
-    for line, record in records:
+    for number, record in records:
         try:
-            jobs.append(_of_record(source.parent, record, options))
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"{source}: line {line} is wrong: {error}") from error
+            jobs.append(_job(source.parent, _line(record), options))
+        except ValueError as error:
+            raise UsageError(f"{source}: line {number} is wrong: {error}") from error
     return jobs
 
 
-def _of_record(folder: Path, record: Mapping[str, Any], options: JobOptions) -> Job:
-    unknown = sorted(record.keys() - set(_KEYS))
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is none of {', '.join(_KEYS)}")
+def _line(record: Mapping[str, Any]) -> _Line:
+    """Check a line; empty fields are left open, and text of CSV becomes a list or a boolean where it should."""
+    keys = [field.name for field in fields(_Line)]
+    if unknown := sorted(record.keys() - set(keys)):
+        raise ValueError(f"{unknown[0]!r} is none of {', '.join(keys)}")
     given = {key: value for key, value in record.items() if value not in (None, "", [])}
-    if not isinstance(given.get("input"), str):
-        raise TypeError("it has no input")
-    image = folder / given["input"]
-    output = PurePath(given.get("output", image.name))
+    for key, allowed in (("search", get_args(Engine)), ("precision", get_args(Precision))):
+        if given.get(key, "auto") not in allowed:
+            raise ValueError(f"{key} {given[key]!r} is none of {', '.join(allowed)}")
+    if isinstance(given.get("references"), str):
+        given["references"] = [name.strip() for name in given["references"].split(";")]
+    if "provenance" in given:
+        text = str(given["provenance"]).lower()
+        if text not in _BOOLEANS:
+            raise ValueError(f"provenance {given['provenance']!r} is neither true nor false")
+        given["provenance"] = _BOOLEANS[text]
+    return parse_record(given, _Line)
+
+
+def _job(folder: Path, line: _Line, options: JobOptions) -> Job:
+    image = folder / line.input
+    output = PurePath(image.name if line.output is None else line.output)
     if output.is_absolute() or ".." in output.parts:
         raise ValueError(f"output {output} leads out of the folder of results")
-    references = given.get("references", [])
-    if isinstance(references, str):
-        references = [name.strip() for name in references.split(";")]
-    changed: dict[str, Any] = {}
-    if references:
-        changed["references"] = tuple(folder / name for name in references)
-    if "album" in given:
-        changed["album"] = folder / given["album"]
-    for key, allowed in (("search", get_args(Engine)), ("precision", get_args(Precision))):
-        if key in given:
-            if given[key] not in allowed:
-                raise ValueError(f"{key} {given[key]!r} is none of {', '.join(allowed)}")
-            changed[key] = given[key]
-    if "provenance" in given:
-        changed["provenance"] = _truth(given["provenance"])
+    changed: dict[str, Any] = {
+        key: value for key, value in vars(line).items() if value is not None and key not in ("input", "output")
+    }
+    if line.references is not None:
+        changed["references"] = tuple(folder / name for name in line.references)
+    if line.album is not None:
+        changed["album"] = folder / line.album
     return Job(image=image, output=output, options=replace(options, **changed))
 
 
-def _truth(value: object) -> bool:
-    told = str(value).lower()
-    if told not in ("true", "false", "yes", "no", "1", "0"):
-        raise ValueError(f"provenance {value!r} is neither true nor false")
-    return told in ("true", "yes", "1")
-
-
-def _csv(source: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _read_csv(source: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
         reader = csv.DictReader(io.StringIO(source.read_text(encoding="utf-8-sig")), strict=True)
         for record in reader:
             if None in record or None in record.values():
-                raise UsageError(f"{source}: line {reader.line_num} has not as many fields as the head")
+                raise UsageError(f"{source}: line {reader.line_num} has not as many fields as the head: correct it")
             yield reader.line_num, record
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{source}: cannot be read as UTF-8 text ({error})") from error
+        raise UsageError(f"{source}: cannot be read as UTF-8 text ({error}): save it as UTF-8") from error
     except csv.Error as error:
-        raise UsageError(f"{source}: line {reader.line_num} is no CSV ({error})") from error
+        raise UsageError(f"{source}: line {reader.line_num} is no CSV ({error}): check its quotes") from error

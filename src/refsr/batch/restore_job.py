@@ -1,6 +1,5 @@
-"""One job, in the process that does it."""
+"""Enlargement of one photo, in a worker process."""
 
-import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,14 +19,7 @@ from refsr.restore.upscale import AnyReference, upscale
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What all jobs share.
-
-    Attributes:
-        model: Name or weights file.
-        device: For `load_model`.
-        vgg19: File of VGG19 weights, for models that need them.
-        threads: Of each process.
-    """
+    """Model, as for `load_model`, and CPU threads per process: settings that all jobs share."""
 
     model: str = "default"
     device: Device = "auto"
@@ -35,36 +27,26 @@ class Setup:
     threads: int = 1
 
     def load(self) -> RefSRModel:
-        """The model, loaded once a process."""
+        """The model, loaded once per process."""
         return _loaded(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a job.
+    """Outcome of a job.
 
     Attributes:
-        job: Which.
-        reason: Why it failed; none if it did not.
+        reason: Reason of its failure; None if it is done.
         unfit: References that show other things, and were not used.
-        seconds: That it took.
     """
 
     job: Job
     reason: str | None = None
     unfit: tuple[str, ...] = ()
-    seconds: float = 0.0
 
 
 def restore(job: Job, out: Path, setup: Setup) -> Outcome:
-    """Enlarge one photo and put the result in its place, the map first: a result that is there is complete.
-
-    Args:
-        job: Which.
-        out: Folder of the results.
-        setup: With what.
-    """
-    begun = time.monotonic()
+    """Enlarge one photo into the folder `out`; the map is written first, so that a job with a result is complete."""
     try:
         torch.set_num_threads(setup.threads)
         model, options = setup.load(), job.options
@@ -89,7 +71,7 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
         result.save(target)
     except (RefSRError, OSError, MemoryError) as error:
         return Outcome(job=job, reason=" ".join(str(error).split()) or type(error).__name__)
-    return Outcome(job=job, unfit=result.unfit, seconds=time.monotonic() - begun)
+    return Outcome(job=job, unfit=result.unfit)
 
 
 @lru_cache(maxsize=1)

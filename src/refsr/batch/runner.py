@@ -1,6 +1,5 @@
-"""A batch from beginning to end."""
+"""Run of a batch: jobs without a result are distributed over processes or a cluster."""
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,33 +7,40 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from refsr.batch.cluster import spread_on_cluster
+from refsr.batch.cluster import run_on_cluster
 from refsr.batch.jobs import Job
 from refsr.batch.restore_job import Outcome, Setup, restore
-from refsr.errors import OutputError, RefSRError
-from refsr.io.files import claim, clear_unfinished, make_folder, write_atomically
+from refsr.errors import OutputError, RefSRError, UsageError
+from refsr.io.files import claim, clear_unfinished, make_folder
 from refsr.io.progress import Progress, silent
+from refsr.io.records import read_record, write_record
 from refsr.io.workers import Workers
 from refsr.references.index import open_library
 
-STATE: Final = ".refsr-batch.json"
+STATE_FILE: Final = ".refsr-batch.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _State:
+    """Digest of each job that was begun, by its output. Earlier releases wrote the dict alone."""
+
+    digests: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """What became of all jobs.
+    """Outcome of a batch.
 
     Attributes:
-        done: Count of those that were done now.
-        before: Count of those that an earlier run had done.
-        failed: The others, with their reasons.
-        partly_used: Those of the done ones for which a reference was not used.
+        done: Count of jobs done by this run.
+        before: Count of jobs done by earlier runs.
+        unused: Jobs done without some of their references, which show other things.
     """
 
     done: int
     before: int
     failed: tuple[Outcome, ...]
-    partly_used: tuple[Outcome, ...] = ()
+    unused: tuple[Outcome, ...] = ()
 
 
 def run_batch(
@@ -47,72 +53,74 @@ def run_batch(
     address: str | None = None,
     progress: Progress = silent,
 ) -> BatchResult:
-    """Do all jobs that have no result yet.
+    """Run all jobs that have no result yet.
 
     Args:
-        jobs: From `refsr.batch.jobs.read_jobs`.
-        out: Folder of the results; made if missing.
-        setup: With what.
-        processes: How many; on a cluster, it decides itself.
-        where: On this machine, or on a Ray cluster.
-        address: Of the cluster.
-        progress: Told of each finished job, those of an earlier run included.
+        out: Folder of results; made if missing.
+        processes: Count of local processes; 0 works in this one. A Ray cluster decides for itself.
+        where: This machine, or a Ray cluster.
+        address: Address of the cluster; None for the one on this machine, which is started if there is none.
+        progress: Called after each job; jobs of earlier runs count as finished.
 
     Raises:
-        OutputError: The folder holds other files of these names, or is in use.
+        OutputError: The folder holds other files of these names, is in use, or its state file is damaged.
         RefSRError: The model cannot be loaded.
     """
     make_folder(out)
     with claim(out / ".lock"):
         clear_unfinished(out)
-        waiting = _begin(jobs, out, setup.load().digest())
+        waiting = _unfinished(jobs, out, setup.load().digest())
         before = len(jobs) - len(waiting)
         for album in {job.options.album for job in waiting if job.options.album is not None}:
-            with suppress(RefSRError):  # told by each job
-                open_library(album, setup.load())  # here, so that the processes need not all read the same photos
+            with suppress(RefSRError):  # reported by each job
+                open_library(album, setup.load())  # indexed once, before the processes share it
         task = partial(restore, out=out.resolve(), setup=setup)
-        failed, partly_used, done = [], [], 0
+        outcomes: list[Outcome] = []
         with Workers(processes) as workers:
             if where == "ray":
-                outcomes = spread_on_cluster(task, waiting, _killed, address=address, threads=setup.threads)
+                finished = run_on_cluster(task, waiting, _killed, address=address, threads=setup.threads)
             else:
-                outcomes = workers.map_unordered(task, waiting, _killed)
-            for outcome in outcomes:
-                failed += [outcome] if outcome.reason is not None else []
-                partly_used += [outcome] if outcome.unfit else []
-                done += 1
-                progress(before + done, len(jobs))
-    order = {str(job.output): place for place, job in enumerate(jobs)}
-    for found in (failed, partly_used):
-        found.sort(key=lambda outcome: order[str(outcome.job.output)])
-    return BatchResult(done=done - len(failed), before=before, failed=tuple(failed), partly_used=tuple(partly_used))
+                finished = workers.map_unordered(task, waiting, _killed)
+            for outcome in finished:
+                outcomes.append(outcome)
+                progress(before + len(outcomes), len(jobs))
+    order = {job.output: place for place, job in enumerate(jobs)}
+    outcomes.sort(key=lambda outcome: order[outcome.job.output])
+    failed = tuple(outcome for outcome in outcomes if outcome.reason is not None)
+    unused = tuple(outcome for outcome in outcomes if outcome.unfit)
+    return BatchResult(done=len(outcomes) - len(failed), before=before, failed=failed, unused=unused)
 
 
-def _begin(jobs: Sequence[Job], out: Path, model: str) -> list[Job]:
-    """Note which job each result is of, before the first is made; those that have none yet.
+def _unfinished(jobs: Sequence[Job], out: Path, model: str) -> list[Job]:
+    """Jobs without a result; the digests of all jobs are saved before the first result is made.
 
     Raises:
-        OutputError: A file is there that no run made, or that was made in another way.
+        OutputError: A result was not made by a batch, or from other inputs or options.
     """
-    file = out / STATE
-    try:
-        known: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{file}: cannot be read ({error}): choose another folder") from error
+    file = out / STATE_FILE
+    known = _read_state(file) if file.exists() else {}
     waiting, begun = [], dict(known)
     for job in jobs:
         name, digest = str(job.output), job.digest(model)
         if not (out / job.output).exists():
             waiting.append(job)
         elif name not in known:
-            raise OutputError(f"{out / job.output}: is there already, and not of this command: choose another folder")
+            raise OutputError(f"{out / job.output}: exists, and was not made by refsr batch: choose another folder")
         elif known[name] != digest:
             raise OutputError(
                 f"{out / job.output}: was made from other inputs or options: delete it, or choose another folder"
             )
         begun[name] = digest
-    write_atomically(file, (json.dumps(begun, indent=1) + "\n").encode())
+    write_record(file, "batch", {"digests": begun})
     return waiting
+
+
+def _read_state(file: Path) -> dict[str, str]:
+    try:
+        state: _State | dict[str, str] = read_record(file, {"digests": dict, "batch": _State})
+    except UsageError as error:
+        raise OutputError(f"{file}: is unreadable, damaged or of a newer refsr: choose another folder") from error
+    return state.digests if isinstance(state, _State) else state
 
 
 def _killed(job: Job, code: int) -> Outcome:

@@ -1,6 +1,6 @@
-"""The benchmark: protocols, metrics, runs, and what is made of their results.
+"""Benchmark: data sets, protocols, metrics, runs, comparison and report of their results.
 
 folder or manifest ── open_dataset ──> samples ── Protocol.prepare ──> lr, references
-                                                      │ upscale, with and without
+                                                      │ upscale, with and without references
 truth ───────────────────────────────> metrics <──────┘ ──> Result (JSON) ──> compare, report
 """

@@ -1,26 +1,21 @@
-"""Two results, picture by picture: is the difference more than chance?"""
+"""Paired comparison of two results, with confidence intervals."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 
-from refsr.bench.results import Result, same_measure
+from refsr.bench.results import Result, check_comparable
 from refsr.bench.statistics import Summary, summarise
 from refsr.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One metric, second minus first, over the pictures that both have.
+    """Difference of one metric, second result minus first, over the pictures that both have.
 
     Attributes:
-        metric: Its name.
-        first: Mean of the first result.
-        second: Mean of the second.
-        difference: Of the pairs; its interval without zero means that more than chance is at work.
-        higher: In how many pictures the second is higher.
-        count: Pictures.
+        difference: Summary of the pairwise differences; significant where its confidence interval excludes zero.
+        higher: Count of pictures in which the second is higher.
     """
 
     metric: str
@@ -35,9 +30,9 @@ def compare(first: Result, second: Result) -> list[Difference]:
     """Compare two results in every metric that both have.
 
     Raises:
-        UsageError: They share no picture, or were measured by other protocols.
+        UsageError: The results share no picture, or differ in data set, protocol, scale or LR images.
     """
-    same_measure((first, second))
+    check_comparable(first, second)
     found = []
     for metric in ("psnr_db", "ssim", "gain_db", "lpips", "seconds"):
         a, b = first.figures(metric), second.figures(metric)
@@ -60,17 +55,18 @@ def compare(first: Result, second: Result) -> list[Difference]:
     return found
 
 
-def comparison_table(first: Result, second: Result, differences: Sequence[Difference]) -> Table:
-    """For a terminal."""
+def comparison_table(first: Result, second: Result) -> Table:
+    """Comparison of two results for a terminal, one row per metric; raises as `compare`."""
     title = f"{first.dataset}, protocol {first.protocol['name']}: A = {first.label}; B = {second.label}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("", "A", "B", "B - A", "95 %", "least", "most", "B higher"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    for row in differences:
+    for row in compare(first, second):
         digits = 4 if row.metric in ("ssim", "lpips") else 3
         found = row.difference
-        figures = [f"{row.first:.{digits}f}", f"{row.second:.{digits}f}", f"{found.mean:+.{digits}f}"]
-        figures.append(f"{found.ci95[0]:+.{digits}f}..{found.ci95[1]:+.{digits}f}")
-        figures += [f"{found.least:+.{digits}f}", f"{found.most:+.{digits}f}", f"{row.higher} of {row.count}"]
-        table.add_row(row.metric, *figures)
+        mean, low, high, least, most = (
+            f"{figure:+.{digits}f}" for figure in (found.mean, *found.ci95, found.least, found.most)
+        )
+        means = (f"{row.first:.{digits}f}", f"{row.second:.{digits}f}")
+        table.add_row(row.metric, *means, mean, f"{low}..{high}", least, most, f"{row.higher} of {row.count}")
     return table

@@ -1,8 +1,8 @@
-"""What is measured: a folder of groups, a folder of truths, or a manifest.
+"""Data sets to measure: a folder of groups, a folder of truths, or a manifest.
 
-NNN_0.png, NNN_1.png ... NNN_5.png     groups in CUFED5 naming: truth, references by level, 1 the most similar
+NNN_0.png, NNN_1.png ... NNN_5.png     groups in CUFED5 naming: truth, references by level, 1 is the most similar
 anything.png                           truths alone
-manifest.jsonl                         one JSON object a line; paths are relative to the manifest's folder:
+manifest.jsonl                         one JSON object per line; paths are relative to the manifest's folder:
                                        {"name": "a", "truth": "a.png", "references": [{"file": "b.png", "level": 1}]}
 """
 
@@ -21,11 +21,10 @@ _GROUP = re.compile(r"(.+)_([0-9])")
 
 @dataclass(frozen=True, kw_only=True)
 class LevelledReference:
-    """A reference of a sample.
+    """A reference with its level of similarity.
 
     Attributes:
-        path: Its file.
-        level: 1 the most similar, 5 the least.
+        level: 1 (most similar) to 5 (least similar); 0 if unknown.
     """
 
     path: Path
@@ -34,13 +33,13 @@ class LevelledReference:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One truth and what helps to restore it.
+    """A truth and its references.
 
     Attributes:
-        name: Unique in its data set.
-        truth: Its file.
-        references: Most similar first; may be empty.
-        lr: File of its real LR image, if there is one.
+        name: Name, unique in the data set.
+        truth: File of the truth (HR image).
+        references: References, most similar first; may be empty.
+        lr: File of a real LR image; None where the protocol makes it from the truth.
     """
 
     name: str
@@ -51,40 +50,34 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set, in the order of its names.
-
-    Attributes:
-        name: The folder's or the manifest's.
-        samples: At least one.
-    """
+    """At least one sample, sorted by name; the data set has the name of its folder or manifest."""
 
     name: str
     samples: tuple[Sample, ...]
 
     @property
     def has_references(self) -> bool:
-        """Whether any sample has one."""
+        """Whether any sample has a reference."""
         return any(sample.references for sample in self.samples)
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """Files of all truths, references and LR images, each once."""
-        files = (
-            (sample.truth, *(reference.path for reference in sample.references), *([sample.lr] if sample.lr else []))
-            for sample in self.samples
-        )
-        return tuple(dict.fromkeys(file for group in files for file in group))
+        """Files of all truths, references and LR images, without repetition."""
+        files: dict[Path | None, None] = {}
+        for sample in self.samples:
+            files |= dict.fromkeys((sample.truth, *(reference.path for reference in sample.references), sample.lr))
+        return tuple(file for file in files if file is not None)
 
 
 def open_dataset(path: Path, lr_folder: Path | None = None) -> Dataset:
-    """List the samples of a folder or a manifest; no picture is read yet.
+    """List the samples of a folder or a manifest without reading a picture.
 
     Args:
         path: Folder, or manifest ending in .jsonl.
-        lr_folder: Real LR images, named like the truths (the suffix may differ).
+        lr_folder: Folder of real LR images, named like the truths (the suffix may differ).
 
     Raises:
-        UsageError: There is no such data set, it is empty, or a manifest's line is wrong.
+        UsageError: The data set is missing or empty, or a line of the manifest is wrong.
     """
     if path.is_dir():
         samples = _from_folder(path)
@@ -101,7 +94,7 @@ def open_dataset(path: Path, lr_folder: Path | None = None) -> Dataset:
 
 
 def _from_folder(folder: Path) -> list[Sample]:
-    """Groups where any picture is called NAME_0; else every picture is a truth."""
+    """Groups if any picture is named NAME_0; otherwise every picture is a truth."""
     pictures = list_photos(folder, deep=False)
     numbered = [(found, p) for p in pictures if (found := _GROUP.fullmatch(p.stem))]
     truths = {found[1]: p for found, p in numbered if found[2] == "0"}
@@ -122,7 +115,7 @@ class _Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class _Line:
-    """What a manifest says of a sample."""
+    """Line of a manifest."""
 
     name: str | int
     truth: str
@@ -167,8 +160,9 @@ def _with_lr(samples: Sequence[Sample], folder: Path) -> list[Sample]:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of LR images: check the name")
     files = {p.stem: p for p in list_photos(folder, deep=False)}
-    found = []
-    for sample in samples:
+
+    def lr_of(sample: Sample) -> Path:
         missing = folder / f"{sample.truth.stem}.png"
-        found.append(replace(sample, lr=files.get(sample.truth.stem) or files.get(sample.name) or missing))
-    return found
+        return files.get(sample.truth.stem) or files.get(sample.name) or missing
+
+    return [replace(sample, lr=lr_of(sample)) for sample in samples]

@@ -1,10 +1,10 @@
-"""LPIPS: how different two pictures look, by the features of a network.
+"""LPIPS: perceptual distance of two pictures, from the features of a network.
 
     sr, hr ── network ──> maps of each layer, unit length per place ── squared difference, weighted ── mean ── sum
 
-The network's weights are given by the user: torchvision's AlexNet, or VGG19 as deep as the file goes. With the authors'
-learned weights for AlexNet (lpips/weights/v0.1/alex.pth) beside it this is LPIPS itself; without them each channel
-counts alike, which the authors call the baseline: its figures are of another size, and are named so.
+The user gives the network's weights: torchvision's AlexNet, or VGG19 down to the last layer of the file. AlexNet with
+the authors' learned channel weights (lpips/weights/v0.1/alex.pth) gives LPIPS itself. Without them all channels
+have equal weight, which the authors call the baseline; its figures are not comparable with LPIPS and are named so.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from refsr.models.vgg import LAYERS, VGG19, load_vgg19, weight_names
 _SHIFT: Final = (-0.030, -0.088, -0.188)
 _SCALE: Final = (0.458, 0.448, 0.450)
 _EPSILON: Final = 1e-10
-SMALLEST_PX: Final = 63
-"""Below, AlexNet's last maps would be empty."""
+_MINIMUM_SIDE_PX: Final = 63
+"""Smallest side for which AlexNet's last maps are not empty."""
 
 
 class AlexNet(nn.Module):
-    """AlexNet's convolutions, torchvision's key names; gives the maps after each ReLU.
+    """Convolutions of AlexNet under torchvision's key names.
 
     Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
     """
@@ -48,7 +48,7 @@ class AlexNet(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, rgb: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Five maps of a picture, 0..1."""
+        """Feature maps after each of the five ReLUs, of pictures in 0..1."""
         maps = []
         x = (2 * rgb - 1 - self.shift) / self.scale
         for module in self.features:
@@ -59,18 +59,17 @@ class AlexNet(nn.Module):
 
 
 class LPIPS(nn.Module):
-    """A distance of pictures; smaller is more alike.
+    """Perceptual distance of pictures; 0 for identical ones.
 
     Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, eq. 1.
     """
 
     def __init__(self, network: AlexNet | VGG19, layers: tuple[str, ...], linear: Sequence[Tensor] | None) -> None:
-        """Put together.
+        """Combine network and channel weights.
 
         Args:
-            network: With its weights.
-            layers: Of VGG19; empty for AlexNet.
-            linear: The learned weight of each channel, one tensor a layer; without, each counts alike.
+            layers: Layers of VGG19 to compare; empty for AlexNet.
+            linear: Learned channel weights, one tensor per layer; None for equal weights.
         """
         super().__init__()
         self.network = network
@@ -79,18 +78,18 @@ class LPIPS(nn.Module):
 
     @property
     def name(self) -> str:
-        """What was measured, for the result's file."""
+        """Name of the metric in results."""
         network = "AlexNet" if isinstance(self.network, AlexNet) else f"VGG19 to {self.layers[-1]}"
         return f"LPIPS, {network}" if self.linear else f"LPIPS baseline (channels unweighted), {network}"
 
     def forward(self, sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-        """Distance of each pair; pictures 0..1.
+        """Distance of each pair of pictures in 0..1.
 
         Raises:
-            UsageError: They are smaller than `SMALLEST_PX`.
+            UsageError: A side is shorter than 63 pixels.
         """
-        if min(sr.shape[-2:]) < SMALLEST_PX:
-            raise UsageError(f"LPIPS needs pictures of at least {SMALLEST_PX} pixels a side")
+        if min(sr.shape[-2:]) < _MINIMUM_SIDE_PX:
+            raise UsageError(f"LPIPS needs pictures of at least {_MINIMUM_SIDE_PX} pixels a side: use larger ones")
         total = sr.new_zeros(sr.shape[0])
         for index, (first, second) in enumerate(zip(self._maps(sr), self._maps(hr), strict=True)):
             first, second = (x / (x.square().sum(1, keepdim=True).sqrt() + _EPSILON) for x in (first, second))  # noqa: PLW2901
@@ -107,13 +106,13 @@ class LPIPS(nn.Module):
 
 
 def load_lpips(files: Sequence[Path]) -> LPIPS:
-    """Build LPIPS from weights that the user has.
+    """Build LPIPS from the user's weights files.
 
     Args:
-        files: AlexNet's or VGG19's, and for AlexNet also the authors' learned ones.
+        files: Weights of AlexNet or VGG19, and for AlexNet optionally the authors' channel weights.
 
     Raises:
-        WeightsError: A file is missing, damaged, or of something else.
+        WeightsError: A file is missing, damaged, or holds other weights.
     """
     network: AlexNet | VGG19 | None = None
     layers: tuple[str, ...] = ()
@@ -121,20 +120,19 @@ def load_lpips(files: Sequence[Path]) -> LPIPS:
     for file in files:
         state = _read(file)
         if "lin0.model.1.weight" in state:
-            linear = [
-                state[f"lin{index}.model.1.weight"] for index in range(5) if f"lin{index}.model.1.weight" in state
-            ]
+            names = (f"lin{index}.model.1.weight" for index in range(5))
+            linear = [state[name] for name in names if name in state]
         elif _shape(state, "features.0.weight") == (64, 3, 11, 11):
             network = _filled_alexnet(state, file)
         else:
-            depth = [layer for layer in LAYERS if _reaches(state, layer)]
+            depth = [layer for layer in LAYERS if any(len(_shape(state, name)) == 4 for name in weight_names(layer))]
             if not depth:
                 raise WeightsError(f"{file}: weights of neither AlexNet nor VGG19: give torchvision's")
             network, layers = load_vgg19(file, depth[-1]), tuple(depth)
     if network is None:
         raise WeightsError("--lpips needs the weights of AlexNet or VGG19: give the file as well")
     if linear is not None and [w.numel() for w in linear] != [64, 192, 384, 256, 256]:
-        raise WeightsError("--lpips: the learned weights are of another network than AlexNet: give alex.pth")
+        raise WeightsError("--lpips: the learned weights do not fit AlexNet: give alex.pth")
     if linear is not None and not isinstance(network, AlexNet):
         raise WeightsError("--lpips: learned weights go with AlexNet, not with VGG19: give one network")
     return LPIPS(network, layers, linear).eval()
@@ -145,7 +143,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{file}: no such weights file: check the name")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load fails in many ways, and all of them mean the same
+    except Exception as error:  # torch.load raises many types for a damaged file
         raise WeightsError(f"{file}: damaged, or not a weights file of PyTorch: get it again") from error
     if not isinstance(state, dict):
         raise WeightsError(f"{file}: holds no state dict: give torchvision's weights")
@@ -157,13 +155,8 @@ def _filled_alexnet(state: dict[str, Tensor], file: Path) -> AlexNet:
     try:
         network.load_state_dict({key: state[key].float() for key in network.state_dict()})
     except (KeyError, RuntimeError) as error:
-        raise WeightsError(f"{file}: not the whole of AlexNet: give torchvision's weights") from error
+        raise WeightsError(f"{file}: lacks layers of AlexNet: give torchvision's weights") from error
     return network.eval()
-
-
-def _reaches(state: dict[str, Tensor], layer: str) -> bool:
-    """Whether VGG19's weights go down to a layer, by torchvision's names or the paper's."""
-    return any(len(_shape(state, name)) == 4 for name in weight_names(layer))
 
 
 def _shape(state: dict[str, Tensor], key: str) -> tuple[int, ...]:

@@ -1,13 +1,13 @@
 """Measure a model on a data set.
 
-sample ── read, choose references, prepare ──> lr, refs, truth
+sample ── choose references, prepare ──> lr, refs, truth
 lr, refs ── upscale ──> with ──┐
 lr       ── upscale ──> without┴── PSNR, SSIM, LPIPS against truth ──> ImageResult ──> journal ──> Result
 """
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,42 +16,38 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.bench.crops import SIDE_PX, cut, most_changed, reference_crop, write_strip
+from refsr.bench.crops import write_crops
 from refsr.bench.datasets import Dataset, LevelledReference, Sample
 from refsr.bench.lpips import LPIPS
 from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.metrics import psnr_db, ssim
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
-from refsr.bench.results import ImageResult, Result, Skipped, software_versions, source_commit
-from refsr.data.leaks import find_leaks
+from refsr.bench.results import ImageResult, Result, software_versions, source_commit
+from refsr.bench.resume import journaled, measure_each
+from refsr.bench.samples import Album, choose_references, prepare_sample, spread
 from refsr.device import Precision
-from refsr.errors import ImageError, RefSRError, UsageError
-from refsr.io.files import check_writable, make_folder
-from refsr.io.journal import Journal
-from refsr.io.photo import Photo, read_photo
+from refsr.errors import UsageError
+from refsr.io.files import make_folder
+from refsr.io.photo import Photo
 from refsr.io.progress import Progress, silent
 from refsr.io.records import parse_record
 from refsr.models import RefSRModel
-from refsr.references.choose import find_references
-from refsr.references.index import read_library
+from refsr.references.choose import FoundReference
 from refsr.resize import upscale_bicubic
-from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, Upscaled, upscale
+from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, AnyReference, Upscaled, upscale
 from refsr.search import Engine
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """What is measured.
+    """Settings of a benchmark run.
 
     Attributes:
-        references: "1" the most similar one, "all", "level:K", "self" (the LR image itself), "none", "wrong" (the best
-            reference of another sample), "album" (found among the references of all samples), or "auto": "1" where the
-            data set has references, else "none". Models that use no references are always measured with "none".
-        protocol: Whose way to prepare and compare.
-        limit: Measure this many samples only, spread evenly; 0 for all.
-        memory_bytes: Budget of each picture.
-        engine: How the references are searched: see `refsr.search`.
-        precision: Of the network; fp32, so that figures of different machines can be compared.
+        references: "1" (the most similar one), "all", "level:K", "self" (the LR image itself), "none", "wrong" (another
+            sample's best reference), "album" (found by content among the references of all samples), or "auto": "1"
+            where the data set has references, else "none". A model without references is always measured with "none".
+        limit: Maximum number of samples, evenly spread over the data set; 0 for all.
+        precision: Precision of the network; fp32 makes figures of different machines comparable.
     """
 
     references: str = "auto"
@@ -69,6 +65,14 @@ class BenchConfig:
         if self.limit < 0:
             raise UsageError(f"--limit {self.limit}: give a count of pictures, or 0 for all")
 
+    def mode(self, dataset: Dataset, model: RefSRModel) -> str:
+        """`references` with "auto" resolved."""
+        if not model.uses_references:
+            return "none"
+        if self.references == "auto":
+            return "1" if dataset.has_references else "none"
+        return self.references
+
 
 def run_benchmark(
     dataset: Dataset,
@@ -81,33 +85,19 @@ def run_benchmark(
     lpips: LPIPS | None = None,
     progress: Progress = silent,
 ) -> Result:
-    """Measure every picture; what cannot be measured is skipped, with its reason.
+    """Measure every sample; one that cannot be measured is skipped, with its reason.
 
     Args:
-        dataset: From `open_dataset`.
-        model: From `load_model`.
-        name: What the result calls the model.
-        config: What is measured.
-        out: JSON file to write. A killed run is taken up again where it stopped, from a journal beside it.
-        crops: Folder for a strip of crops of each picture.
-        lpips: To be measured as well.
-        progress: Told of each finished picture.
+        out: JSON file to write. A killed run resumes from the journal beside it.
+        crops: Folder for one strip of crops per picture.
 
     Raises:
         UsageError: No sample could be measured.
         OutputError: The file cannot be written, or a journal of another run is in its place.
     """
     samples = spread(dataset.samples, config.limit)
-    mode = config.references
-    if not model.uses_references:
-        mode = "none"
-    elif mode == "auto":
-        mode = "1" if dataset.has_references else "none"
-    protocol = PROTOCOLS[config.protocol]
-    described = {
-        "name": protocol.name,
-        "about": protocol.about,
-        "border_px": protocol.border_px,
+    mode = config.mode(dataset, model)
+    described = asdict(PROTOCOLS[config.protocol]) | {
         "scale": model.scale,
         "references": mode,
         "search": config.engine,
@@ -116,214 +106,39 @@ def run_benchmark(
         "lpips": None if lpips is None else lpips.name,
     }
     versions = software_versions() | {"weights": model.digest(), "threads": str(torch.get_num_threads())}
-    settings: dict[str, Any] = {
+    settings = {
         "model": name,
         "weights": versions["weights"],
         "dataset": dataset.name,
         "protocol": described,
+        "crops": None if crops is None else str(crops),
     }
-    settings["crops"] = None if crops is None else str(crops)
-    journal = open_journal(out, settings, samples)
-    if crops is not None:
-        make_folder(crops)
-    _warm_up(model)
-    album = None
-    if mode == "album":
-        album = _Album(dataset, model)
-    parts = measure_each(
-        samples,
-        lambda sample: _measure(sample, dataset, model, mode, config, crops, out, lpips, album),
-        journal,
-        progress,
-    )
-    images = tuple(parse_record(part, ImageResult) for part in parts if "reason" not in part)
-    skipped = tuple(parse_record(part, Skipped) for part in parts if "reason" in part)
-    if not images:
-        raise UsageError(
-            f"no picture of {dataset.name} could be measured; the first: {skipped[0].name}: {skipped[0].reason}"
-        )
-    result = Result(
-        model=name, dataset=dataset.name, protocol=described, images=images, skipped=skipped, versions=versions,
-        commit=source_commit(),
-    )  # fmt: skip
-    if out is not None and journal is not None:
-        result.save(out)
-        journal.close()
+    with journaled(out, settings, samples) as journal:
+        if crops is not None:
+            make_folder(crops)
+        _warm_up(model)
+        run = _Run(
+            dataset=dataset, model=model, mode=mode, config=config, out=out, crops=crops, lpips=lpips,
+            album=Album(dataset, model) if mode == "album" else None,
+        )  # fmt: skip
+        measured, skipped = measure_each(dataset.name, samples, lambda sample: _measure(sample, run), journal, progress)
+        images = tuple(parse_record(part, ImageResult) for part in measured)
+        result = Result(
+            model=name, dataset=dataset.name, protocol=described, images=images, skipped=skipped, versions=versions,
+            commit=source_commit(),
+        )  # fmt: skip
+        if out is not None:
+            result.save(out)
     return result
 
 
-def open_journal(out: Path | None, settings: dict[str, Any], samples: Sequence[Sample]) -> Journal | None:
-    """The journal beside a result's file; none without one.
-
-    Args:
-        out: The result's file.
-        settings: All that the figures depend on but for the samples.
-        samples: Those that are measured.
-
-    Raises:
-        OutputError: The file cannot be written, or a journal of another run is in its place.
-    """
-    if out is None:
-        return None
-    check_writable(out)
-    return Journal(out, settings | {"samples": [sample.name for sample in samples]})
-
-
-def measure_each(
-    samples: Sequence[Sample],
-    measure: Callable[[Sample], dict[str, Any]],
-    journal: Journal | None,
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """Measure samples one by one; those that the journal already holds are not measured again.
-
-    Args:
-        samples: In order.
-        measure: Gives what of JSON's types is to be kept of a sample, its "name" among it.
-        journal: From `open_journal`.
-        progress: Told of each finished sample.
-    """
-    done = {} if journal is None else {part["name"]: part for part in journal.done}
-    parts = []
-    for count, sample in enumerate(samples, 1):
-        part = done.get(sample.name)
-        if part is None:
-            part = measure(sample)
-            if journal is not None:
-                journal.add(part)
-        parts.append(part)
-        progress(count, len(samples))
-    return parts
-
-
-def choose_references(sample: Sample, dataset: Dataset, mode: str) -> tuple[LevelledReference, ...]:
-    """The references that a mode wants, but for "self" and "album".
-
-    Raises:
-        ImageError: The sample has none of that kind.
-    """
-    if mode in ("none", "self", "album"):
-        return ()
-    if mode == "wrong":
-        others = [other for other in dataset.samples if other.references or not dataset.has_references]
-        place = dataset.samples.index(sample) + len(dataset.samples) // 2
-        other = others[place % len(others)]
-        if other is sample:
-            raise ImageError("there is no other sample to take a wrong reference from")
-        path = other.references[0].path if other.references else other.truth
-        return (LevelledReference(path=path, level=0),)
-    if not sample.references:
-        raise ImageError("has no reference: measure it with --references none, self or wrong")
-    if mode == "all":
-        return sample.references
-    if mode == "1":
-        return sample.references[:1]
-    level = int(mode.partition(":")[2])
-    chosen = tuple(reference for reference in sample.references if reference.level == level)
-    if not chosen:
-        raise ImageError(f"has no reference of level {level}")
-    return chosen[:1]
-
-
-class _Album:
-    """The references of all samples, mixed."""
-
-    def __init__(self, dataset: Dataset, model: RefSRModel) -> None:
-        self.model = model
-        files = list(dict.fromkeys(ref.path for sample in dataset.samples for ref in sample.references))
-        self.library = read_library(files, model)
-        # One sample's reference may be another's truth.
-        leaks = find_leaks(files, [sample.truth for sample in dataset.samples])
-        self.shows_truth = {files[number]: truth for number, truth in leaks.items()}
-
-    def found(self, sample: Sample, protocol: ProtocolName) -> tuple[LevelledReference, ...]:
-        """What is found for the sample's LR image; of level 0 where it is another sample's."""
-        lr = Photo(pixels=prepare_sample(sample, (), "none", protocol, self.model.scale).lr)
-        levels = {reference.path: reference.level for reference in sample.references}
-        told = [path for path, truth in self.shows_truth.items() if truth == sample.truth]
-        found = find_references(lr, self.library, self.model, apart_from=told)
-        return tuple(LevelledReference(path=one.path, level=levels.get(one.path, 0)) for one in found)
-
-
-def prepare_sample(
-    sample: Sample, references: Sequence[LevelledReference], mode: str, protocol: ProtocolName, scale: int
-) -> Prepared:
-    """Read a sample's pictures and make them ready.
-
-    Raises:
-        ImageError: One of them cannot be read or used.
-    """
-    truth = read_photo(sample.truth).pixels
-    lr = None if sample.lr is None else read_photo(sample.lr).pixels
-    refs = [read_photo(reference.path).pixels for reference in references]
-    prepared = PROTOCOLS[protocol].prepare(truth, refs, scale, lr)
-    if mode != "self":
-        return prepared
-    return replace(prepared, references=(prepared.lr,))
-
-
-def _measure(
-    sample: Sample,
-    dataset: Dataset,
-    model: RefSRModel,
-    mode: str,
-    config: BenchConfig,
-    crops: Path | None,
-    out: Path | None,
-    lpips: LPIPS | None,
-    album: "_Album | None",
-) -> dict[str, Any]:
-    """An `ImageResult`, or a `Skipped`, as a dict."""
-    try:
-        references = choose_references(sample, dataset, mode)
-        if album is not None:
-            references = album.found(sample, config.protocol)
-        prepared = prepare_sample(sample, references, mode, config.protocol, model.scale)
-        reset_peak()
-        begun = time.perf_counter()
-        helped = _restore(model, prepared, prepared.references, config)
-        seconds = time.perf_counter() - begun
-        peak = peak_mib()
-        with_sr, alone = (prepared.inside(helped.photo.pixels),) * 2
-        if prepared.references:
-            alone = prepared.inside(_restore(model, prepared, (), config).photo.pixels)
-        bicubic = prepared.inside(upscale_bicubic(prepared.lr, model.scale))
-        border = PROTOCOLS[config.protocol].border_px
-        quality = psnr_db(with_sr, prepared.truth, border).item()
-        strip = None
-        if crops is not None:
-            strip = crops / f"{sample.name}.png"
-            _write_crops(strip, prepared, helped, with_sr, alone, bicubic, model.scale)
-        result = ImageResult(
-            name=sample.name,
-            psnr_db=quality,
-            ssim=ssim(with_sr, prepared.truth, border).item(),
-            gain_db=quality - psnr_db(alone, prepared.truth, border).item(),
-            seconds=seconds,
-            bicubic_db=psnr_db(bicubic, prepared.truth, border).item(),
-            psnr_rgb_db=psnr_db(with_sr, prepared.truth, border, "rgb").item(),
-            peak_memory_mib=peak,
-            size_px=(prepared.truth.shape[-2], prepared.truth.shape[-1]),
-            references=tuple(reference.path.name for reference in references),
-            level=references[0].level if references else 0,
-            score=helped.provenance.score.mean().item() if prepared.references else None,
-            lpips=None if lpips is None else lpips(with_sr, prepared.truth).item(),
-            cropped=prepared.cropped,
-            crops=None if strip is None else _relative(strip, out),
-        )
-    except RefSRError as error:
-        return asdict(Skipped(name=sample.name, reason=str(error)))
-    return asdict(result)
-
-
-def _restore(
-    model: RefSRModel, prepared: Prepared, references: Sequence[Float[Tensor, "1 3 _ _"]], config: BenchConfig
+def restore(
+    lr: Float[Tensor, "1 3 h w"], references: Sequence[AnyReference], model: RefSRModel, config: BenchConfig
 ) -> Upscaled:
-    photos = [Photo(pixels=reference) for reference in references]
-    lr = Photo(pixels=prepared.lr)
+    """Enlarge an LR image, 0..1, with the settings of a run."""
     return upscale(
-        lr,
-        photos,
+        Photo(pixels=lr),
+        references,
         model=model,
         engine=config.engine,
         precision=config.precision,
@@ -332,28 +147,77 @@ def _restore(
     )
 
 
-def _write_crops(
-    path: Path, prepared: Prepared, helped: Upscaled, with_sr: Tensor, alone: Tensor, bicubic: Tensor, scale: int
-) -> None:
-    """Where the references changed most; without any, where the model changed the bicubic image most."""
-    corner = most_changed(with_sr, bicubic if torch.equal(with_sr, alone) else alone)
-    top, left = corner[0] + prepared.top_px, corner[1] + prepared.left_px
-    centre = (top + SIDE_PX // 2, left + SIDE_PX // 2)
-    write_strip(
-        path,
-        {
-            "LR": cut(prepared.lr, (top, left), scale),
-            "bicubic": cut(bicubic, corner),
-            "without": cut(alone, corner),
-            "with": cut(with_sr, corner),
-            "truth": cut(prepared.truth, corner),
-            "reference": reference_crop(prepared.references, helped.provenance, centre, scale),
-        },
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """Everything that all samples of a run share."""
+
+    dataset: Dataset
+    model: RefSRModel
+    mode: str
+    config: BenchConfig
+    album: Album | None
+    out: Path | None
+    crops: Path | None
+    lpips: LPIPS | None
+
+
+def _measure(sample: Sample, run: _Run) -> dict[str, Any]:
+    """`ImageResult` of a sample, as a dict."""
+    model, config = run.model, run.config
+    chosen, prepared, references = _prepare(sample, run)
+    reset_peak()
+    begun = time.perf_counter()
+    restored = restore(prepared.lr, references, model, config)
+    seconds = time.perf_counter() - begun
+    peak = peak_mib()
+    with_sr, without_sr = (prepared.inside(restored.photo.pixels),) * 2
+    if references:
+        without_sr = prepared.inside(restore(prepared.lr, (), model, config).photo.pixels)
+    bicubic = prepared.inside(upscale_bicubic(prepared.lr, model.scale))
+    border = PROTOCOLS[config.protocol].border_px
+    quality = psnr_db(with_sr, prepared.truth, border).item()
+    strip = None if run.crops is None else run.crops / f"{sample.name}.png"
+    if strip is not None:
+        write_crops(strip, prepared, restored.provenance, bicubic, without_sr, with_sr, model.scale)
+    result = ImageResult(
+        name=sample.name,
+        psnr_db=quality,
+        ssim=ssim(with_sr, prepared.truth, border).item(),
+        gain_db=quality - psnr_db(without_sr, prepared.truth, border).item(),
+        seconds=seconds,
+        bicubic_db=psnr_db(bicubic, prepared.truth, border).item(),
+        psnr_rgb_db=psnr_db(with_sr, prepared.truth, border, "rgb").item(),
+        peak_memory_mib=peak,
+        size_px=(prepared.truth.shape[-2], prepared.truth.shape[-1]),
+        references=tuple(reference.path.name for reference in chosen),
+        level=chosen[0].level if chosen else 0,
+        score=restored.provenance.score.mean().item() if references else None,
+        lpips=None if run.lpips is None else run.lpips(with_sr, prepared.truth).item(),
+        cropped=prepared.cropped,
+        crops=None if strip is None else _relative(strip, run.out),
     )
+    return asdict(result)
+
+
+def _prepare(sample: Sample, run: _Run) -> tuple[tuple[LevelledReference, ...], Prepared, Sequence[AnyReference]]:
+    """Files of the references, the prepared pictures, and the references as `upscale` takes them."""
+    found: Sequence[FoundReference] = ()
+    if run.album is not None:
+        prepared, found = run.album.prepare(sample, run.config.protocol)
+        levels = {reference.path: reference.level for reference in sample.references}
+        chosen = tuple(LevelledReference(path=one.path, level=levels.get(one.path, 0)) for one in found)
+    else:
+        chosen = choose_references(sample, run.dataset, run.mode)
+        prepared = prepare_sample(sample, chosen, run.config.protocol, run.model.scale)
+        if run.mode == "self":
+            prepared = replace(prepared, references=(prepared.lr,))
+    if run.config.protocol == "refsr" and found:
+        return chosen, prepared, found  # the protocol keeps references as they are, so their poses hold
+    return chosen, prepared, [Photo(pixels=reference) for reference in prepared.references]
 
 
 def _relative(path: Path, out: Path | None) -> str:
-    """As seen from the result's file, where that is possible."""
+    """Path relative to the result's folder, or absolute outside of it."""
     if out is None:
         return str(path)
     try:
@@ -362,14 +226,7 @@ def _relative(path: Path, out: Path | None) -> str:
         return str(path.resolve())
 
 
-def spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
-    """All, or so many of them at even distances."""
-    if not limit or limit >= len(samples):
-        return list(samples)
-    return [samples[index * len(samples) // limit] for index in range(limit)]
-
-
 def _warm_up(model: RefSRModel) -> None:
-    """What is slow only the first time shall not count."""
+    """Keep one-time costs out of the first sample's time."""
     small = Photo(pixels=torch.full((1, 3, 16, 16), 0.5))
     upscale(small, [Photo(pixels=torch.full((1, 3, 64, 64), 0.5))], model=model, provenance=False)

@@ -1,13 +1,11 @@
-"""The largest memory that this process has held."""
+"""Peak memory of this process."""
 
 import sys
 from pathlib import Path
 
-from refsr.device import MIB
-
 
 def reset_peak() -> None:
-    """Begin anew, where the system can (Linux); elsewhere the peak is that of the whole process."""
+    """Restart the measurement on Linux; elsewhere the peak covers the whole life of the process."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -15,7 +13,7 @@ def reset_peak() -> None:
 
 
 def peak_mib() -> float:
-    """In MiB, since `reset_peak` on Linux."""
+    """Peak resident memory in MiB, since `reset_peak` on Linux."""
     try:
         status = Path("/proc/self/status").read_text()
         return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
@@ -23,4 +21,4 @@ def peak_mib() -> float:
         import resource  # not on Windows
 
         largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return largest / MIB if sys.platform == "darwin" else largest / 1024
+        return largest / 2**20 if sys.platform == "darwin" else largest / 1024

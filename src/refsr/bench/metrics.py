@@ -1,6 +1,6 @@
-"""PSNR and SSIM, one figure a picture, of 8-bit pictures with a border left out.
+"""PSNR and SSIM per picture, of 8-bit pictures without their border.
 
-Identical pictures have no finite PSNR; they count as `HIGHEST_DB`, so that a mean stays a number.
+PSNR is clamped to `_MAXIMUM_PSNR_DB`, since identical pictures would make every mean infinite.
 """
 
 from typing import Final, Literal
@@ -14,19 +14,15 @@ from refsr.errors import UsageError
 from refsr.resize import stored
 
 Channel = Literal["y", "rgb"]
-"""What is compared: luma of BT.601, or all three channels (SSIM: the mean of their figures)."""
+"""Channels to compare: luma of BT.601, or R, G and B (SSIM: the mean of the three)."""
 
-HIGHEST_DB: Final = 100.0
-_WINDOW = 11
-_SIGMA = 1.5
+_MAXIMUM_PSNR_DB: Final = 100.0
+_WINDOW_PX: Final = 11
+_SIGMA_PX: Final = 1.5
 
 
 def luma(rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Luma of BT.601 in its studio range, 16/255 to 235/255, as MATLAB's rgb2ycbcr gives it.
-
-    Args:
-        rgb: 0..1.
-    """
+    """Luma of BT.601 of RGB in 0..1; its range is 16/255 to 235/255, as in MATLAB's rgb2ycbcr."""
     weights = rgb.new_tensor((65.481, 128.553, 24.966)).view(1, 3, 1, 1) / 255
     return (rgb * weights).sum(1, keepdim=True) + 16 / 255
 
@@ -34,33 +30,32 @@ def luma(rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
 def psnr_db(
     sr: Float[Tensor, "b 3 _ _"], hr: Float[Tensor, "b 3 _ _"], border_px: int = 4, channel: Channel = "y"
 ) -> Float[Tensor, " b"]:
-    """Peak signal-to-noise ratio, one figure a picture, at most `HIGHEST_DB`.
+    """Peak signal-to-noise ratio of each picture in dB, at most 100.
 
     Args:
-        sr: The result, 0..1; rounded to 8 bits here.
-        hr: The truth, 0..1.
-        border_px: Left out on each side.
-        channel: What is compared.
+        sr: Results, 0..1; rounded to 8 bits here.
+        hr: Truths, 0..1; rounded to 8 bits here.
+        border_px: Width of the border left out on each side.
 
     Raises:
         UsageError: The sizes differ, or nothing is left inside the border.
     """
     first, second = _prepared(sr, hr, border_px, channel)
-    return (-10 * (first - second).square().flatten(1).mean(1).log10()).clamp_max(HIGHEST_DB)
+    return (-10 * (first - second).square().flatten(1).mean(1).log10()).clamp_max(_MAXIMUM_PSNR_DB)
 
 
 def ssim(
     sr: Float[Tensor, "b 3 _ _"], hr: Float[Tensor, "b 3 _ _"], border_px: int = 4, channel: Channel = "y"
 ) -> Float[Tensor, " b"]:
-    """Structural similarity, one figure a picture, at most 1. See `psnr_db`.
+    """Structural similarity of each picture, at most 1; arguments and errors as for `psnr_db`.
 
     Source: Wang et al., "Image Quality Assessment", 2004, equation 13: 11x11 Gaussian window of deviation 1.5.
     """
     first, second = _prepared(sr, hr, border_px, channel)
-    if min(first.shape[-2:]) < _WINDOW:
-        raise UsageError(f"SSIM needs at least {_WINDOW} pixels a side inside the border")
-    axis = torch.arange(_WINDOW, dtype=first.dtype) - _WINDOW // 2
-    weights = (-axis.square() / (2 * _SIGMA**2)).exp()
+    if min(first.shape[-2:]) < _WINDOW_PX:
+        raise UsageError(f"SSIM needs at least {_WINDOW_PX} pixels a side inside the border: use larger pictures")
+    axis = torch.arange(_WINDOW_PX, dtype=first.dtype) - _WINDOW_PX // 2
+    weights = (-axis.square() / (2 * _SIGMA_PX**2)).exp()
     weights = (weights / weights.sum()).expand(first.shape[1], 1, 1, -1)
 
     def blur(x: Tensor) -> Tensor:
@@ -79,9 +74,9 @@ def ssim(
 
 def _prepared(sr: Tensor, hr: Tensor, border_px: int, channel: Channel) -> tuple[Tensor, Tensor]:
     if sr.shape != hr.shape:
-        raise UsageError(f"cannot compare pictures of shapes {tuple(sr.shape)} and {tuple(hr.shape)}")
+        raise UsageError(f"cannot compare pictures of shapes {tuple(sr.shape)} and {tuple(hr.shape)}: give equal ones")
     if min(sr.shape[-2:]) <= 2 * border_px:
-        raise UsageError(f"nothing is left of {tuple(sr.shape[-2:])} pixels inside a border of {border_px}")
+        raise UsageError(f"nothing is left of {tuple(sr.shape[-2:])} pixels inside a border of {border_px}: use more")
     inside = slice(border_px, -border_px or None)
     rounded = (stored(image.double()) for image in (sr, hr))
     first, second = ((luma(x) if channel == "y" else x)[..., inside, inside] for x in rounded)

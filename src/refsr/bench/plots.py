@@ -1,4 +1,4 @@
-"""Plots as PNG files, by matplotlib (extra)."""
+"""Plots of results as PNG files, by matplotlib (extra)."""
 
 import io
 from collections.abc import Sequence
@@ -8,38 +8,38 @@ from typing import Any
 import numpy as np
 
 from refsr.bench.results import Result
-from refsr.bench.robust import CHANGES, UNCHANGED, RobustResult
+from refsr.bench.robust import CHANGES, UNCHANGED, UNRELATED, RobustResult
 from refsr.bench.speed import SpeedResult
 from refsr.extras import import_extra
 from refsr.io.files import write_atomically
 
 
 def plot_gain_by_score(results: Sequence[Result], path: Path) -> None:
-    """A dot a picture: the references' gain against the mean score of their match."""
+    """Write a scatter plot of gain in dB over the mean score of the match, one dot per picture."""
     figure, (axes,) = _figure(1, 1)
     for result in results:
         pairs = [(image.score, image.gain_db) for image in result.images if image.score is not None]
         axes.scatter(*zip(*pairs, strict=True), s=14, alpha=0.7, label=result.label)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set(xlabel="mean cosine of the match", ylabel="gain over no reference (dB)", title=results[0].dataset)
-    axes.legend(fontsize=7)
-    _save(figure, path)
+    _save(figure, axes, path)
 
 
 def plot_time_by_size(results: Sequence[Result], path: Path) -> None:
-    """A dot a picture: seconds against megapixels of the result."""
+    """Write a scatter plot of seconds over megapixels of the result, one dot per picture."""
     figure, (axes,) = _figure(1, 1)
     for result in results:
         megapixels = [image.size_px[0] * image.size_px[1] / 1e6 for image in result.images]
         axes.scatter(megapixels, [image.seconds for image in result.images], s=14, alpha=0.7, label=result.label)
-    axes.set(xlabel="size of the result (megapixels)", ylabel="seconds", title=results[0].dataset)
-    axes.set(xscale="log", yscale="log")
-    axes.legend(fontsize=7)
-    _save(figure, path)
+    _time_over_size(axes, results[0].dataset)
+    _save(figure, axes, path)
 
 
 def plot_robustness(results: Sequence[RobustResult], path: Path) -> None:
-    """A panel a change: mean gain, with its 95 % interval, against strength; dashed, that of the reference itself."""
+    """Write one panel per change: mean gain with its 95 % confidence interval over the strength of the change.
+
+    The dashed line is the gain of the unchanged reference; the last panel shows gains of unrelated references.
+    """
     figure, panels = _figure(2, 4)
     for axes, change in zip(panels, CHANGES, strict=False):
         for result in results:
@@ -63,30 +63,23 @@ def plot_robustness(results: Sequence[RobustResult], path: Path) -> None:
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     axes = panels[len(CHANGES)]
     for place, result in enumerate(results):
-        losses = sorted(result.gains_db["unrelated", 0.0].values())
+        losses = sorted(result.gains_db[UNRELATED, 0.0].values())
         axes.plot(losses, np.linspace(0, 1, len(losses)), marker="o", markersize=3, label=f"{place}: {result.model}")
     axes.set(xlabel="gain with an unrelated reference (dB)", ylabel="share of pictures below")
-    panels[0].legend(fontsize=7)
-    _save(figure, path)
+    _save(figure, panels[0], path)
 
 
 def plot_speed(result: SpeedResult, path: Path) -> None:
-    """A line for each kind of case: seconds against megapixels, with its slope."""
+    """Write a plot of seconds over megapixels: one line per series of cases, labelled with its slope."""
     figure, (axes,) = _figure(1, 1)
-    series: dict[tuple[int, str, str, int], list[tuple[float, float]]] = {}
-    for m in result.measurements:
-        if m.refused is None:
-            megapixels = m.size_px[0] * m.size_px[1] / 1e6
-            case = (m.case.references, m.case.engine, m.case.precision, m.case.threads)
-            series.setdefault(case, []).append((megapixels, m.seconds))
-    for (references, engine, precision, threads), points in series.items():
-        slope = result.slope(references, engine, precision, threads)
-        label = f"{references} references, {engine}, {precision}, {threads} threads: slope {slope:.2f}"
+    measured = [m for m in result.measurements if m.refused is None]
+    for series in dict.fromkeys(m.series for m in measured):
+        references, engine, precision, threads = series
+        label = f"{references} references, {engine}, {precision}, {threads} threads: slope {result.slope(*series):.2f}"
+        points = [(m.megapixels, m.seconds) for m in measured if m.series == series]
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
-    axes.set(xlabel="size of the result (megapixels)", ylabel="seconds", title=result.model)
-    axes.set(xscale="log", yscale="log")
-    axes.legend(fontsize=7)
-    _save(figure, path)
+    _time_over_size(axes, result.model)
+    _save(figure, axes, path)
 
 
 def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
@@ -94,13 +87,17 @@ def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
     import_extra("matplotlib", "plotting")
     from matplotlib.figure import Figure
 
-    figure = Figure(
-        figsize=(6.4 if columns == 1 else 3.4 * columns, 4.2 if rows == 1 else 3 * rows), layout="constrained"
-    )
+    width, height = (6.4 if columns == 1 else 3.4 * columns), (4.2 if rows == 1 else 3 * rows)
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(np.atleast_1d(figure.subplots(rows, columns)).flat)
 
 
-def _save(figure: Any, path: Path) -> None:
+def _time_over_size(axes: Any, title: str) -> None:
+    axes.set(xlabel="size of the result (megapixels)", ylabel="seconds", title=title, xscale="log", yscale="log")
+
+
+def _save(figure: Any, legend_axes: Any, path: Path) -> None:
+    legend_axes.legend(fontsize=7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_atomically(path, buffer.getvalue())

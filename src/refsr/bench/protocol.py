@@ -1,15 +1,15 @@
-"""How the papers' own code measures, so that figures can be set beside theirs.
+"""Protocols of the papers' own code, which make figures comparable with theirs.
 
 | protocol | truth and LR image | references | PSNR, SSIM | border |
 |---|---|---|---|---|
 | refsr | truth cropped to a multiple of the scale | as given | Y | scale |
 | ttsr | the same | cropped to a multiple of 4; several stacked, padded with black | Y | 0 |
-| masa | truth padded to a multiple of 32, its edge repeated, shrunk, and the result cut back | one: padded to a multiple of 16, its edge repeated; several: each centred in 512x512, edge repeated, stacked | Y | 0 |
-| c2 | truth cropped to a multiple of 4, then both padded with black to the larger sides of the two, and the result cut back | so padded; several: stacked first, padded with black | Y, PSNR in RGB beside | 4 |
+| masa | truth padded to a multiple of 32 by repeating its edge; result cropped back | one: padded to a multiple of 16 by repeating its edge; several: each centred in 512x512, edge repeated, stacked | Y | 0 |
+| c2 | truth cropped to a multiple of 4; truth and reference padded with black to their larger sides; result cropped back | several: stacked first, padded with black | Y, PSNR also in RGB | 4 |
 
-Source: read in the code of researchmm/TTSR (dataset/cufed.py, utils.py), dvlab-research/MASA-SR (dataloader/dataset.py,
-models/trainer.py) and yumingj/C2-Matching (mmsr/data/ref_cufed_dataset.py, mmsr/models/ref_restoration_model.py). How
-TTSR and C2-Matching stack several references is not in their code: one below the other is our reading of the papers.
+Source: code of researchmm/TTSR (dataset/cufed.py, utils.py), dvlab-research/MASA-SR (dataloader/dataset.py,
+models/trainer.py) and yumingj/C2-Matching (mmsr/data/ref_cufed_dataset.py, mmsr/models/ref_restoration_model.py). Their
+code does not tell how TTSR and C2-Matching stack several references: one below the other is our reading of the papers.
 """  # noqa: E501
 
 from collections.abc import Sequence
@@ -23,23 +23,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.errors import ImageError
-from refsr.resize import downscale_bicubic, stored
+from refsr.resize import downscale_bicubic, pad_to_multiple, stored
 
 ProtocolName = Literal["refsr", "ttsr", "masa", "c2"]
-_MASA_BOX_PX = 512
+_MASA_BOX_PX: Final = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What a model is given, and what its result is measured against.
+    """Input of a model, and the truth to compare its result with.
 
     Attributes:
-        lr: The LR image, 8-bit values, 0..1.
-        references: As the protocol wants them.
-        truth: What is compared.
-        top_px: Where the truth's first row lies in the model's result.
-        left_px: Where its first column lies.
-        cropped: Whether rows or columns of the truth were cut off.
+        lr: LR image in steps of 1/255, 0..1.
+        references: References, 0..1, cropped, padded or stacked by the protocol.
+        truth: Truth (HR image), 0..1.
+        top_px: Row of the truth's top edge in the model's result.
+        left_px: Column of the truth's left edge in the model's result.
+        cropped: Whether rows or columns of the truth were cropped.
     """
 
     lr: Float[Tensor, "1 3 h w"]
@@ -50,24 +50,22 @@ class Prepared:
     cropped: bool = False
 
     def inside(self, sr: Float[Tensor, "1 3 _ _"]) -> Float[Tensor, "1 3 h2 w2"]:
-        """The part of a result that shows the truth."""
+        """Part of a result that corresponds to the truth."""
         height, width = self.truth.shape[-2:]
         return sr[..., self.top_px : self.top_px + height, self.left_px : self.left_px + width]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How truth, LR image and references are made ready. See the top of this module.
+    """Preparation of truth, LR image and references; see the table at the top of this module.
 
     Attributes:
-        name: Whose protocol.
-        border_px: Left out on each side by PSNR and SSIM.
-        about: One line for people and for the JSON file.
+        border_px: Border that PSNR and SSIM leave out on each side.
     """
 
     name: ProtocolName
-    border_px: int
     about: str
+    border_px: int
 
     def prepare(
         self,
@@ -76,17 +74,15 @@ class Protocol:
         scale: int,
         lr: Float[Tensor, "1 3 _ _"] | None = None,
     ) -> Prepared:
-        """Make one picture ready.
+        """Prepare one sample.
 
         Args:
-            truth: 0..1, of any size.
-            references: The chosen ones, best first.
-            scale: Of the model.
-            lr: A real LR image in place of the bicubic one; the truth is `scale` times as large, but for a rest of less
-                than `scale` pixels.
+            truth: Truth, 0..1, of any size.
+            references: Chosen references, 0..1, most similar first.
+            lr: Real LR image in place of the bicubic one; its sides are the truth's divided by `scale`, rounded down.
 
         Raises:
-            ImageError: The real LR image does not have the truth's size.
+            ImageError: The real LR image does not fit the truth's size.
         """
         height, width = (side // scale * scale for side in truth.shape[-2:])
         cropped = truth[..., :height, :width]
@@ -96,48 +92,42 @@ class Protocol:
             if (lr.shape[-2] * scale, lr.shape[-1] * scale) != (height, width):
                 raise ImageError(
                     f"its LR image has {lr.shape[-1]}x{lr.shape[-2]} pixels, the truth makes {width // scale}x"
-                    f"{height // scale}: give LR images of a size {scale} times smaller"
+                    f"{height // scale}: give LR images {scale} times smaller than the truths"
                 )
             return Prepared(lr=lr, references=refs, truth=cropped, cropped=cut)
         if self.name == "masa":
             top, left = (((-side) % 32) // 2 for side in truth.shape[-2:])
             canvas = _pad(truth, [ceil(side / 32) * 32 for side in truth.shape[-2:]], top, left, "replicate")
-            return Prepared(
-                lr=_shrunk(canvas, scale),
-                references=_masa_references(refs),
-                truth=truth,
-                top_px=top,
-                left_px=left,
-            )
+            lr, refs = _reduced(canvas, scale), _masa_references(refs)
+            return Prepared(lr=lr, references=refs, truth=truth, top_px=top, left_px=left)
         if self.name == "refsr":
-            return Prepared(lr=_shrunk(cropped, scale), references=refs, truth=cropped, cropped=cut)
+            return Prepared(lr=_reduced(cropped, scale), references=refs, truth=cropped, cropped=cut)
         refs = tuple(ref[..., : ref.shape[-2] // 4 * 4, : ref.shape[-1] // 4 * 4] for ref in refs)
         if len(refs) > 1:
             refs = (_stacked(refs),)
         if self.name == "ttsr" or not refs:
-            return Prepared(lr=_shrunk(cropped, scale), references=refs, truth=cropped, cropped=cut)
+            return Prepared(lr=_reduced(cropped, scale), references=refs, truth=cropped, cropped=cut)
         size = [max(a, b) for a, b in zip(cropped.shape[-2:], refs[0].shape[-2:], strict=True)]
         canvas, reference = (_pad(image, size, 0, 0, "constant") for image in (cropped, refs[0]))
-        return Prepared(lr=_shrunk(canvas, scale), references=(reference,), truth=cropped, cropped=cut)
+        return Prepared(lr=_reduced(canvas, scale), references=(reference,), truth=cropped, cropped=cut)
 
 
 PROTOCOLS: Final[dict[ProtocolName, Protocol]] = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol(name="refsr", border_px=4, about="Y of BT.601, border 4, truth cropped, references as given"),
-        Protocol(
-            name="ttsr", border_px=0, about="Y of BT.601, border 0, truth and references cropped; several stacked"
-        ),
-        Protocol(name="masa", border_px=0, about="Y of BT.601, border 0, truth padded to 32, references to 16 or 512"),
-        Protocol(
-            name="c2", border_px=4, about="Y of BT.601 (and RGB), border 4, truth and reference padded with black"
-        ),
-    )
+    "refsr": Protocol(name="refsr", border_px=4, about="Y of BT.601, border 4, truth cropped, references as given"),
+    "ttsr": Protocol(
+        name="ttsr", border_px=0, about="Y of BT.601, border 0, truth and references cropped; several stacked"
+    ),
+    "masa": Protocol(
+        name="masa", border_px=0, about="Y of BT.601, border 0, truth padded to 32, references to 16 or 512"
+    ),
+    "c2": Protocol(
+        name="c2", border_px=4, about="Y of BT.601 (and RGB), border 4, truth and reference padded with black"
+    ),
 }
 
 
-def _shrunk(image: Float[Tensor, "1 3 _ _"], scale: int) -> Float[Tensor, "1 3 _ _"]:
-    """The one bicubic, stored with 8 bits."""
+def _reduced(image: Float[Tensor, "1 3 _ _"], scale: int) -> Float[Tensor, "1 3 _ _"]:
+    """LR image by antialiased bicubic interpolation, rounded to 8 bits."""
     return stored(downscale_bicubic(image, scale))
 
 
@@ -149,7 +139,7 @@ def _pad(
 
 
 def _stacked(refs: Sequence[Tensor]) -> Float[Tensor, "1 3 _ _"]:
-    """One below the other, padded with black to the largest."""
+    """References one below the other, padded with black to the largest."""
     size = [max(ref.shape[axis] for ref in refs) for axis in (-2, -1)]
     return torch.cat([_pad(ref, size, 0, 0, "constant") for ref in refs], -2)
 
@@ -158,13 +148,12 @@ def _masa_references(refs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if not refs:
         return ()
     if len(refs) == 1:
-        return (_pad(refs[0], [ceil(side / 16) * 16 for side in refs[0].shape[-2:]], 0, 0, "replicate"),)
+        return (pad_to_multiple(refs[0], 16),)
     boxes = []
     for ref in refs:
-        size = [max(_MASA_BOX_PX, side) for side in ref.shape[-2:]]  # larger ones would not fit the authors' boxes
+        size = [max(_MASA_BOX_PX, side) for side in ref.shape[-2:]]  # the authors' box, or larger
         top, left = ((box - side) // 2 for box, side in zip(size, ref.shape[-2:], strict=True))
         boxes.append(_pad(ref, size, top, left, "replicate"))
     width = max(box.shape[-1] for box in boxes)
     boxes = [_pad(box, (box.shape[-2], width), 0, 0, "replicate") for box in boxes]
-    stacked = torch.cat(boxes, -2)
-    return (_pad(stacked, [ceil(side / 16) * 16 for side in stacked.shape[-2:]], 0, 0, "replicate"),)
+    return (pad_to_multiple(torch.cat(boxes, -2), 16),)

@@ -1,4 +1,4 @@
-"""Results as a page to read: report.md, plots and contact sheets of crops."""
+"""Report of results: report.md, plots and contact sheets of crops."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,27 +10,22 @@ from PIL import Image
 from refsr.bench.plots import plot_gain_by_score, plot_robustness, plot_time_by_size
 from refsr.bench.results import Result
 from refsr.bench.robust import UNCHANGED, RobustResult
-from refsr.bench.statistics import Summary
 from refsr.errors import UsageError
 from refsr.io.files import make_folder, write_atomically
 from refsr.io.photo import as_photo, read_photo, write_photo
 from refsr.io.records import read_record
 
-_STRIPS_A_SHEET: Final = 12
+_STRIPS_PER_SHEET: Final = 12
 
 
 def write_report(files: Sequence[Path], folder: Path) -> Path:
-    """Write report.md with its pictures, from files of `refsr bench` and `refsr bench robust`.
-
-    Args:
-        files: JSON files.
-        folder: Made if missing.
+    """Write report.md and its pictures from JSON files of `refsr bench` and `refsr bench robust`.
 
     Returns:
-        The path of report.md.
+        Path of report.md.
 
     Raises:
-        UsageError: A file is none of ours.
+        UsageError: No file is given, or a file is damaged or of another kind.
         OutputError: The folder cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
@@ -58,54 +53,49 @@ def write_report(files: Sequence[Path], folder: Path) -> Path:
 
 
 def load_any(path: Path) -> Result | RobustResult:
-    """Read what `refsr bench` or `refsr bench robust` wrote.
+    """Read a file of `refsr bench` or `refsr bench robust`.
 
     Raises:
-        UsageError: The file is missing, or none of these.
+        UsageError: The file is missing, damaged or of another kind.
     """
     return read_record(path, {"bench": Result, "robust": RobustResult})
 
 
 def results_table(results: Iterable[Result], *, memory: bool = True) -> str:
-    """One line a result.
+    """Markdown table with one row per result.
 
     Args:
-        results: In order.
-        memory: With the peak memory, which says something where each result was made by a process of its own.
+        memory: Whether to show peak memory, which is meaningful where each result has a process of its own.
     """
     rows = []
     for result in results:
-        psnr, similarity, gain = (_required(result, metric) for metric in ("psnr_db", "ssim", "gain_db"))
-        bicubic, seconds = _required(result, "bicubic_db"), _required(result, "seconds")
-        lpips = result.summary("lpips")
-        rows.append(
-            (
-                result.model,
-                result.protocol["references"],
-                str(len(result.images)),
-                f"{bicubic.mean:.2f}",
-                f"{psnr.mean:.2f} ({psnr.ci95[0]:.2f} to {psnr.ci95[1]:.2f})",
-                f"{similarity.mean:.4f}",
-                f"{gain.mean:+.2f} ({gain.ci95[0]:+.2f} to {gain.ci95[1]:+.2f})",
-                f"{gain.least:+.2f} / {gain.median:+.2f} / {gain.most:+.2f}",
-                "" if lpips is None else f"{lpips.mean:.4f}",
-                f"{seconds.mean:.2f}",
-                *([f"{max(image.peak_memory_mib for image in result.images):.0f}"] if memory else []),
-            )
-        )
+        found = result.summaries
+        psnr, gain = found["psnr_db"], found["gain_db"]
+        row = [
+            result.model,
+            result.protocol["references"],
+            str(len(result.images)),
+            f"{found['bicubic_db'].mean:.2f}",
+            f"{psnr.mean:.2f} ({psnr.ci95[0]:.2f} to {psnr.ci95[1]:.2f})",
+            f"{found['ssim'].mean:.4f}",
+            f"{gain.mean:+.2f} ({gain.ci95[0]:+.2f} to {gain.ci95[1]:+.2f})",
+            f"{gain.least:+.2f} / {gain.median:+.2f} / {gain.most:+.2f}",
+            f"{found['lpips'].mean:.4f}" if "lpips" in found else "",
+            f"{found['seconds'].mean:.2f}",
+            f"{max(image.peak_memory_mib for image in result.images):.0f}",
+        ]
+        rows.append(row if memory else row[:-1])
     heads = ["model", "references", "pictures", "bicubic", "PSNR dB (95 %)", "SSIM", "gain dB (95 %)"]
     heads += ["gain least / median / most", "LPIPS", "s a picture", *(["peak MiB"] if memory else [])]
     return markdown_table(heads, rows)
 
 
 def level_table(results: Iterable[Result]) -> str | None:
-    """Gain by level of similarity, one line a model; None where no level is known."""
+    """Markdown table of gain by level of similarity, one row per model; None where no level is known."""
     gains: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         for image in result.images:
-            if image.level and (
-                result.protocol["references"] == "1" or result.protocol["references"].startswith("level")
-            ):
+            if image.level and result.protocol["references"].startswith(("1", "level")):
                 gains[result.model][image.level].append(image.gain_db)
     levels = sorted({level for found in gains.values() for level in found})
     if not levels:
@@ -118,25 +108,25 @@ def level_table(results: Iterable[Result]) -> str | None:
 
 
 def robust_table(result: RobustResult) -> str:
-    """One line a change and strength, and the headline."""
+    """Headline, and Markdown table with one row per change and strength."""
     mean, worst, name = result.unrelated_loss()
     unchanged = result.summary(UNCHANGED)
-    count = len(result.gains_db[UNCHANGED, 0.0])
     head = (
-        f"**{result.model}**, {count} pictures (commit {result.commit}): an unrelated reference costs {mean:.2f} dB"
-        f" against none, at worst {worst:.2f} dB ({name}). The unchanged reference gains {unchanged.mean:+.2f} dB."
+        f"**{result.model}**, {len(result.gains_db[UNCHANGED, 0.0])} pictures (commit {result.commit}):"
+        f" an unrelated reference costs {mean:.2f} dB against none, at worst {worst:.2f} dB ({name})."
+        f" The unchanged reference gains {unchanged.mean:+.2f} dB."
     )
     rows = []
     for change, strength in result.gains_db:
-        if change not in (UNCHANGED,):
+        if change != UNCHANGED:
             found = result.summary(change, strength)
-            kept = f"{100 * result.kept(change, strength):.0f} %" if unchanged.mean > 0 else ""
+            kept = f"{100 * result.kept_share(change, strength):.0f} %" if unchanged.mean > 0 else ""
             rows.append((change, f"{strength:g}", f"{found.mean:+.2f}", f"{found.least:+.2f}", kept))
     return head + "\n\n" + markdown_table(("change", "strength", "mean gain dB", "least", "gain kept"), rows)
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """In GitHub's form."""
+    """Table in GitHub's Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -168,23 +158,15 @@ def _dataset_part(folder: Path, dataset: str, protocol: str, loaded: Sequence[tu
 
 
 def _contact_sheets(folder: Path, name: str, file: Path, result: Result) -> list[str]:
-    """Strips of crops, a dozen a sheet; the sheets' names."""
+    """Write the strips of crops, a dozen per sheet; names of the sheets."""
     strips = [file.parent / image.crops for image in result.images if image.crops]
     strips = [strip for strip in strips if strip.is_file()]
     sheets = []
-    for start in range(0, len(strips), _STRIPS_A_SHEET):
-        pictures = [read_photo(strip).to_pil() for strip in strips[start : start + _STRIPS_A_SHEET]]
+    for start in range(0, len(strips), _STRIPS_PER_SHEET):
+        pictures = [read_photo(strip).to_pil() for strip in strips[start : start + _STRIPS_PER_SHEET]]
         sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
-        top = 0
-        for picture in pictures:
-            sheet.paste(picture, (0, top))
-            top += picture.height
-        sheets.append(f"{name}_{start // _STRIPS_A_SHEET + 1}.png")
+        for place, picture in enumerate(pictures):
+            sheet.paste(picture, (0, sum(above.height for above in pictures[:place])))
+        sheets.append(f"{name}_{start // _STRIPS_PER_SHEET + 1}.png")
         write_photo(folder / sheets[-1], as_photo(sheet))
     return sheets
-
-
-def _required(result: Result, metric: str) -> Summary:
-    found = result.summary(metric)
-    assert found is not None, "every picture has this figure"
-    return found

@@ -1,4 +1,4 @@
-"""What a run of the benchmark found, as a JSON file that others can check.
+"""Results of a benchmark run, and their JSON file.
 
 {"kind": "bench", "version": 1, "model": "default", "dataset": "dev", "protocol": {"name": "refsr", ...},
  "mean": {"psnr_db": 30.6, "ssim": 0.85, "gain_db": 0.93}, "median": {...}, "ci95": {...}, "by_level": {...},
@@ -9,7 +9,6 @@
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -19,30 +18,25 @@ from refsr.bench.statistics import Summary, summarise
 from refsr.errors import UsageError
 from refsr.io.records import read_record, write_record
 
-_BRIEF: Final = ("mean", "median", "ci95")
-METRICS: Final = ("psnr_db", "ssim", "gain_db", "bicubic_db", "psnr_rgb_db", "lpips", "seconds")
+_STATISTICS: Final = ("mean", "median", "ci95")
+_METRICS: Final = ("psnr_db", "ssim", "gain_db", "bicubic_db", "psnr_rgb_db", "lpips", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageResult:
-    """The figures of one picture.
+    """Figures of one picture.
 
     Attributes:
-        name: The sample's.
-        psnr_db: By the protocol.
-        ssim: By the protocol.
-        gain_db: PSNR minus that of the same model without references; 0 where none was given.
-        seconds: Time of the model's whole work on it, reading and measuring not counted.
-        bicubic_db: PSNR of plain interpolation.
+        gain_db: PSNR minus the PSNR of the same model without references; 0 where none was given.
+        seconds: Time of the enlargement, without reading and measuring.
         psnr_rgb_db: PSNR over the three channels.
-        peak_memory_mib: Largest memory of the process meanwhile.
+        peak_memory_mib: Peak memory of the process during the enlargement.
         size_px: Height and width of the truth.
-        references: Files used, relative to nothing: their names alone.
-        level: Of the most similar one used; 0 where its likeness is not known, or without any.
-        score: Mean cosine of its match; None without a reference.
-        lpips: If weights for it were given.
-        cropped: Whether rows or columns of the truth were cut off, to a multiple of the scale.
-        crops: Picture of crops beside the JSON file, if asked for.
+        references: File names of the references, without folders.
+        level: Level of the most similar reference; 0 if unknown or without references.
+        score: Mean cosine of the match; None without references.
+        cropped: Whether rows or columns of the truth were cropped to a multiple of the scale.
+        crops: Path of the strip of crops, relative to the JSON file; None if none was asked for.
     """
 
     name: str
@@ -64,7 +58,7 @@ class ImageResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A sample that could not be measured, and why."""
+    """A sample that could not be measured, with the reason."""
 
     name: str
     reason: str
@@ -72,16 +66,13 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A run of the benchmark.
+    """Result of a benchmark run.
 
     Attributes:
-        model: Name of the zoo, or name of the weights file.
-        dataset: Its name.
-        protocol: How it was measured: name, about, border_px, scale, references, lr, lpips.
-        images: One for each picture measured, by name.
-        skipped: The others.
-        versions: Of what computed it.
-        commit: Of the source code; None where it is not a checkout.
+        protocol: Settings of the measurement: name, about, border_px, scale, references, search, precision, lr, lpips.
+        images: Figures of each measured picture, sorted by name.
+        versions: Versions of software, weights and processor.
+        commit: Commit of the source code; None outside of a checkout.
     """
 
     model: str
@@ -93,30 +84,35 @@ class Result:
     commit: str | None = None
 
     def summary(self, metric: str) -> Summary | None:
-        """In brief; None where no picture has the figure."""
+        """Summary of a metric over all pictures; None where no picture has it."""
         figures = self.figures(metric)
         return summarise(list(figures.values())) if figures else None
 
+    @property
+    def summaries(self) -> dict[str, Summary]:
+        """Summaries of all metrics that any picture has."""
+        return {metric: found for metric in _METRICS if (found := self.summary(metric)) is not None}
+
     def figures(self, metric: str) -> dict[str, float]:
-        """By name of picture."""
+        """Metric by name of picture, without the pictures that lack it."""
         found = {image.name: getattr(image, metric) for image in self.images}
         return {name: figure for name, figure in found.items() if figure is not None}
 
     @property
     def label(self) -> str:
-        """What tables call it: "default (references 1)"."""
+        """Name in tables: "default, references 1"."""
         references = self.protocol.get("references", "none")
         return self.model if references == "none" else f"{self.model}, references {references}"
 
     def record(self) -> dict[str, Any]:
-        """As described at the top of this module."""
-        summaries = {metric: found for metric in METRICS if (found := self.summary(metric)) is not None}
+        """Content of the JSON file; see the top of this module."""
+        summaries = self.summaries
         by_level = {}
         for level in sorted({image.level for image in self.images}):
             images = [image for image in self.images if image.level == level]
-            part = {metric: summarise([getattr(image, metric) for image in images]).mean for metric in METRICS[:3]}
+            part = {metric: summarise([getattr(image, metric) for image in images]).mean for metric in _METRICS[:3]}
             by_level[str(level)] = {"images": len(images), **part}
-        brief = {name: {metric: getattr(found, name) for metric, found in summaries.items()} for name in _BRIEF}
+        brief = {name: {metric: getattr(found, name) for metric, found in summaries.items()} for name in _STATISTICS}
         figures: dict[str, Any] = rounded({**brief, "by_level": by_level, "images": [asdict(i) for i in self.images]})
         return asdict(self) | figures
 
@@ -124,29 +120,28 @@ class Result:
         """Write the JSON file.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: The file cannot be written.
         """
         write_record(path, "bench", self.record())
 
 
 def load_result(path: Path) -> Result:
-    """Read what `Result.save` wrote.
+    """Read a file of `Result.save`.
 
     Raises:
-        UsageError: The file is missing, or not such a file.
+        UsageError: The file is missing, damaged or of another kind.
     """
     return read_record(path, {"bench": Result})
 
 
 def software_versions() -> dict[str, str]:
-    """Of Python, of what computes, and of the processor."""
-    names = ("refsr", "torch", "numpy", "pillow")
-    versions = {name: metadata.version(name) for name in names}
+    """Versions of Python and the computing packages, and the processor's name."""
+    versions = {name: metadata.version(name) for name in ("refsr", "torch", "numpy", "pillow")}
     return versions | {"python": platform.python_version(), "cpu": f"{_processor()}, {os.cpu_count()} cores"}
 
 
 def source_commit() -> str | None:
-    """The commit of the checkout that this code lies in, "+" behind it if files differ; None outside of one."""
+    """Commit of this code's checkout, with "+" for changed files; None outside of a checkout."""
     folder = Path(__file__).parents[1]
     try:
         inside = _git(folder, "ls-files", "--error-unmatch", "bench/results.py")
@@ -170,7 +165,7 @@ def _processor() -> str:
 
 
 def rounded(value: Any) -> Any:
-    """Numbers, nested or not, to a ten-thousandth: enough for every metric."""
+    """Nested JSON values with every float rounded to four digits."""
     if isinstance(value, dict):
         return {key: rounded(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -178,17 +173,14 @@ def rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def same_measure(results: Sequence[Result]) -> None:
-    """Refuse to set figures side by side that were not measured alike.
+def check_comparable(first: Result, second: Result) -> None:
+    """Refuse results whose figures cannot be compared.
 
     Raises:
-        UsageError: The data sets or the protocols differ in more than the references.
+        UsageError: The results differ in data set, protocol, scale or LR images.
     """
-    first = results[0]
-    for other in results[1:]:
-        for name, a, b in (
-            ("data set", first.dataset, other.dataset),
-            *((key, first.protocol.get(key), other.protocol.get(key)) for key in ("name", "scale", "lr")),
-        ):
-            if a != b:
-                raise UsageError(f"the results differ in their {name}, {a!r} and {b!r}: measure both alike")
+    settings = [{"data set": result.dataset} | result.protocol for result in (first, second)]
+    for name in ("data set", "name", "scale", "lr"):
+        a, b = (each.get(name) for each in settings)
+        if a != b:
+            raise UsageError(f"the results differ in their {name}, {a!r} and {b!r}: measure both alike")

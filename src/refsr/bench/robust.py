@@ -1,56 +1,47 @@
-"""How much of a reference's gain is left when the reference is turned, scaled, shifted, relit, blurred or another one.
+"""Gain that is left when the reference is rotated, scaled, shifted, relit, blurred, compressed or an unrelated one.
 
-The reference is the sample's most similar one; what is measured is the PSNR with the changed reference minus that
-without any, by the protocol refsr.
+The reference is the sample's most similar one. The gain is the PSNR with the changed reference minus the PSNR without
+references, by the protocol refsr.
 
-Source: the question is that of Jiang et al., "Robust Reference-based Super-Resolution via C2-Matching", CVPR 2021,
-section 4.3.
+Source: experiment of Jiang et al., "Robust Reference-based Super-Resolution via C2-Matching", CVPR 2021, section 4.3.
 """
 
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image, ImageFilter
 from torch import Tensor
 
 from refsr.bench.datasets import Dataset, Sample
-from refsr.bench.measure import (
-    choose_references,
-    measure_each,
-    open_journal,
-    prepare_sample,
-    spread,
-)
+from refsr.bench.measure import BenchConfig, restore
 from refsr.bench.metrics import psnr_db
 from refsr.bench.results import rounded, software_versions, source_commit
+from refsr.bench.resume import journaled, measure_each
+from refsr.bench.samples import choose_references, prepare_sample, spread
 from refsr.bench.statistics import Summary, summarise
-from refsr.errors import RefSRError, UsageError
-from refsr.io.photo import Photo
+from refsr.io.photo import Photo, as_photo
 from refsr.io.progress import Progress, silent
-from refsr.io.records import read_record, write_record
+from refsr.io.records import write_record
 from refsr.models import RefSRModel
 from refsr.references.variants import VariantConfig, make_variants
-from refsr.restore.upscale import upscale
 
 Picture = Float[Tensor, "1 3 _ _"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A way to change a reference.
+    """Change of a reference, at several strengths.
 
     Attributes:
-        name: For tables and plots, with its unit.
-        strengths: How strong, in that unit.
-        unchanged: The strength that changes nothing; None where every strength does.
-        apply: Picture and strength to the changed picture.
+        name: Name with the unit of the strengths.
+        unchanged: Strength that changes nothing; None where every strength changes the picture.
     """
 
     name: str
@@ -68,10 +59,9 @@ def _scaled(picture: Picture, factor: float) -> Picture:
 
 
 def _shifted(picture: Picture, px: float) -> Picture:
-    """To the right and down by so many pixels each; what comes in is mirrored."""
-    step = int(px)
+    """Shift to the right and down by `px` each; the margin is a mirror image."""
     height, width = picture.shape[-2:]
-    step = min(step, height - 1, width - 1)
+    step = min(int(px), height - 1, width - 1)
     return F.pad(picture, (step, 0, step, 0), mode="reflect")[..., :height, :width]
 
 
@@ -81,27 +71,19 @@ def _exposed(picture: Picture, stops: float) -> Picture:
 
 
 def _tinted(picture: Picture, stops: float) -> Picture:
-    """Red more and blue less light by so many stops each: warm above zero, cold below."""
+    """Red light times 2^stops and blue light divided by it: warm above zero, cold below."""
     gain = picture.new_tensor((2 ** (stops / 2.2), 1, 2 ** (-stops / 2.2))).view(1, 3, 1, 1)
     return (picture * gain).clamp(0, 1)
 
 
 def _blurred(picture: Picture, sigma_px: float) -> Picture:
-    return _from_pil(_to_pil(picture).filter(ImageFilter.GaussianBlur(sigma_px)))
+    return as_photo(Photo(pixels=picture).to_pil().filter(ImageFilter.GaussianBlur(sigma_px))).pixels
 
 
 def _compressed(picture: Picture, quality: float) -> Picture:
     buffer = io.BytesIO()
-    _to_pil(picture).save(buffer, "JPEG", quality=int(quality))
-    return _from_pil(Image.open(buffer))
-
-
-def _to_pil(picture: Picture) -> Image.Image:
-    return Photo(pixels=picture).to_pil()
-
-
-def _from_pil(image: Image.Image) -> Picture:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    Photo(pixels=picture).to_pil().save(buffer, "JPEG", quality=int(quality))
+    return as_photo(Image.open(buffer)).pixels
 
 
 CHANGES: Final = (
@@ -124,12 +106,11 @@ UNRELATED: Final = "unrelated"
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedGains:
-    """Gains in dB under one change of the reference.
+    """Gains under one change of the reference.
 
     Attributes:
         change: Name of the change, or "unchanged" or "unrelated".
-        strength: In the unit of the change.
-        images: By picture.
+        images: Gain in dB by name of picture.
     """
 
     change: str
@@ -142,12 +123,8 @@ class RobustResult:
     """Gains of each picture under each change.
 
     Attributes:
-        model: Name of the zoo, or of the weights file.
-        dataset: Its name.
-        changes: Of all changes and strengths, the unchanged and the unrelated reference first.
-        skipped: Pictures that could not be measured, and why.
-        versions: Of what computed it.
-        commit: Of the source code.
+        changes: Gains of every change and strength, the unchanged and the unrelated reference first.
+        skipped: Reason for each picture that could not be measured.
     """
 
     model: str
@@ -159,19 +136,19 @@ class RobustResult:
 
     @property
     def gains_db(self) -> dict[tuple[str, float], dict[str, float]]:
-        """By change and strength ("rotation (degrees)", 30), then by picture."""
+        """Gains by change and strength ("rotation (degrees)", 30), then by picture."""
         return {(row.change, row.strength): row.images for row in self.changes}
 
     def summary(self, change: str, strength: float = 0.0) -> Summary:
-        """The gains under one change in brief."""
+        """Summary of the gains in dB under one change."""
         return summarise(list(self.gains_db[change, float(strength)].values()))
 
-    def kept(self, change: str, strength: float) -> float:
-        """The share of the unchanged reference's mean gain that is left."""
+    def kept_share(self, change: str, strength: float) -> float:
+        """Mean gain under a change, as a share of the unchanged reference's mean gain."""
         return self.summary(change, strength).mean / self.summary(UNCHANGED).mean
 
     def unrelated_loss(self) -> tuple[float, float, str]:
-        """Mean loss and worst loss in dB against no reference, and the picture that it is."""
+        """Mean and worst loss in dB by an unrelated reference, and the picture of the worst."""
         gains = self.gains_db[UNRELATED, 0.0]
         worst = min(gains, key=lambda name: gains[name])
         return -self.summary(UNRELATED).mean, -gains[worst], worst
@@ -180,21 +157,12 @@ class RobustResult:
         """Write as JSON, with a summary of each change.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: The file cannot be written.
         """
         mean, worst, name = self.unrelated_loss()
         rows = [asdict(row) | asdict(self.summary(row.change, row.strength)) for row in self.changes]
         unrelated = {"mean_loss_db": mean, "worst_loss_db": worst, "worst": name}
         write_record(path, "robust", rounded({**asdict(self), "changes": rows, "unrelated": unrelated}))
-
-
-def load_robust(path: Path) -> RobustResult:
-    """Read what `RobustResult.save` wrote.
-
-    Raises:
-        UsageError: The file is missing, or not such a file.
-    """
-    return read_record(path, {"robust": RobustResult})
 
 
 def run_robust(
@@ -207,16 +175,11 @@ def run_robust(
     changes: Sequence[Change] = CHANGES,
     progress: Progress = silent,
 ) -> RobustResult:
-    """Measure every change on every picture that has a reference.
+    """Measure every change on every sample that has a reference.
 
     Args:
-        dataset: From `open_dataset`.
-        model: From `load_model`.
-        name: What the result calls the model.
-        limit: Measure this many samples only, spread evenly; 0 for all.
-        out: JSON file to write. A killed run is taken up again where it stopped, from a journal beside it.
-        changes: Which.
-        progress: Told of each finished picture.
+        limit: Maximum count of samples, evenly spread over the data set; 0 for all.
+        out: JSON file to write. A killed run resumes from the journal beside it.
 
     Raises:
         UsageError: No sample could be measured.
@@ -226,46 +189,38 @@ def run_robust(
     versions = software_versions() | {"weights": model.digest()}
     asked = {change.name: list(change.strengths) for change in changes}
     settings = {"model": name, "weights": versions["weights"], "dataset": dataset.name, "changes": asked}
-    journal = open_journal(out, settings, samples)
-    parts = measure_each(samples, lambda sample: _measure(sample, dataset, model, changes), journal, progress)
-    gains: dict[tuple[str, float], dict[str, float]] = {}
-    skipped = {part["name"]: part["reason"] for part in parts if "reason" in part}
-    for part in parts:
-        for row in part.get("gains", ()):
-            gains.setdefault((row["change"], float(row["strength"])), {})[part["name"]] = row["gain_db"]
-    if not gains:
-        first = next(iter(skipped.items()))
-        raise UsageError(f"no picture of {dataset.name} could be measured; the first: {first[0]}: {first[1]}")
-    rows = tuple(ChangedGains(change=c, strength=s, images=images) for (c, s), images in gains.items())
-    result = RobustResult(
-        model=name, dataset=dataset.name, changes=rows, skipped=skipped, versions=versions, commit=source_commit()
-    )
-    if out is not None and journal is not None:
-        result.save(out)
-        journal.close()
+    with journaled(out, settings, samples) as journal:
+        measure = partial(_measure, dataset=dataset, model=model, changes=changes)
+        measured, skipped = measure_each(dataset.name, samples, measure, journal, progress)
+        gains: dict[tuple[str, float], dict[str, float]] = {}
+        for part in measured:
+            for row in part["gains"]:
+                gains.setdefault((row["change"], float(row["strength"])), {})[part["name"]] = row["gain_db"]
+        result = RobustResult(
+            model=name,
+            dataset=dataset.name,
+            changes=tuple(ChangedGains(change=c, strength=s, images=images) for (c, s), images in gains.items()),
+            skipped={one.name: one.reason for one in skipped},
+            versions=versions,
+            commit=source_commit(),
+        )
+        if out is not None:
+            result.save(out)
     return result
 
 
 def _measure(sample: Sample, dataset: Dataset, model: RefSRModel, changes: Sequence[Change]) -> dict[str, Any]:
-    try:
-        prepared = prepare_sample(sample, choose_references(sample, dataset, "1"), "1", "refsr", model.scale)
-        wrong = prepare_sample(sample, choose_references(sample, dataset, "wrong"), "wrong", "refsr", model.scale)
+    """Gains of one sample under every change."""
+    own, wrong = (choose_references(sample, dataset, mode)[0] for mode in ("1", "wrong"))
+    prepared = prepare_sample(sample, (own, wrong), "refsr", model.scale)
+    reference, unrelated = prepared.references
 
-        def quality(*references: Picture) -> float:
-            photos = [Photo(pixels=reference) for reference in references]
-            restored = upscale(Photo(pixels=prepared.lr), photos, model=model, precision="fp32", provenance=False)
-            return psnr_db(restored.photo.pixels, prepared.truth).item()
+    def quality(*references: Picture) -> float:
+        restored = restore(prepared.lr, [Photo(pixels=each) for each in references], model, BenchConfig())
+        return psnr_db(restored.photo.pixels, prepared.truth).item()
 
-        reference = prepared.references[0]
-        alone = quality()
-        pictures = [(UNCHANGED, 0.0, reference), (UNRELATED, 0.0, wrong.references[0])]
-        gains = [
-            {"change": change, "strength": strength, "gain_db": quality(picture) - alone}
-            for change, strength, picture in (
-                *pictures,
-                *((c.name, float(s), c.apply(reference, s)) for c in changes for s in c.strengths),
-            )
-        ]
-    except RefSRError as error:
-        return {"name": sample.name, "reason": str(error)}
+    without = quality()
+    changed = ((c.name, float(s), c.apply(reference, s)) for c in changes for s in c.strengths)
+    pictures = chain([(UNCHANGED, 0.0, reference), (UNRELATED, 0.0, unrelated)], changed)
+    gains = [{"change": name, "strength": s, "gain_db": quality(picture) - without} for name, s, picture in pictures]
     return {"name": sample.name, "gains": gains}

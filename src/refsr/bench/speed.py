@@ -1,7 +1,7 @@
-"""How long a picture takes, and how much memory, by size, references, engine, precision and threads.
+"""Seconds and peak memory of one picture, by size, references, search engine, precision and threads.
 
-Each case runs in a process of its own, so that its peak memory is its own; beside it, in the same process, plain
-bicubic and a matrix product, so that figures of different machines can be compared as ratios.
+Each case runs in a process of its own, which makes its peak memory its own. Bicubic interpolation and a matrix product
+are measured in the same process, so that ratios can be compared across machines.
 """
 
 import multiprocessing
@@ -10,46 +10,45 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import product
-from math import log
+from math import log, nan
 from pathlib import Path
 from statistics import linear_regression, median
 from typing import Final, Literal
 
 import torch
+from rich.table import Table
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from refsr.assets import sample_path
+from refsr.bench.measure import BenchConfig, restore
 from refsr.bench.memory import peak_mib, reset_peak
+from refsr.bench.protocol import PROTOCOLS
 from refsr.bench.results import software_versions, source_commit
-from refsr.device import Precision
+from refsr.device import Device, Precision, choose_device
 from refsr.errors import MemoryBudgetError, UsageError
 from refsr.io.files import check_writable
 from refsr.io.photo import Photo, as_photo
 from refsr.io.progress import Progress, silent
-from refsr.io.records import read_record, write_record
+from refsr.io.records import write_record
 from refsr.models import load_model
-from refsr.resize import downscale_bicubic, resize, upscale_bicubic
-from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, upscale
+from refsr.resize import resize, upscale_bicubic
+from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
 from refsr.search import Engine
 
-_ASPECT: Final = 1.5
-_PRODUCT_SIDE: Final = 1024
-_RUNS: Final = 3
-_LONG_S: Final = 20.0
-"""A case that takes longer is not run again."""
+_ASPECT_RATIO: Final = 1.5
+_MATRIX_SIDE: Final = 1024
+_REPETITIONS: Final = 3
+_MAXIMUM_REPEATED_S: Final = 20.0
+"""Longest run that is repeated for the median."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedConfig:
-    """What is measured: every combination.
+    """Settings of a speed run; every combination of sizes, references, engines, precisions and threads is a case.
 
     Attributes:
-        megapixels: Sizes of the output; references have that size too.
-        references: Counts of references.
-        engines: Of the search.
-        precisions: Of the network.
-        threads: Counts of threads.
-        memory_bytes: Budget of each picture.
+        megapixels: Sizes of the output; references have the output's size.
     """
 
     megapixels: tuple[float, ...] = (0.15, 0.6, 2.4, 12.0, 24.0)
@@ -57,6 +56,7 @@ class SpeedConfig:
     engines: tuple[Engine, ...] = ("auto",)
     precisions: tuple[Precision, ...] = ("auto",)
     threads: tuple[int, ...] = (1, 2)
+    device: Device = "cpu"
     memory_bytes: int = DEFAULT_MEMORY_BYTES
 
     def __post_init__(self) -> None:
@@ -70,15 +70,7 @@ class SpeedConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedCase:
-    """One combination.
-
-    Attributes:
-        megapixels: Of the output, nearly.
-        references: How many, each of the output's size.
-        engine: Of the search.
-        precision: Of the network.
-        threads: Of the process.
-    """
+    """One combination of settings, with the approximate size of the output."""
 
     megapixels: float
     references: int
@@ -89,44 +81,41 @@ class SpeedCase:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedMeasurement:
-    """What was found.
+    """Figures of one case.
 
     Attributes:
-        case: Which.
         size_px: Height and width of the output.
-        seconds: A picture in a warm process, the median of up to three.
-        bicubic_seconds: The same size by bicubic interpolation.
-        operations: Floating-point operations of its convolutions and matrix products.
-        product_seconds: As many in one matrix product after another, 1024 x 1024, on the same threads.
-        peak_mib: Largest memory of the process.
-        refused: Why there are no figures, if the budget did not suffice.
+        seconds: Time of one picture in a warm process, the median of up to three.
+        bicubic_seconds: Time of bicubic interpolation to the same size, on the CPU.
+        operations: Floating-point operations of all convolutions and matrix products.
+        product_seconds: Time of as many operations in products of 1024x1024 matrices, on the same threads and device.
+        peak_mib: Peak host memory of the process.
+        refused: Reason why the case has no figures: the memory budget is too small.
     """
 
     case: SpeedCase
     size_px: tuple[int, int]
-    seconds: float = float("nan")
-    bicubic_seconds: float = float("nan")
-    operations: float = float("nan")
-    product_seconds: float = float("nan")
-    peak_mib: float = float("nan")
+    seconds: float = nan
+    bicubic_seconds: float = nan
+    operations: float = nan
+    product_seconds: float = nan
+    peak_mib: float = nan
     refused: str | None = None
 
     @property
-    def seconds_per_megapixel(self) -> float:
-        """Of the output."""
-        return self.seconds / (self.size_px[0] * self.size_px[1] / 1e6)
+    def megapixels(self) -> float:
+        """Exact size of the output."""
+        return self.size_px[0] * self.size_px[1] / 1e6
+
+    @property
+    def series(self) -> tuple[int, str, str, int]:
+        """All settings but the size: references, engine, precision, threads."""
+        return self.case.references, self.case.engine, self.case.precision, self.case.threads
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedResult:
-    """All cases of a model.
-
-    Attributes:
-        model: As it was named.
-        measurements: In the order of their cases.
-        versions: Of the software.
-        commit: Of the checkout, or none.
-    """
+    """Figures of all cases of a model, with versions and commit of the software."""
 
     model: str
     measurements: tuple[SpeedMeasurement, ...]
@@ -134,34 +123,24 @@ class SpeedResult:
     commit: str | None
 
     def slope(self, references: int, engine: str, precision: str, threads: int) -> float:
-        """The exponent with which time grows with size: 1 where twice the pixels take twice the time.
+        """Exponent of time over size: 1 where twice the pixels take twice the time; NaN for fewer than two sizes.
 
-        Source: least squares through the logarithms.
+        Source: least squares on logarithms.
         """
-        points = [
-            (m.size_px[0] * m.size_px[1], m.seconds)
-            for m in self.measurements
-            if (m.case.references, m.case.engine, m.case.precision, m.case.threads)
-            == (references, engine, precision, threads)
-            and not m.refused
-        ]
+        series = (references, engine, precision, threads)
+        points = [(m.megapixels, m.seconds) for m in self.measurements if m.series == series and not m.refused]
         if len({size for size, _ in points}) < 2:
-            return float("nan")
+            return nan
         sizes, seconds = zip(*points, strict=True)
         return linear_regression([log(size) for size in sizes], [log(s) for s in seconds]).slope
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
+        """Write as JSON.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
         write_record(path, "speed", asdict(self))
-
-
-def load_speed(path: Path) -> SpeedResult:
-    """Read what `SpeedResult.save` wrote.
-
-    Raises:
-        UsageError: It is no such file.
-    """
-    return read_record(path, {"speed": SpeedResult})
 
 
 def run_speed(
@@ -172,21 +151,19 @@ def run_speed(
     out: Path | None = None,
     progress: Progress = silent,
 ) -> SpeedResult:
-    """Measure every case, the small ones first.
+    """Measure every case of a model, given by its name or weights file, small sizes first.
 
     Args:
-        model: Name or weights file.
-        config: What is measured.
-        vgg19: File of VGG19 weights, for models that need them.
+        vgg19: VGG19 weights, for models that need them.
         out: JSON file to write.
-        progress: Told of each finished case.
 
     Raises:
-        UsageError: More threads are asked for than there are.
+        UsageError: The machine lacks the device, or has fewer threads than asked for.
         OutputError: The file cannot be written.
     """
     if max(config.threads) > (os.cpu_count() or 1):
-        raise UsageError(f"{max(config.threads)} threads: this machine has {os.cpu_count()}")
+        raise UsageError(f"{max(config.threads)} threads: this machine has {os.cpu_count()}: ask for fewer")
+    device = choose_device(config.device).type
     if out is not None:
         check_writable(out)
     cases = [
@@ -196,107 +173,85 @@ def run_speed(
         )
     ]
     context = multiprocessing.get_context("spawn")
-    found = []
-    for done, case in enumerate(cases, 1):
+    measured = []
+    for count, case in enumerate(cases, 1):
         with context.Pool(1) as pool:
-            found.append(pool.apply(measure_case, (model, vgg19, case, config.memory_bytes)))
-        progress(done, len(cases))
-    result = SpeedResult(model=model, measurements=tuple(found), versions=software_versions(), commit=source_commit())
+            measured.append(pool.apply(measure_case, (model, vgg19, case, config.memory_bytes, config.device)))
+        progress(count, len(cases))
+    versions = software_versions() | ({} if device == "cpu" else {"device": device})
+    result = SpeedResult(model=model, measurements=tuple(measured), versions=versions, commit=source_commit())
     if out is not None:
         result.save(out)
     return result
 
 
-def measure_case(model: str, vgg19: Path | None, case: SpeedCase, memory_bytes: int) -> SpeedMeasurement:
-    """One case, in this process.
-
-    Args:
-        model: Name or weights file.
-        vgg19: File of VGG19 weights, for models that need them.
-        case: Which.
-        memory_bytes: Budget.
-    """
+def measure_case(
+    model: str, vgg19: Path | None, case: SpeedCase, memory_bytes: int, device: Device = "cpu"
+) -> SpeedMeasurement:
+    """Measure one case in this process; the arguments are those of `run_speed`."""
     torch.set_num_threads(case.threads)
-    loaded = load_model(model, device="cpu", vgg19=vgg19)
-    height = round((case.megapixels * 1e6 / _ASPECT) ** 0.5 / loaded.scale) * loaded.scale
-    size = (height, round(height * _ASPECT / loaded.scale) * loaded.scale)
-    truth, view = _sample("truth", size), _sample("reference", size)
-    lr = Photo(pixels=downscale_bicubic(truth.pixels, loaded.scale).clamp(0, 1))
-    del truth
-    references = [view] * case.references
+    loaded = load_model(model, device=device, vgg19=vgg19)
+    height = round((case.megapixels * 1e6 / _ASPECT_RATIO) ** 0.5 / loaded.scale) * loaded.scale
+    size = (height, round(height * _ASPECT_RATIO / loaded.scale) * loaded.scale)
+    lr = PROTOCOLS["refsr"].prepare(_sample("truth", size), (), loaded.scale).lr
+    references = [Photo(pixels=_sample("reference", size))] * case.references
+    config = BenchConfig(engine=case.engine, precision=case.precision, memory_bytes=memory_bytes)
 
-    def restore() -> None:
-        upscale(
-            lr,
-            references,
-            model=loaded,
-            engine=case.engine,
-            precision=case.precision,
-            memory_bytes=memory_bytes,
-            provenance=False,
-        )
+    def run() -> None:
+        restore(lr, references, loaded, config)
 
     reset_peak()
     try:
-        seconds = [_seconds(restore)]
-        while len(seconds) <= _RUNS and seconds[-1] < _LONG_S:
-            seconds.append(_seconds(restore))
+        seconds = [_seconds(run)]
+        while len(seconds) <= _REPETITIONS and seconds[-1] < _MAXIMUM_REPEATED_S:
+            seconds.append(_seconds(run))
     except MemoryBudgetError as error:
         return SpeedMeasurement(case=case, size_px=size, refused=str(error))
     peak = peak_mib()
     with FlopCounterMode(display=False) as counter:
-        restore()
+        run()
     operations = float(counter.get_total_flops())
     return SpeedMeasurement(
         case=case,
         size_px=size,
         seconds=median(seconds[1:] or seconds),
-        bicubic_seconds=_seconds(lambda: upscale_bicubic(lr.pixels, loaded.scale)),
+        bicubic_seconds=_seconds(lambda: upscale_bicubic(lr, loaded.scale)),
         operations=operations,
-        product_seconds=operations / product_rate(),
+        product_seconds=operations / product_rate(loaded.device),
         peak_mib=peak,
     )
 
 
-def product_rate() -> float:
-    """Operations a second of a matrix product on this process's threads, the best of several."""
-    a, b = (torch.rand(_PRODUCT_SIDE, _PRODUCT_SIDE) for _ in range(2))
-    best = min(_seconds(lambda: a @ b) for _ in range(20))
-    return float(2 * _PRODUCT_SIDE**3 / best)
+def product_rate(device: torch.device | None = None) -> float:
+    """Operations per second of a matrix product on this process's threads or another device, the best of 20."""
+    a, b = (torch.rand(_MATRIX_SIDE, _MATRIX_SIDE, device=device) for _ in range(2))
+
+    def multiply() -> float:
+        return (a @ b)[0, 0].item()  # waits for the device
+
+    return float(2 * _MATRIX_SIDE**3 / min(_seconds(multiply) for _ in range(20)))
 
 
-def _sample(name: Literal["truth", "reference"], size: tuple[int, int]) -> Photo:
-    """A view of the bundled sample, in another size."""
-    return Photo(pixels=resize(as_photo(sample_path(name)).pixels, size).clamp(0, 1))
+def _sample(name: Literal["truth", "reference"], size: tuple[int, int]) -> Tensor:
+    """Bundled picture, resized."""
+    return resize(as_photo(sample_path(name)).pixels, size).clamp(0, 1)
 
 
-def _seconds(do: Callable[[], object]) -> float:
+def _seconds(run: Callable[[], object]) -> float:
     begun = time.perf_counter()
-    do()
+    run()
     return time.perf_counter() - begun
 
 
-def plain_table(result: SpeedResult) -> list[tuple[str, ...]]:
-    """Rows for people: head first."""
-    head = ("output", "refs", "search", "numbers", "threads", "s", "s/MP", "x bicubic", "x product", "MiB")
-    return [head, *(_row(measurement) for measurement in result.measurements)]
-
-
-def _row(m: SpeedMeasurement) -> tuple[str, ...]:
-    case = (
-        f"{m.size_px[1]}x{m.size_px[0]}",
-        str(m.case.references),
-        m.case.engine,
-        m.case.precision,
-        str(m.case.threads),
-    )
-    if m.refused is not None:
-        return (*case, "refused", "", "", "", "")
-    return (
-        *case,
-        f"{m.seconds:.2f}",
-        f"{m.seconds_per_megapixel:.2f}",
-        f"{m.seconds / m.bicubic_seconds:.0f}",
-        f"{m.seconds / m.product_seconds:.2f}",
-        f"{m.peak_mib:.0f}",
-    )
+def speed_table(result: SpeedResult) -> Table:
+    """One row per case, for a terminal."""
+    heads = ("output", "refs", "search", "numbers", "threads", "s", "s/MP", "x bicubic", "x product", "MiB")
+    table = Table(*heads, box=None, pad_edge=False)
+    for m in result.measurements:
+        case = (f"{m.size_px[1]}x{m.size_px[0]}", *map(str, m.series))
+        if m.refused is not None:
+            table.add_row(*case, "refused")
+            continue
+        ratios = (f"{m.seconds / m.bicubic_seconds:.0f}", f"{m.seconds / m.product_seconds:.2f}")
+        table.add_row(*case, f"{m.seconds:.2f}", f"{m.seconds / m.megapixels:.2f}", *ratios, f"{m.peak_mib:.0f}")
+    return table

@@ -1,23 +1,20 @@
-"""Means and how sure we are of them."""
+"""Means and their confidence intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-_RESAMPLES = 10_000
+_BOOTSTRAP_RESAMPLES: Final = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Figures of one kind, one a picture, in brief.
+    """Mean, median, minimum and maximum of one metric over pictures.
 
     Attributes:
-        mean: Their mean.
-        median: Their median.
-        least: The smallest.
-        most: The largest.
-        ci95: Where the mean lies with 95 % confidence: over other pictures of the same kind.
+        ci95: Bounds of the 95 % confidence interval of the mean.
     """
 
     mean: float
@@ -28,12 +25,12 @@ class Summary:
 
 
 def summarise(figures: Sequence[float]) -> Summary:
-    """Summarise at least one figure; the interval is the bootstrap's percentiles, from a fixed seed.
+    """Summarise at least one figure; the confidence interval is a percentile bootstrap with a fixed seed.
 
     Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
     """
     values = np.asarray(figures, dtype=np.float64)
-    drawn = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
+    drawn = np.random.default_rng(0).integers(len(values), size=(_BOOTSTRAP_RESAMPLES, len(values)))
     low, high = np.percentile(values[drawn].mean(1), (2.5, 97.5))
     return Summary(
         mean=float(values.mean()),

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from refsr.batch.jobs import JobOptions, read_jobs
 from refsr.batch.restore_job import Setup
@@ -10,7 +10,7 @@ from refsr.batch.runner import run_batch
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, RestoreOptions, count_processes
 
-_SOME_FAILED = 3
+_SOME_FAILED_CODE: Final = 3
 
 
 def batch(
@@ -27,21 +27,21 @@ def batch(
     ray_address: str | None = None,
     options: RestoreOptions = RestoreOptions(),
 ) -> int:
-    """Enlarge many photos by many processes; the same command again goes on with a broken run.
+    """Enlarge many photos in parallel; the same command resumes a run that was broken off.
 
-    Ends with 0 if all are done, and with 3 if some failed, which are listed with their reasons.
+    The exit code is 0 if all jobs are done, and 3 if some failed; failures are listed with their reasons.
 
     Args:
-        jobs: Folder of photos, or a list: .csv with a head (several references separated by semicolons) or .jsonl; its
-            keys are input, references, output, album, search, precision and provenance.
-        output: Folder of the results; made if missing.
-        ref: A sharp picture for all jobs that name none; give the option again for more.
+        jobs: Folder of photos, or a list: .csv with a head (semicolons separate references) or .jsonl, with the keys
+            input, references, output, album, search, precision and provenance.
+        output: Folder of results; made if missing.
+        ref: Sharp photo for all jobs that name none; repeat the option for more.
         album: Folder in which references are found for each job.
-        format: Of the results; same is that of each input.
-        provenance: Also write a map beside each result, NAME.map.png.
-        processes: How many work; auto is one for each core.
-        where: On this machine, or by ray on a cluster whose machines see the same files.
-        ray_address: Of the cluster; without it, this machine's.
+        format: Format of the results; same is the format of each input.
+        provenance: Also write the provenance map NAME.map.png beside each result.
+        processes: Count of processes; auto is one per core.
+        where: local is this machine, ray a cluster whose machines see the same files.
+        ray_address: Address of the cluster; by default the one on this machine.
 
     Examples:
         refsr batch PHOTOS -o OUT --ref sharp.jpg
@@ -49,7 +49,7 @@ def batch(
         refsr batch jobs.jsonl -o OUT --where ray --ray-address auto
     """
     cores, count = os.cpu_count() or 1, count_processes(processes)
-    told = JobOptions(
+    defaults = JobOptions(
         references=tuple(ref or ()),
         album=album,
         search=options.search,
@@ -57,7 +57,7 @@ def batch(
         memory_bytes=options.memory_bytes,
         provenance=provenance,
     )
-    listed = read_jobs(jobs, told, output, None if format == "same" else f".{format}")
+    listed = read_jobs(jobs, defaults, output, None if format == "same" else f".{format}")
     with progress_bar(f"{len(listed)} photos") as progress:
         result = run_batch(
             listed,
@@ -68,11 +68,11 @@ def batch(
             address=ray_address,
             progress=progress,
         )
-    for partly_used in result.partly_used:
-        for name in partly_used.unfit:
-            complain(f"{name}: shows other things than {partly_used.job.image}, and was not used")
+    for outcome in result.unused:
+        for name in outcome.unfit:
+            complain(f"{name}: shows other things than {outcome.job.image}, and was not used")
     for failed in result.failed:
         complain(f"failed {failed.job.image}: {failed.reason}")
     earlier = f", {result.before} were before" if result.before else ""
     print(f"{result.done} of {len(listed)} photos done{earlier}, {len(result.failed)} failed: {output}")
-    return _SOME_FAILED if result.failed else 0
+    return _SOME_FAILED_CODE if result.failed else 0

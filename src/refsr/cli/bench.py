@@ -1,4 +1,4 @@
-"""refsr bench: measure, compare, report."""
+"""refsr bench: measure models, compare results, write a report."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from refsr.bench.compare import compare as compare_results
 from refsr.bench.compare import comparison_table
 from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import load_lpips
@@ -20,11 +19,10 @@ from refsr.bench.protocol import ProtocolName
 from refsr.bench.report import write_report
 from refsr.bench.results import Result, load_result
 from refsr.bench.robust import run_robust
-from refsr.bench.speed import SpeedConfig, plain_table, run_speed
+from refsr.bench.speed import SpeedConfig, run_speed, speed_table
 from refsr.cli.console import complain, progress_bar
-from refsr.cli.options import ModelOptions, Output, RestoreOptions
-from refsr.cli.quantities import parse_bytes
-from refsr.device import Precision
+from refsr.cli.options import MemoryOptions, ModelOptions, Output, RestoreOptions
+from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
 from refsr.search import Engine
 
@@ -38,9 +36,7 @@ _EXAMPLES = """**Examples**
     refsr bench speed --sizes 2.4 --references 1
 """
 bench = App(
-    name="bench",
-    help="Measure models on sets of pictures, so that others get the same figures.",
-    help_epilogue=_EXAMPLES,
+    name="bench", help="Measure models on data sets, in a way that others can reproduce.", help_epilogue=_EXAMPLES
 )
 OutputFile = Annotated[Path | None, Parameter(name=("--output", "-o"))]
 
@@ -48,9 +44,21 @@ OutputFile = Annotated[Path | None, Parameter(name=("--output", "-o"))]
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions(RestoreOptions):
-    """As for restoring, but with figures that do not depend on the processor."""
+    """Options of restoring, with a precision that is the same on every processor."""
 
     precision: Precision = "fp32"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SpeedOptions(MemoryOptions):
+    """Model, device and memory budget; the CPU is the default, since its threads are varied.
+
+    Attributes:
+        device: Device of the model; auto takes CUDA, then MPS, then the CPU.
+    """
+
+    device: Device = "cpu"
 
 
 @bench.default
@@ -72,15 +80,15 @@ def measure(
 
     Args:
         dataset: Folder of groups (NNN_0 the truth, NNN_1 to NNN_5 its references), folder of truths, or manifest.jsonl.
-        output: JSON file for all figures; a killed run goes on where it stopped.
+        output: JSON file for all figures; a killed run resumes where it stopped.
         references: 1 (the most similar), all, level:1 to level:5, self (the LR image), none, wrong (another sample's),
             or album (found among the references of all samples); auto is 1 where there are references, else none.
-        protocol: Whose way to prepare and compare: refsr, ttsr, masa or c2.
-        lr: Folder of real LR images, named like the truths; otherwise they are made by bicubic.
-        lpips: Weights of AlexNet or VGG19, to measure LPIPS too; give the learned ones of AlexNet as well.
-        crops: Folder for crops to look at, used by `refsr bench report`.
-        limit: Measure only so many pictures, spread evenly.
-        strict: End with an error if any picture had to be left out.
+        protocol: Preparation and comparison as in the paper's own code: refsr, ttsr, masa or c2.
+        lr: Folder of real LR images, named like the truths; by default, truths are reduced by bicubic interpolation.
+        lpips: Weights of AlexNet or VGG19, to measure LPIPS too; repeat the option for the learned ones of AlexNet.
+        crops: Folder for crops, which `refsr bench report` shows.
+        limit: Maximum count of pictures, evenly spread; 0 for all.
+        strict: End with an error if a picture was left out.
     """
     config = BenchConfig(
         references=references,
@@ -122,19 +130,18 @@ def compare(first: Path, second: Path, /) -> None:
 
     Args:
         first: JSON file of `refsr bench`.
-        second: Another one.
+        second: JSON file of `refsr bench`; differences are second minus first.
     """
-    a, b = load_result(first), load_result(second)
-    Console().print(comparison_table(a, b, compare_results(a, b)))
+    Console().print(comparison_table(load_result(first), load_result(second)))
 
 
 @bench.command
 def report(results: list[Path], /, *, output: Output) -> None:
-    """Write a page (Markdown) with tables, plots and contact sheets.
+    """Write a report in Markdown with tables, plots and contact sheets.
 
     Args:
         results: JSON files of `refsr bench` and `refsr bench robust`.
-        output: Folder; made if missing.
+        output: Output folder; made if missing.
     """
     print(write_report(results, output))
 
@@ -143,27 +150,22 @@ def report(results: list[Path], /, *, output: Output) -> None:
 def speed(
     *,
     output: OutputFile = None,
-    model: str = "default",
     sizes: list[float] | None = None,
     references: list[int] | None = None,
     search: list[Engine] | None = None,
     precision: list[Precision] | None = None,
     threads: list[int] | None = None,
-    memory: str = "2GiB",
-    vgg19: Path | None = None,
+    options: SpeedOptions = SpeedOptions(),
 ) -> None:
     """Measure seconds and peak memory by size, references, search and threads, beside bicubic and a matrix product.
 
     Args:
-        output: JSON file for all figures; the plot goes beside it.
-        model: A name that `refsr models` lists, or a weights file.
-        sizes: Megapixels of the output, such as 2.4; give the option again for more. Without it, 0.15 to 24.
-        references: Counts of references; 1 and 5 without it.
-        search: auto, exact or coarse; auto without it.
-        precision: auto, fp32 or bf16; auto without it.
-        threads: Counts of threads; one and all without it.
-        memory: Working memory allowed, such as 800MiB or 2GiB.
-        vgg19: File of VGG19 weights, for the model srntt.
+        output: JSON file for all figures; the plot is written beside it.
+        sizes: Size of the output in megapixels, such as 2.4; repeat the option for more. By default, 0.15 to 24.
+        references: Count of references; repeat the option for more. By default, 1 and 5.
+        search: Search engine; repeat the option for more. By default, auto.
+        precision: Precision of the network; repeat the option for more. By default, auto.
+        threads: Count of CPU threads; repeat the option for more. By default, one and all.
     """
     plain = SpeedConfig()
     config = SpeedConfig(
@@ -172,15 +174,12 @@ def speed(
         engines=tuple(search or plain.engines),
         precisions=tuple(precision or plain.precisions),
         threads=tuple(threads or sorted({1, os.cpu_count() or 1})),
-        memory_bytes=parse_bytes(memory),
+        device=options.device,
+        memory_bytes=options.memory_bytes,
     )
-    with progress_bar(f"{model}, speed") as progress:
-        result = run_speed(model, config, vgg19=vgg19, out=output, progress=progress)
-    head, *rows = plain_table(result)
-    table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    with progress_bar(f"{options.model}, speed") as progress:
+        result = run_speed(options.model, config, vgg19=options.vgg19, out=output, progress=progress)
+    Console().print(speed_table(result))
     for count in config.references:
         for engine, number in product(config.engines, config.precisions):
             slope = result.slope(count, engine, number, max(config.threads))
@@ -190,20 +189,13 @@ def speed(
 
 
 @bench.command
-def robust(
-    dataset: Path,
-    /,
-    *,
-    output: Output,
-    limit: int = 0,
-    options: ModelOptions = ModelOptions(),
-) -> None:
-    """Turn, scale, shift, relight, blur and compress the reference, or take a wrong one: what is left of its gain?
+def robust(dataset: Path, /, *, output: Output, limit: int = 0, options: ModelOptions = ModelOptions()) -> None:
+    """Measure the gain left when the reference is rotated, scaled, shifted, relit, blurred, compressed or wrong.
 
     Args:
-        dataset: As for `refsr bench`.
-        output: JSON file for all figures; the plot goes beside it. A killed run goes on where it stopped.
-        limit: Measure only so many pictures, spread evenly.
+        dataset: Data set as for `refsr bench`.
+        output: JSON file for all figures; the plot is written beside it. A killed run resumes where it stopped.
+        limit: Maximum count of pictures, evenly spread; 0 for all.
     """
     samples = open_dataset(dataset)
     loaded = options.load()
@@ -231,11 +223,9 @@ def _summary(result: Result) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("", "mean", "95 % interval", "median", "least", "most"):
         table.add_column(column, justify="left" if not column else "right")
-    for metric in ("psnr_db", "ssim", "gain_db", "bicubic_db", "lpips", "seconds"):
-        found = result.summary(metric)
-        if found is not None:
+    for metric, found in result.summaries.items():
+        if metric != "psnr_rgb_db":
             digits = 4 if metric in ("ssim", "lpips") else 2
-            interval = f"{found.ci95[0]:.{digits}f} .. {found.ci95[1]:.{digits}f}"
-            figures = (f"{x:.{digits}f}" for x in (found.median, found.least, found.most))
-            table.add_row(metric, f"{found.mean:.{digits}f}", interval, *figures)
+            low, high, *others = (f"{x:.{digits}f}" for x in (*found.ci95, found.median, found.least, found.most))
+            table.add_row(metric, f"{found.mean:.{digits}f}", f"{low} .. {high}", *others)
     return table

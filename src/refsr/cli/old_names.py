@@ -1,4 +1,4 @@
-"""Flags as an earlier release called them; they work for one release more."""
+"""Flags renamed since the last release; their old names work for one more release."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -12,14 +12,14 @@ _RENAMED: Final = {
     "pairs": {"--jobs": "--processes"},
     "train": {"--out": "--output", "--accelerator": "--device", "--devices": "--processes"},
 }
-"""By verb, the names of now."""
+"""Old flag to new flag, by verb."""
 
 
 def with_new_names(arguments: Sequence[str]) -> list[str]:
-    """A command line with the names of now; each old one is told on standard error.
+    """Replace old flags by new ones, with a hint for each on standard error.
 
     Args:
-        arguments: The verb first.
+        arguments: Command line, beginning with the verb.
     """
     renamed = _RENAMED.get(arguments[0], {}) if arguments else {}
     found = []

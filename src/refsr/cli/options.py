@@ -1,4 +1,4 @@
-"""Options that verbs share: the same thing has the same flag everywhere."""
+"""Options shared by several verbs, under the same flags."""
 
 import inspect
 import os
@@ -22,11 +22,11 @@ Processes = Literal["auto"] | int
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """The network, and the device that computes it.
+    """Model and its device.
 
     Attributes:
-        model: A name that `refsr models` lists, or a weights file.
-        device: Device that computes; auto takes CUDA, then MPS, then the CPU.
+        model: Name listed by `refsr models`, or a weights file.
+        device: Device of the model; auto takes CUDA, then MPS, then the CPU.
         vgg19: File of VGG19 weights, for the model srntt.
     """
 
@@ -35,27 +35,27 @@ class ModelOptions:
     vgg19: Path | None = None
 
     def load(self) -> RefSRModel:
-        """The model on its device."""
+        """Load the model onto its device."""
         return load_model(self.model, device=self.device, vgg19=self.vgg19)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class MemoryOptions(ModelOptions):
-    """The network, and its budget.
+    """Model, device and memory budget.
 
     Attributes:
-        memory: Working memory allowed, such as 800MiB or 2GiB; of each process, where several work.
+        memory: Maximum working memory of each process, such as 800MiB or 2GiB.
     """
 
     memory: str = "2GiB"
 
     @property
     def memory_bytes(self) -> int:
-        """The budget as a number.
+        """Memory budget in bytes.
 
         Raises:
-            UsageError: It is no size.
+            UsageError: The text is no size.
         """
         return parse_bytes(self.memory)
 
@@ -63,13 +63,12 @@ class MemoryOptions(ModelOptions):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RestoreOptions(MemoryOptions):
-    """All that decides how a photo is restored.
+    """Model, device, memory budget, search engine and precision.
 
     Attributes:
-        search: exact compares every place with every place; coarse compares blocks first; faiss is for very many
-            references; auto chooses by the size.
-        precision: Numbers of the network; bf16 halves its time where the device has instructions for it, which auto
-            finds out.
+        search: Search engine: exact compares all pairs of patches; coarse compares blocks first; faiss suits very many
+            references; auto chooses by size.
+        precision: Precision of the network; bf16 halves its time on devices with bf16 instructions, which auto detects.
     """
 
     search: Engine = "auto"
@@ -77,18 +76,18 @@ class RestoreOptions(MemoryOptions):
 
 
 def count_processes(asked: Processes) -> int:
-    """As many as asked for; one for each core for auto, and for 0.
+    """Count of processes: one per core for "auto" and 0.
 
     Raises:
-        UsageError: Fewer than none.
+        UsageError: The count is negative.
     """
     if asked in ("auto", 0):
         return os.cpu_count() or 1
     if int(asked) < 0:
-        raise UsageError(f"--processes {asked}: give a count, or auto for one each core")
+        raise UsageError(f"--processes {asked}: give a count, or auto for one per core")
     return int(asked)
 
 
 def examples_of(verb: Callable[..., object]) -> str:
-    """The last section of a verb's docstring, for the end of its help."""
+    """Section "Examples" of a verb's docstring, for the end of its help."""
     return "**Examples**\n\n" + (inspect.getdoc(verb) or "").partition("Examples:\n")[2]

@@ -1,9 +1,9 @@
-"""refsr serve: the page in the browser."""
+"""refsr serve: web page."""
 
-from refsr.cli.options import MemoryOptions
+from refsr.cli.options import RestoreOptions
 from refsr.errors import UsageError
 from refsr.web.page import serve as run_server
-from refsr.web.request import Limits
+from refsr.web.request import WebConfig
 
 
 def serve(
@@ -16,19 +16,19 @@ def serve(
     max_waiting: int = 8,
     max_seconds: float = 600.0,
     keep_seconds: float = 900.0,
-    options: MemoryOptions = MemoryOptions(),
+    options: RestoreOptions = RestoreOptions(),
 ) -> None:
-    """Serve a page on which photos are dropped, compared and downloaded; it needs no network.
+    """Serve a web page on which photos are dropped, enlarged, compared and downloaded; it needs no internet.
 
     Args:
-        host: Address to listen at. The default is this machine alone; 0.0.0.0 is everyone who can reach it.
-        port: To listen at.
-        max_file_mib: Size of one uploaded file.
-        max_megapixels: Of a result, and of a reference.
-        max_references: For one photo.
-        max_waiting: Jobs in the queue; further ones are turned away.
-        max_seconds: One job's time.
-        keep_seconds: Uploads and results are deleted after so long.
+        host: Address to listen at. The default is reachable from this machine only, 0.0.0.0 from every machine.
+        port: TCP port, 1 to 65535.
+        max_file_mib: Maximum size of one uploaded file in MiB.
+        max_megapixels: Maximum size of a result, and of a reference, in megapixels.
+        max_references: Maximum count of references for one photo.
+        max_waiting: Maximum count of jobs in the queue; further ones are refused.
+        max_seconds: Maximum time of one job in seconds.
+        keep_seconds: Time in seconds after which uploads and results are deleted.
 
     Examples:
         refsr serve
@@ -36,7 +36,7 @@ def serve(
     """
     if not 1 <= port <= 65535:
         raise UsageError(f"--port {port}: give a number from 1 to 65535")
-    limits = Limits(
+    config = WebConfig(
         file_mib=max_file_mib,
         megapixels=max_megapixels,
         references=max_references,
@@ -44,5 +44,7 @@ def serve(
         seconds=max_seconds,
         kept_seconds=keep_seconds,
         memory_bytes=options.memory_bytes,
+        engine=options.search,
+        precision=options.precision,
     )
-    run_server(options.load(), limits, host=host, port=port)
+    run_server(options.load(), config, host=host, port=port)

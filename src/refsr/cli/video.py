@@ -1,10 +1,9 @@
-"""refsr video: a video and sharp stills."""
+"""refsr video: a video, with sharp stills as references."""
 
 from pathlib import Path
 
 from refsr.cli.console import progress_bar
-from refsr.cli.options import MemoryOptions, Output
-from refsr.device import Precision
+from refsr.cli.options import Output, RestoreOptions
 from refsr.errors import OutputError
 from refsr.video.upscale_video import VideoConfig, upscale_video
 
@@ -18,26 +17,29 @@ def video(
     most: int = 1,
     each_frame_anew: bool = False,
     crf: int = 16,
-    precision: Precision = "auto",
-    options: MemoryOptions = MemoryOptions(),
+    options: RestoreOptions = RestoreOptions(),
 ) -> None:
-    """Enlarge a video four times, with real detail from sharp stills of the same things; the sound is kept.
+    """Enlarge a video four times, with real detail from sharp stills of the same things; the sound is copied.
 
     Args:
-        source: The video.
-        keyframes: Folder of stills; for each shot, those that fit are chosen.
+        source: Video to enlarge.
+        keyframes: Folder of stills; those that fit are chosen for each shot.
         output: Video to write, .mp4 or .mkv.
-        most: Stills for each frame, at the most.
-        each_frame_anew: Match each frame by itself: slower, and it flickers more.
-        crf: Quality of H.264, from 0, which loses nothing, to 51.
-        precision: auto, fp32 or bf16, as for `refsr upscale`.
+        most: Maximum count of stills per frame.
+        each_frame_anew: Match each frame independently: slower, and with more flicker.
+        crf: Quality of H.264, from 0 (lossless) to 51.
 
     Examples:
         refsr video holiday.mp4 --keyframes STILLS -o large.mp4
         refsr video holiday.mp4 --keyframes STILLS -o large.mkv --most 2 --crf 0
     """
     config = VideoConfig(
-        most=most, carried=not each_frame_anew, crf=crf, memory_bytes=options.memory_bytes, precision=precision
+        stills=most,
+        carried=not each_frame_anew,
+        crf=crf,
+        memory_bytes=options.memory_bytes,
+        engine=options.search,
+        precision=options.precision,
     )
     if output.resolve() == source.resolve():
         raise OutputError(f"{output}: is the video given: choose another name for the result")

@@ -1,4 +1,4 @@
-"""A video and sharp stills of the same things: each frame enlarged with the stills that fit it.
+"""Video enlarged with sharp stills of the same things as references.
 
-frames ── the stills that fit ── matched, or carried from the frame before ──> restored ──> frames, with the sound
+frames ── stills that fit ── matched, or matches carried from the frame before ──> restored ──> frames, with the sound
 """

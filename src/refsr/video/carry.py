@@ -1,5 +1,6 @@
-"""Matches carried from one frame of a video to the next."""
+"""Matches carried from one video frame to the next."""
 
+from itertools import product
 from typing import Final
 
 import torch
@@ -9,23 +10,26 @@ from torch import Tensor
 
 from refsr.search.match import Match, cell_grid
 
-_REACH: Final = 2
-_STAYS: Final = 0.02
-"""By so much must another place be better than the one that was carried: so the picture stays calm."""
+_RADIUS_CELLS: Final = 2
+_MINIMUM_GAIN: Final = 0.02
+"""Smallest gain in cosine for which a cell leaves its carried position; it damps flicker."""
 
 
 def carry(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], before: Match) -> Match:
-    """The best place near where the last frame's match, or a neighbour's, leads; for patches of one cell.
+    """Carry the last frame's match of single cells to this frame.
 
-    Each cell looks at its own place of the last frame and five by five cells around, and at where its eight neighbours'
-    offsets lead. So a match follows what moves by up to two cells a frame.
+    The candidates of a cell are 5x5 positions around its match in the last frame, and the positions at its eight
+    neighbours' offsets. A match therefore follows motion of up to two cells per frame.
 
     Args:
         query: L2-normalised descriptors of this frame.
         key: L2-normalised descriptors of the reference.
-        before: The last frame's match in that reference.
+        before: Match of the last frame in that reference.
 
-    Source: the propagation and the local search of Barnes et al., "PatchMatch", SIGGRAPH 2009, over time.
+    Returns:
+        Match with whole positions and their cosines, without `_MINIMUM_GAIN`.
+
+    Source: propagation and local search of Barnes et al., "PatchMatch", SIGGRAPH 2009, applied over time.
     """
     height, width = query.shape[-2:]
     grid = cell_grid((height, width), query)
@@ -34,21 +38,25 @@ def carry(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], befo
     batch = torch.arange(query.shape[0], device=query.device)[:, None, None]
     by_cell = key.permute(0, 2, 3, 1)
 
-    def look(there: Float[Tensor, "b 2 h w"]) -> tuple[Tensor, Tensor]:
-        position = torch.minimum((grid + there).clamp_min(0), last)
+    def at(candidate: Float[Tensor, "b 2 h w"]) -> tuple[Tensor, Tensor]:
+        """Position and cosine of each cell's match at an offset."""
+        position = torch.minimum((grid + candidate).clamp_min(0), last)
         row, column = position.long().unbind(1)
         return position, (query.permute(0, 2, 3, 1) * by_cell[batch, row, column]).sum(-1)
 
-    best, score = look(offset)
-    score = score + _STAYS
+    best, score = at(offset)
+    score = score + _MINIMUM_GAIN
     around = F.pad(offset, (1, 1, 1, 1), mode="replicate")
-    steps = [(dy, dx) for dy in range(-_REACH, _REACH + 1) for dx in range(-_REACH, _REACH + 1) if (dy, dx) != (0, 0)]
-    moved = [offset + torch.tensor(step).to(query).view(1, 2, 1, 1) for step in steps]
-    lent = [around[..., y : y + height, x : x + width] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
-    for there in (*moved, *lent):
-        position, found = look(there)
-        better = found > score
+    reach = range(-_RADIUS_CELLS, _RADIUS_CELLS + 1)
+    steps = [step for step in product(reach, reach) if step != (0, 0)]
+    nearby = [offset + torch.tensor(step).to(query).view(1, 2, 1, 1) for step in steps]
+    propagated = [
+        around[..., y : y + height, x : x + width] for y, x in product(range(3), range(3)) if (y, x) != (1, 1)
+    ]
+    for candidate in (*nearby, *propagated):
+        position, cosine = at(candidate)
+        better = cosine > score
         best = torch.where(better[:, None], position, best)
-        score = torch.where(better, found, score)
-    _, cosine = look(best - grid)
+        score = torch.where(better, cosine, score)
+    _, cosine = at(best - grid)
     return Match(position_cells=best, reference=torch.zeros_like(before.reference), score=cosine[:, None])

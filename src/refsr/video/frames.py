@@ -1,4 +1,4 @@
-"""Frames in and out of video files, with their sound; by PyAV."""
+"""Video files read and written frame by frame, with their sound, by PyAV."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,18 +19,18 @@ Frame = Float[Tensor, "1 3 h w"]
 
 
 class VideoFile:
-    """A video that is read.
+    """Video open for reading.
 
     Attributes:
-        frames: How many there are, as far as the file tells; else 0.
+        frames: Count of frames by the file's header; 0 if unknown.
         size_px: Height and width.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open it.
+        """Open a video.
 
         Raises:
-            ImageError: It is no video.
+            ImageError: The file is missing, or no video.
             MissingExtraError: PyAV is not installed.
         """
         self._av = import_extra("av", "enlarging videos")
@@ -39,21 +39,21 @@ class VideoFile:
             self._container = self._av.open(str(path))
             self._video = self._container.streams.video[0]
         except (self._av.FFmpegError, OSError, IndexError) as error:
-            raise ImageError(f"{path}: is no video that can be read ({error})") from error
+            raise ImageError(f"{path}: is no video that can be read ({error}): give another file") from error
         self._video.thread_type = "AUTO"
         self.frames = int(self._video.frames or 0)
         self.rate = Fraction(self._video.average_rate or 25)
         self.size_px = (int(self._video.height), int(self._video.width))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._container.close()
 
     def read(self, sound: "VideoWriter | None" = None) -> Iterator[tuple[Frame, Any]]:
-        """Each frame, RGB, 0..1, with its time stamp; the sound goes to the writer on the way.
+        """Yield each RGB frame, 0..1, with its time stamp (a count, and the duration of one in seconds).
 
         Args:
-            sound: Gets the packets of sound.
+            sound: Writer for the packets of sound that lie between the frames.
 
         Raises:
             ImageError: The file is damaged.
@@ -69,15 +69,15 @@ class VideoFile:
                     pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
                     yield torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255, (frame.pts, frame.time_base)
         except self._av.FFmpegError as error:
-            raise ImageError(f"{self.path}: is damaged ({error})") from error
+            raise ImageError(f"{self.path}: is damaged ({error}): get it again") from error
 
     def sound(self) -> Any:
-        """The first stream of sound, or none."""
+        """First audio stream; None without one."""
         return self._container.streams.audio[0] if self._container.streams.audio else None
 
 
 class VideoWriter:
-    """A video that is written, as H.264, with the sound of another as it is."""
+    """Video open for writing as H.264, with the sound of another video copied."""
 
     def __init__(self, path: Path, like: VideoFile, size_px: tuple[int, int], crf: int) -> None:
         self._av = like._av
@@ -85,34 +85,29 @@ class VideoWriter:
         self._video = self._container.add_stream(
             "libx264", rate=like.rate, options={"crf": str(crf), "preset": "medium"}
         )
-        self._size_px = (size_px[0] // 2 * 2, size_px[1] // 2 * 2)  # H.264 wants even sides
+        self._size_px = (size_px[0] // 2 * 2, size_px[1] // 2 * 2)  # H.264 with 4:2:0 needs even sides
         self._video.height, self._video.width = self._size_px
         self._video.pix_fmt = "yuv420p"
         source = like.sound()
         self._sound = None if source is None else self._container.add_stream_from_template(source)
 
     def write(self, frame: Frame, stamp: Any) -> None:
-        """Add a frame.
-
-        Args:
-            frame: RGB, 0..1.
-            stamp: From `VideoFile.read`.
-        """
+        """Add an RGB frame, 0..1, with its time stamp from `VideoFile.read`."""
         height, width = self._size_px
         pixels = (frame[0, :, :height, :width].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-        made = self._av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        made.pts, made.time_base = stamp
-        for packet in self._video.encode(made):
+        image = self._av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        image.pts, image.time_base = stamp
+        for packet in self._video.encode(image):
             self._container.mux(packet)
 
     def write_sound(self, packet: Any) -> None:
-        """Add a packet of sound as it is."""
+        """Add an encoded packet of sound."""
         if self._sound is not None and packet.dts is not None:
             packet.stream = self._sound
             self._container.mux(packet)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush the encoder and close the file."""
         for packet in self._video.encode():
             self._container.mux(packet)
         self._container.close()
@@ -120,10 +115,10 @@ class VideoWriter:
 
 @contextmanager
 def writing(path: Path, like: VideoFile, size_px: tuple[int, int], crf: int) -> Iterator[VideoWriter]:
-    """A writer beside the path, renamed when all is written: the path holds the old file or the whole new one.
+    """Writer of a temporary file beside the path, renamed at the end: the path never holds an incomplete video.
 
     Raises:
-        OutputError: It cannot be written, or its suffix names no kind of video.
+        OutputError: The file cannot be written, or its suffix names no video format.
     """
     check_writable(path)
     part = path.with_name(f".{path.stem}.part{path.suffix}")

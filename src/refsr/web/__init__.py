@@ -1,1 +1,1 @@
-"""The page in the browser: `request` does a job within limits, `page` shows it."""
+"""Web page of `refsr serve`: `request` runs one job within limits, `page` shows it."""

@@ -1,6 +1,6 @@
-"""The page: photo and references in, sliders, a map and a download out.
+"""Web page: upload of photo and references; sliders, provenance map and download of the result.
 
-Its one function is an API as well, `upscale`, which gradio's clients can call.
+Its function `upscale` is also an API endpoint for gradio's clients.
 """
 
 import os
@@ -17,7 +17,7 @@ from refsr.extras import import_extra
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
 from refsr.resize import downscale_bicubic
-from refsr.web.request import Format, Limits, Status, StoppedError, do_job
+from refsr.web.request import Format, Status, StoppedError, WebConfig, run_job
 
 _TITLE: Final = "refsr: real detail from another sharp photo"
 _ABOUT: Final = """# Real detail from another sharp photo
@@ -32,33 +32,31 @@ _CSS: Final = """
 #status {min-height: 2em}
 [data-testid=status-tracker] {display: none !important}
 """
-_SWEEP_S: Final = 10
+_CLEANUP_INTERVAL_S: Final = 10
 
 
-def serve(model: RefSRModel, limits: Limits, *, host: str, port: int) -> None:
-    """Serve the page until Ctrl-C; uploads and results lie in a folder of their own, which is deleted at the end.
+def serve(model: RefSRModel, config: WebConfig, *, host: str, port: int) -> None:
+    """Serve the page until Ctrl-C; uploads and results are kept in a temporary folder.
 
     Args:
-        model: The network.
-        limits: Of every visitor.
-        host: Address to listen at; 127.0.0.1 is this machine alone.
-        port: To listen at.
+        host: Address to listen at; 127.0.0.1 is reachable from this machine only.
+        port: TCP port, 1 to 65535.
 
     Raises:
         MissingExtraError: gradio is not installed.
         UsageError: The address cannot be used.
     """
     folder = Path(tempfile.mkdtemp(prefix="refsr-web-"))
-    # gradio reads these when it is imported.
+    # gradio reads these at import
     os.environ |= {"GRADIO_TEMP_DIR": str(folder / "uploads"), "GRADIO_ANALYTICS_ENABLED": "False"}
     try:
         gr = import_extra("gradio", "the web page")
-        page = _build(gr, model, limits, folder)
-        page.queue(max_size=limits.waiting, default_concurrency_limit=1)
+        page = _build(gr, model, config, folder)
+        page.queue(max_size=config.waiting, default_concurrency_limit=1)
         page.launch(
             server_name=host,
             server_port=port,
-            max_file_size=round(limits.file_mib * 2**20),
+            max_file_size=round(config.file_mib * 2**20),
             footer_links=["api"],
             css=_CSS,
             quiet=True,
@@ -68,15 +66,13 @@ def serve(model: RefSRModel, limits: Limits, *, host: str, port: int) -> None:
         print(f"refsr is at http://{host}:{port} (Ctrl-C ends it)", flush=True)
         page.block_thread()
     except OSError as error:
-        raise UsageError(
-            f"{host}:{port} cannot be used ({' '.join(str(error).split())}): choose another --port"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{host}:{port} cannot be used ({reason}): choose another --port") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _build(gr: Any, model: RefSRModel, limits: Limits, folder: Path) -> Any:
-    """The page, and its function."""
+def _build(gr: Any, model: RefSRModel, config: WebConfig, folder: Path) -> Any:
     running: dict[str | None, threading.Event] = {}
 
     def upscale(
@@ -87,18 +83,18 @@ def _build(gr: Any, model: RefSRModel, limits: Limits, folder: Path) -> Any:
         job = Path(tempfile.mkdtemp(prefix="job-", dir=folder))
         stop = running[visitor.session_hash] = threading.Event()
         try:
-            for told in do_job(Path(photo), [Path(name) for name in references or ()], kind, job, model, limits, stop):
-                if isinstance(told, Status):
-                    yield (_said(told), *(gr.skip(),) * 4)
+            paths = [Path(name) for name in references or ()]
+            for found in run_job(Path(photo), paths, kind, job, model, config, stop):
+                if isinstance(found, Status):
+                    yield (_status_text(found), *(gr.skip(),) * 4)
                 else:
-                    sliders = ((str(told.before), str(told.after)), (str(told.without), str(told.after)))
-                    yield (told.summary, *sliders, str(told.overlay), str(told.download))
+                    sliders = ((str(found.before), str(found.after)), (str(found.without), str(found.after)))
+                    yield (found.summary, *sliders, str(found.overlay), str(found.download))
         except StoppedError:
             yield ("Cancelled.", *(gr.skip(),) * 4)
         except (RefSRError, OSError) as error:
-            raise gr.Error(
-                " ".join(str(error).split()), title="This did not work", duration=None, print_exception=False
-            ) from error
+            reason = " ".join(str(error).split())
+            raise gr.Error(reason, title="This did not work", duration=None, print_exception=False) from error
         finally:
             running.pop(visitor.session_hash, None)
             shutil.rmtree(job, ignore_errors=True)
@@ -107,14 +103,14 @@ def _build(gr: Any, model: RefSRModel, limits: Limits, folder: Path) -> Any:
         if visitor.session_hash in running:
             running[visitor.session_hash].set()
 
-    with gr.Blocks(title=_TITLE, delete_cache=(_SWEEP_S, int(limits.kept_seconds))) as page:
+    with gr.Blocks(title=_TITLE, delete_cache=(_CLEANUP_INTERVAL_S, int(config.kept_seconds))) as page:
         gr.Markdown(_ABOUT)
         with gr.Row():
             with gr.Column(min_width=300):
                 photo = gr.Image(
                     label="Blurry photo", sources=["upload", "clipboard"], type="filepath", height=260, elem_id="photo"
                 )
-                photo.preprocess = _untouched
+                photo.preprocess = _uploaded_file
                 references = gr.File(
                     label="Sharp references", file_count="multiple", file_types=["image"], elem_id="references"
                 )
@@ -123,16 +119,10 @@ def _build(gr: Any, model: RefSRModel, limits: Limits, folder: Path) -> Any:
                     start = gr.Button(f"Enlarge {model.scale} times", variant="primary", elem_id="start")
                     cancel = gr.Button("Cancel", elem_id="cancel")
                 example = gr.Button("Take the example", variant="secondary", elem_id="example")
-                gr.Markdown(_limits_said(limits, model.scale))
+                gr.Markdown(_limits_text(config, model.scale))
             with gr.Column(min_width=300, scale=2):
                 outputs = _outputs(gr)
-        start.click(
-            upscale,
-            [photo, references, kind],
-            outputs,
-            api_name="upscale",
-            show_progress="hidden",
-        )
+        start.click(upscale, [photo, references, kind], outputs, api_name="upscale", show_progress="hidden")
         pictures = _example(folder, model.scale)
         example.click(lambda: pictures, None, [photo, references], api_visibility="private", queue=False)
         cancel.click(cancel_job, None, None, api_visibility="private", queue=False)
@@ -140,7 +130,7 @@ def _build(gr: Any, model: RefSRModel, limits: Limits, folder: Path) -> Any:
 
 
 def _outputs(gr: Any) -> list[Any]:
-    """What `upscale` fills, in its order."""
+    """Components that `upscale` fills, in its order."""
     status = gr.Markdown(elem_id="status")
     with gr.Tab("Before, after"):
         before_after = gr.ImageSlider(label="bicubic | refsr", elem_id="before-after", interactive=False)
@@ -153,27 +143,27 @@ def _outputs(gr: Any) -> list[Any]:
     return [status, before_after, without_with, overlay, download]
 
 
-def _untouched(payload: Any) -> str | None:
-    """The picture as it was uploaded, with its EXIF: gradio shall not decode it."""
+def _uploaded_file(payload: Any) -> str | None:
+    """The file as uploaded: gradio would decode the picture and drop its EXIF."""
     return None if payload is None else payload.path
 
 
-def _said(status: Status) -> str:
+def _status_text(status: Status) -> str:
     left = "" if status.seconds_left is None else f", about {max(1, round(status.seconds_left))} s left"
     return f"{status.text} ({status.share:.0%}{left})"
 
 
-def _limits_said(limits: Limits, scale: int) -> str:
-    minutes = limits.kept_seconds / 60
+def _limits_text(config: WebConfig, scale: int) -> str:
+    minutes = config.kept_seconds / 60
     return (
-        f"Up to {limits.references} references, {limits.file_mib:g} MiB a file, {limits.megapixels:g} megapixels for"
+        f"Up to {config.references} references, {config.file_mib:g} MiB a file, {config.megapixels:g} megapixels for"
         f" the result ({scale} times as wide and high as the photo) and for each reference. Files are deleted after"
         f" {minutes:g} minutes."
     )
 
 
 def _example(folder: Path, scale: int) -> tuple[str, list[str]]:
-    """The bundled pictures, as a visitor would have them."""
+    """Files of the bundled pictures: blurry photo, and references."""
     truth = as_photo(sample_path("truth"))
     blurry, sharp = folder / "blurry.png", folder / "sharp.png"
     write_photo(blurry, Photo(pixels=downscale_bicubic(truth.pixels, scale)))

@@ -1,6 +1,6 @@
-"""One job of the page: it tells how far it is, and stops when nobody waits for it or its time is up.
+"""One request of the page: a job that reports its progress and can be stopped.
 
-photo, references ── checked ──> enlarged without, then with the references ──> files to show and to download
+photo, references ── limits checked ──> enlarged without, then with references ──> files to show and to download
 """
 
 import queue
@@ -8,40 +8,45 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 from PIL import Image
 
+from refsr.device import Precision
 from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.photo import Photo, as_photo
-from refsr.io.progress import Progress
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
-from refsr.restore.upscale import Upscaled, upscale
+from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, Upscaled, upscale
+from refsr.search import Engine
 
 Format = Literal["PNG", "JPEG"]
 
-_SHOWN_PX: Final = 2048
-"""Long side of the pictures on the page; the download has them all."""
+_MAXIMUM_SHOWN_PX: Final = 2048
+"""Long side of the pictures on the page; the download has full size."""
 
-_WITHOUT: Final = 0.3
-_MATCHING: Final = 0.3
-"""Shares of the work: without references, and matching them; the rest is restoring."""
+_WITHOUT_SHARE: Final = 0.3
+"""Share of a job's time for the enlargement without references."""
+
+_MATCHING_SHARE: Final = 0.3
+"""Share of a job's time for matching; the rest is restoring."""
+
+_COMPUTING: Final = threading.Lock()
+"""Held by the job that computes: a stopped job goes on until it next reports its progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a visitor may ask for.
+class WebConfig:
+    """Settings of the server, among them the limits of a request.
 
     Attributes:
-        file_mib: Size of one file.
-        megapixels: Of the result, and of each reference.
-        references: How many.
-        waiting: Jobs in the queue.
-        seconds: One job's time.
-        kept_seconds: How long uploads and results are kept.
-        memory_bytes: Budget of a job.
+        file_mib: Maximum size of one uploaded file.
+        megapixels: Maximum size of the result, and of each reference.
+        waiting: Maximum count of jobs in the queue.
+        seconds: Maximum time of one job.
+        kept_seconds: Time after which uploads and results are deleted.
     """
 
     file_mib: float = 50.0
@@ -50,23 +55,19 @@ class Limits:
     waiting: int = 8
     seconds: float = 600.0
     kept_seconds: float = 900.0
-    memory_bytes: int = 2 * 2**30
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    engine: Engine = "auto"
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
+            if not isinstance(value, str) and value <= 0:
                 raise UsageError(f"the limit {name.replace('_', ' ')} is {value}: give more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """How far a job is.
-
-    Attributes:
-        text: What is being done.
-        share: Of all, 0..1.
-        seconds_left: As far as can be said.
-    """
+    """Progress of a job: current step, finished share (0..1), and estimated time left, unknown in the beginning."""
 
     text: str
     share: float
@@ -74,16 +75,14 @@ class Status:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """Files of a finished job.
+class JobResult:
+    """Files of a finished job; all but the download are reduced to the page's size.
 
     Attributes:
-        download: The result, in full size, with the photo's EXIF.
-        before: The photo, enlarged by bicubic interpolation.
-        without: Enlarged without references.
-        after: The result.
-        overlay: The map of which detail is real.
-        summary: For people.
+        download: Result in full size, with the photo's EXIF.
+        before: Photo enlarged by bicubic interpolation.
+        overlay: Provenance map: which detail is real.
+        summary: Size, and the share of real detail, in a sentence.
     """
 
     download: Path
@@ -94,64 +93,56 @@ class Shown:
     summary: str
 
 
-_BUSY: Final = threading.Lock()
-"""Held by the job that computes: one that was stopped may take a moment to hear it."""
-
-
 class StoppedError(RefSRError):
-    """The job was stopped: raised in the work itself, where it tells how far it is."""
+    """The job was stopped; raised where the work reports its progress."""
 
 
-def do_job(
+def run_job(
     photo: Path,
     references: Sequence[Path],
     kind: Format,
     folder: Path,
     model: RefSRModel,
-    limits: Limits,
+    config: WebConfig,
     stop: threading.Event,
-) -> Iterator[Status | Shown]:
-    """Yield how far it is, and at last what can be shown; closing the iterator stops the work.
+) -> Iterator[Status | JobResult]:
+    """Yield the status of a job again and again, and its result at last; closing the iterator stops the job.
 
     Args:
-        photo: The blurry one.
-        references: Sharp ones, in any order.
-        kind: Of the download.
-        folder: For the files; made by the caller.
-        model: The network.
-        limits: To be kept.
-        stop: Set it to stop the work.
+        photo: File of the blurry photo.
+        references: Files of sharp photos, in any order.
+        folder: Existing folder for the files of the result.
+        stop: Event that stops the job.
 
     Raises:
-        StoppedError: It was stopped.
-        RefSRError: A picture cannot be used, or a limit is passed.
+        StoppedError: The job was stopped.
+        RefSRError: A picture cannot be used, or exceeds a limit.
     """
-    check_files(photo, references, model.scale, limits)
-    told: queue.Queue[tuple[str, float] | Shown | BaseException] = queue.Queue()
+    _check_files(photo, references, model.scale, config)
+    reports: queue.Queue[tuple[str, float] | JobResult | BaseException] = queue.Queue()
     begun = time.monotonic()
 
     def report(text: str, share: float) -> None:
         if stop.is_set():
             raise StoppedError("stopped")
-        if time.monotonic() - begun > limits.seconds:
+        if time.monotonic() - begun > config.seconds:
             raise UsageError(
-                f"the job took more than {limits.seconds:g} seconds, which is the limit here: use smaller pictures"
+                f"the job took more than {config.seconds:g} seconds, which is the limit here: use smaller pictures"
             )
-        told.put((text, share))
+        reports.put((text, share))
 
     def work() -> None:
         try:
-            with _BUSY:
-                told.put(_work(photo, references, kind, folder, model, limits, report))
-        except BaseException as error:  # handed to the thread that waits
-            told.put(error)
+            with _COMPUTING:
+                reports.put(_restore(photo, references, kind, folder, model, config, report))
+        except BaseException as error:  # raised in the waiting thread
+            reports.put(error)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    threading.Thread(target=work, daemon=True).start()
     try:
         while True:
-            found = told.get()
-            if isinstance(found, Shown):
+            found = reports.get()
+            if isinstance(found, JobResult):
                 yield found
                 return
             if isinstance(found, BaseException):
@@ -161,105 +152,86 @@ def do_job(
             left = spent * (1 - share) / share if share > 0.05 else None
             yield Status(text=text, share=share, seconds_left=left)
     finally:
-        stop.set()  # heard at the next report; the page need not wait for that
+        stop.set()  # obeyed at the next report; the page need not wait for it
 
 
-def check_files(photo: Path, references: Sequence[Path], scale: int, limits: Limits) -> None:
-    """Refuse what passes a limit before it is decoded.
-
-    Args:
-        photo: The blurry one.
-        references: Sharp ones.
-        scale: Of the enlargement.
-        limits: To be kept.
-
-    Raises:
-        UsageError: A limit is passed.
-        ImageError: A file is no picture.
-    """
-    if len(references) > limits.references:
-        raise UsageError(f"{len(references)} references: no more than {limits.references} are allowed here")
+def _check_files(photo: Path, references: Sequence[Path], scale: int, config: WebConfig) -> None:
+    """Refuse files beyond the limits before they are decoded."""
+    if len(references) > config.references:
+        raise UsageError(f"{len(references)} references: no more than {config.references} are allowed here")
     for path, factor in ((photo, scale), *((reference, 1) for reference in references)):
-        if path.stat().st_size > limits.file_mib * 2**20:
-            raise UsageError(f"{path.name}: is larger than {limits.file_mib:g} MiB, which is the limit here")
+        if path.stat().st_size > config.file_mib * 2**20:
+            raise UsageError(f"{path.name}: is larger than {config.file_mib:g} MiB, which is the limit here: shrink it")
         try:
             with Image.open(path) as image:
                 width, height = image.size
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise ImageError(f"{path.name}: is no picture that can be read, or is damaged") from error
+            raise ImageError(f"{path.name}: is no picture that can be read, or is damaged: choose another") from error
         megapixels = width * height * factor**2 / 1e6
-        if megapixels > limits.megapixels:
+        if megapixels > config.megapixels:
             what = "its result would have" if factor > 1 else "it has"
             raise UsageError(
-                f"{path.name}: {what} {megapixels:.3g} megapixels, {limits.megapixels:g} are allowed here: shrink it"
+                f"{path.name}: {what} {megapixels:.3g} megapixels, {config.megapixels:g} are allowed here: shrink it"
             )
 
 
-def _work(
+def _restore(
     photo_file: Path,
     references: Sequence[Path],
     kind: Format,
     folder: Path,
     model: RefSRModel,
-    limits: Limits,
+    config: WebConfig,
     report: Callable[[str, float], None],
-) -> Shown:
+) -> JobResult:
     report("reading the pictures", 0.0)
     photo = as_photo(photo_file)
     refs = [as_photo(reference) for reference in references]
 
-    def told_alone(done: int | float, total: int | float = 1, *, stage: str = "") -> None:  # noqa: ARG001
-        report("enlarging without references", _WITHOUT * done / total)
+    def without_progress(done: int | float, total: int | float = 1, *, stage: str = "") -> None:  # noqa: ARG001
+        report("enlarging without references", _WITHOUT_SHARE * done / total)
 
-    def told(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
+    def with_progress(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
         if stage == "matching":
-            report("matching the references", _WITHOUT + _MATCHING * done / total)
+            report("matching the references", _WITHOUT_SHARE + _MATCHING_SHARE * done / total)
         else:
-            report("restoring", _WITHOUT + _MATCHING + (1 - _WITHOUT - _MATCHING) * done / total)
+            before = _WITHOUT_SHARE + _MATCHING_SHARE
+            report("restoring", before + (1 - before) * done / total)
 
-    alone = _upscale(photo, [], model, limits, told_alone)
-
-    helped = _upscale(photo, refs, model, limits, told) if refs else alone
-    helped_names = tuple(reference.name for reference in references)
+    enlarge = partial(
+        upscale, photo, model=model, engine=config.engine, precision=config.precision, memory_bytes=config.memory_bytes
+    )
+    without = enlarge([], progress=without_progress)
+    result = enlarge(refs, progress=with_progress) if refs else without
+    names = tuple(reference.name for reference in references)
     report("writing the pictures", 1.0)
     download = folder / f"{photo_file.stem}_x{model.scale}{'.png' if kind == 'PNG' else '.jpg'}"
-    helped.save(download)
+    result.save(download)
     bicubic = Photo(pixels=upscale_bicubic(photo.pixels, model.scale))
-    overlay = _named(helped, helped_names)
-    return Shown(
+    overlay = replace(result.provenance, names=names).to_image(result.to_pil())
+    return JobResult(
         download=download,
-        before=_show(bicubic.to_pil(), folder / "before.webp"),
-        without=_show(alone.to_pil(), folder / "without.webp"),
-        after=_show(helped.to_pil(), folder / "after.webp"),
-        overlay=_show(overlay, folder / "map.webp"),
-        summary=_summary(helped, helped_names),
+        before=_save_reduced(bicubic.to_pil(), folder / "before.webp"),
+        without=_save_reduced(without.to_pil(), folder / "without.webp"),
+        after=_save_reduced(result.to_pil(), folder / "after.webp"),
+        overlay=_save_reduced(overlay, folder / "map.webp"),
+        summary=_summary(result, names),
     )
 
 
-def _upscale(photo: Photo, refs: Sequence[Photo], model: RefSRModel, limits: Limits, progress: Progress) -> Upscaled:
-    return upscale(photo, refs, model=model, memory_bytes=limits.memory_bytes, progress=progress)
-
-
-def _named(result: Upscaled, names: tuple[str, ...]) -> Image.Image:
-    """The map with its legend."""
-    return replace(result.provenance, names=names).to_image(result.to_pil())
-
-
-def _show(image: Image.Image, path: Path) -> Path:
-    """Small enough for a page."""
+def _save_reduced(image: Image.Image, path: Path) -> Path:
     image = image.convert("RGB")
-    image.thumbnail((_SHOWN_PX, _SHOWN_PX))
+    image.thumbnail((_MAXIMUM_SHOWN_PX, _MAXIMUM_SHOWN_PX))
     image.save(path, quality=92)
     return path
 
 
 def _summary(result: Upscaled, names: tuple[str, ...]) -> str:
     height, width = result.photo.size_px
-    size = f"{width} x {height} pixels"
     used = result.provenance.used_levels
     unfit = [name for name, own in zip(names, result.provenance.names, strict=False) if own in result.unfit]
-    said = f" Not used, since they show other things: {', '.join(unfit)}." if unfit else ""
+    unused = f" Not used, since they show other things: {', '.join(unfit)}." if unfit else ""
     if used is None or len(unfit) == len(names):
-        return f"{size}. Without a reference: all detail is guessed.{said}"
-    real = (used > 1).float().mean().item()
-    return f"{size}. Detail of {real:.0%} of the picture comes from the references; the rest is guessed.{said}"
+        return f"{width} x {height} pixels. Without a reference: all detail is guessed.{unused}"
+    real = f"Detail of {(used > 1).float().mean().item():.0%} of the picture comes from the references"
+    return f"{width} x {height} pixels. {real}; the rest is guessed.{unused}"

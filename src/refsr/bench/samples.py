@@ -1,0 +1,93 @@
+"""Preparation of samples: references are chosen, pictures read, and LR images made by a protocol."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor
+
+from refsr.bench.datasets import Dataset, LevelledReference, Sample
+from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
+from refsr.data.leaks import find_leaks
+from refsr.errors import ImageError
+from refsr.io.photo import Photo, read_photo
+from refsr.models import RefSRModel
+from refsr.references.choose import FoundReference, find_references
+from refsr.references.index import read_library
+
+
+def spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
+    """At most `limit` samples, evenly spaced; all of them for a limit of 0."""
+    if not limit or limit >= len(samples):
+        return list(samples)
+    return [samples[index * len(samples) // limit] for index in range(limit)]
+
+
+def choose_references(sample: Sample, dataset: Dataset, mode: str) -> tuple[LevelledReference, ...]:
+    """References of a sample in a mode of `BenchConfig.references`; none for "none", "self" and "album".
+
+    Raises:
+        ImageError: The sample has no reference of that mode.
+    """
+    if mode in ("none", "self", "album"):
+        return ()
+    if mode == "wrong":
+        others = [other for other in dataset.samples if other.references or not dataset.has_references]
+        place = dataset.samples.index(sample) + len(dataset.samples) // 2
+        other = others[place % len(others)]
+        if other is sample:
+            raise ImageError("has no other sample to take a wrong reference from: use another --references")
+        path = other.references[0].path if other.references else other.truth
+        return (LevelledReference(path=path, level=0),)
+    if not sample.references:
+        raise ImageError("has no reference: measure it with --references none, self or wrong")
+    if mode == "all":
+        return sample.references
+    if mode == "1":
+        return sample.references[:1]
+    level = int(mode.partition(":")[2])
+    chosen = tuple(reference for reference in sample.references if reference.level == level)
+    if not chosen:
+        raise ImageError(f"has no reference of level {level}: use another --references")
+    return chosen[:1]
+
+
+def prepare_sample(
+    sample: Sample, references: Sequence[LevelledReference], protocol: ProtocolName, scale: int
+) -> Prepared:
+    """Read a sample's pictures and prepare them.
+
+    Raises:
+        ImageError: A picture cannot be read or used.
+    """
+    truth, lr = _read(sample)
+    return PROTOCOLS[protocol].prepare(truth, [read_photo(ref.path).pixels for ref in references], scale, lr)
+
+
+class Album:
+    """Library of all samples' references, in which those of one sample are found by content."""
+
+    def __init__(self, dataset: Dataset, model: RefSRModel) -> None:
+        self.model = model
+        files = list(dict.fromkeys(ref.path for sample in dataset.samples for ref in sample.references))
+        self.library = read_library(files, model)
+        # One sample's reference may be another's truth.
+        leaks = find_leaks(files, [sample.truth for sample in dataset.samples])
+        self.shows_truth = {files[number]: truth for number, truth in leaks.items()}
+
+    def prepare(self, sample: Sample, protocol: ProtocolName) -> tuple[Prepared, list[FoundReference]]:
+        """Prepare a sample with the references found for its LR image; pictures that show its truth are left out.
+
+        Raises:
+            ImageError: A picture cannot be read or used.
+        """
+        truth, lr = _read(sample)
+        prepare = partial(PROTOCOLS[protocol].prepare, truth, scale=self.model.scale, lr=lr)
+        leaked = [path for path, shown in self.shows_truth.items() if shown == sample.truth]
+        found = find_references(Photo(pixels=prepare(()).lr), self.library, self.model, apart_from=leaked)
+        return prepare([one.photo.pixels for one in found]), found
+
+
+def _read(sample: Sample) -> tuple[Tensor, Tensor | None]:
+    """Truth, and the real LR image if there is one."""
+    truth = read_photo(sample.truth).pixels
+    return truth, None if sample.lr is None else read_photo(sample.lr).pixels
