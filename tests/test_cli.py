@@ -166,14 +166,14 @@ def test_bad_usage(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "the folder .* does not exist": ("upscale", image, "-o", pictures / "none" / "out.png"),
         "no format is known for '.xyz'": ("upscale", image, "-o", pictures / "out.xyz"),
         "JPEG cannot keep": ("upscale", pictures / "alpha.png", "-o", pictures / "out.jpg"),
-        "in.png: is one of the pictures given": ("upscale", image, "-o", image),
-        "ref.png: is one of the pictures given": (*given, "--provenance", ref),
+        "in.png: is one of the input pictures": ("upscale", image, "-o", image),
+        "ref.png: is one of the input pictures": (*given, "--provenance", ref),
         "out.png: is the output as well": (*given, "--provenance", out),
         "the map is written as": (*given, "--provenance", pictures / "map.jpg"),
         "neither a model": (*given, "--model", "best"),
         "bad.safetensors: damaged": (*given, "--model", pictures / "bad.safetensors"),
         "none.pth: no such": (*given, "--model", "srntt", "--vgg19", pictures / "none.pth"),
-        "--memory 'much' is no size": (*given, "--memory", "much"),
+        "--memory 'much' is not a size": (*given, "--memory", "much"),
         "need .* of working memory": (*given, "--memory", "1MiB"),
         "between 0.1 and 10": (*given, "--ref-scales", "99"),
         "--device": (*given, "--device", "tpu"),
@@ -249,7 +249,7 @@ def test_sizes_of_memory() -> None:
         2**31, 800 * 2**20, 1_500_000_000, 1000, 3000
     ]  # fmt: skip
     for text in ("", "2 XB", "-1GiB", "0", "GiB"):
-        with pytest.raises(UsageError, match="is no size"):
+        with pytest.raises(UsageError, match="is not a size"):
             parse_bytes(text)
 
 

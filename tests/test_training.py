@@ -630,7 +630,7 @@ def test_the_running_average() -> None:
 def test_durations() -> None:
     assert [parse_duration(text) for text in ("150min", "2h", "1.5h", "90s")] == [9000, 7200, 5400, 90]
     for text in ("150", "min", "-2h", "soon"):
-        with pytest.raises(UsageError, match="is no time: write it like 150min"):
+        with pytest.raises(UsageError, match="is not a time: write it like 150min"):
             parse_duration(text)
 
 
@@ -702,7 +702,7 @@ def test_bad_input(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[s
     for pattern, arguments in {
         "no such recipe": (tmp_path / "none.yaml", *given),
         "--rec.stepps": (recipe, *given, "--rec.stepps", "4"),
-        "--time-limit 'soon' is no time": (recipe, *given, "--time-limit", "soon"),
+        "--time-limit 'soon' is not a time": (recipe, *given, "--time-limit", "soon"),
         "--data": (recipe, "--output", tmp_path / "out"),
         "and the photos after it are damaged or below 80 pixels": (recipe, *given, "--rec.crop-px", "80"),
         "no such folder or manifest": (recipe, *given, "--validate", tmp_path / "none"),

@@ -1,5 +1,7 @@
-"""The command line: one function a verb. Exit codes: 0, 2 for bad usage or bad input, 1 for our own failure; 3 for a
-batch of which some jobs failed."""
+"""The command line: a function for each verb.
+
+Exit codes: 0; 1 for a defect of refsr; 2 for wrong usage or input; 3 for a batch with failed jobs; 130 if interrupted.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -22,18 +24,18 @@ from refsr.errors import RefSRError
 
 app = App(
     name="refsr",
-    help="Reference-based image super-resolution: real detail from another sharp photo.",
+    help="Reference-based image super-resolution: detail from another sharp photo.",
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,
 )
 for _verb in (upscale, batch, video, serve, pairs, train, models, convert, export, demo):
     app.command(_verb, help_epilogue=examples_of(_verb))
 app.command(bench)
-app.register_install_completion_command(help="Install completion of verbs and flags for the shell that is in use.")
+app.register_install_completion_command(help="Install completion of verbs and flags for your shell.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; every failure is one line on standard error."""
+    """Run the command line and return its exit code; each failure is one line on standard error."""
     try:
         code = app(
             with_new_names(sys.argv[1:] if arguments is None else arguments),
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RefSRError, CycloptsError) as error:
         complain(str(error))
         return 2
-    except MemoryError:  # outside of `upscale`, which names the picture: while one is read or written
+    except MemoryError:  # in reading or writing; `upscale` itself names the picture
         complain("out of memory: close other programs, or use smaller pictures")
         return 2
     except KeyboardInterrupt:

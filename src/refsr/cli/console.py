@@ -1,4 +1,4 @@
-"""What the verbs show on a terminal: bars and complaints, on standard error."""
+"""Progress bars and messages, on standard error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from refsr.io.progress import Progress
 
 @contextmanager
 def progress_bar(name: str = "") -> Iterator[Progress]:
-    """A bar for each stage, or one by a name; on a terminal only."""
+    """Progress shown as a bar for each stage, or one with this name; on a terminal only."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:>9}"), BarColumn(), TextColumn("{task.fields[count]}"))
     with Bar(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -28,6 +28,6 @@ def progress_bar(name: str = "") -> Iterator[Progress]:
 
 
 def complain(text: str) -> None:
-    """One line, whatever the message holds."""
+    """Print a message in one line."""
     line = " ".join(text.split())
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"refsr: {escape(line)}")

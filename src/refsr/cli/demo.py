@@ -1,4 +1,4 @@
-"""refsr demo: the main job on a bundled sample, two views of one scene from different places and in different light."""
+"""refsr demo: a bundled sample, two views of a scene from different places and in different light."""
 
 from pathlib import Path
 
@@ -19,10 +19,10 @@ _TITLE_PX = 20
 
 
 def demo(*, output: Output = Path("out/demo")) -> None:
-    """Run the main job on a bundled sample, and leave pictures to look at.
+    """Restore a bundled sample, and write the pictures.
 
     Args:
-        output: Folder for the pictures; made if missing.
+        output: Folder for the pictures; created if missing.
 
     Examples:
         refsr demo -o out/demo
@@ -31,13 +31,10 @@ def demo(*, output: Output = Path("out/demo")) -> None:
 
 
 def run_demo(out: Path) -> Table:
-    """Blur the sample's truth, restore it without and with the reference, and write the pictures to a folder.
-
-    Args:
-        out: Made if missing; gets the inputs, the results, the map, and `side_by_side.png`.
+    """Reduce the sample's truth, restore it without and with the reference, and write all pictures and the map.
 
     Returns:
-        PSNR and SSIM of bicubic, of the model without, and with the reference.
+        Table of PSNR and SSIM of bicubic interpolation, and of the model without and with the reference.
     """
     make_folder(out)
     truth, reference = as_photo(sample_path("truth")), as_photo(sample_path("reference"))
@@ -63,13 +60,7 @@ def run_demo(out: Path) -> Table:
 
 
 def side_by_side(photos: dict[str, Photo], path: Path, height_px: int = 480) -> None:
-    """Write pictures in one row, each under its name.
-
-    Args:
-        photos: By name, left to right.
-        path: A .png file.
-        height_px: Of each picture; larger ones are cut to the middle, so that single pixels stay visible.
-    """
+    """Write pictures in a row, each under its name; larger ones are cropped to the centre, to show single pixels."""
     cut = []
     for photo in photos.values():
         image = photo.to_pil()

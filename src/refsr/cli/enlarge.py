@@ -1,4 +1,4 @@
-"""refsr upscale: one photo."""
+"""refsr upscale: a photo."""
 
 import sys
 import time
@@ -29,17 +29,17 @@ def upscale(
     ref_degrees: list[float] | None = None,
     options: RestoreOptions = RestoreOptions(),
 ) -> None:
-    """Enlarge a picture four times, with real detail from sharp references.
+    """Enlarge a picture four times, with detail from sharp references.
 
     Args:
-        image: The blurry picture: PNG, JPEG, WebP or TIFF.
-        ref: A sharp picture of something similar; give the option again for more. Without any, detail is guessed.
-        album: Folder of photos in which the best references are found; none is taken where none fits.
-        output: Where to write; the suffix names the format.
-        provenance: Write a map of which detail is real: .png to look at, .npz for its numbers.
-        ref_scales: Search the references as they are and at this size, such as 0.5, in place of turning and scaling
-            each as it fits best; give the option again for more.
-        ref_degrees: The same for angles, such as 90.
+        image: Blurry picture: PNG, JPEG, WebP or TIFF.
+        ref: Sharp picture of something similar; repeat for more. Without one, detail is guessed.
+        album: Folder of photos to choose references from; none is taken if none fits.
+        output: File to write; its suffix names the format.
+        provenance: Also write a map of the detail that comes from references: .png to look at, .npz for numbers.
+        ref_scales: Search the references as they are and at this scale, such as 0.5, instead of estimating the scale
+            and rotation of each; repeat for more.
+        ref_degrees: The same for a rotation in degrees, such as 90.
 
     Examples:
         refsr upscale blurry.jpg --ref sharp.jpg -o restored.png
@@ -51,7 +51,7 @@ def upscale(
     for path in (output, *([provenance] if provenance else [])):
         check_writable(path)
         if any(path.resolve() == source.resolve() for source in (image, *refs)):
-            raise OutputError(f"{path}: is one of the pictures given: choose another name for the result")
+            raise OutputError(f"{path}: is one of the input pictures: choose another name for the result")
     if provenance is not None:
         check_map_path(provenance)
         if provenance.resolve() == output.resolve():
@@ -88,9 +88,9 @@ def upscale(
 
 
 def _found_references(photo: Photo, image: Path, album: Path, model: RefSRModel) -> list[FoundReference]:
-    """The album's photos that fit, which are told on standard error."""
+    """Photos of the album that fit; the choice is reported on standard error."""
     if not model.uses_references:
-        raise UsageError(f"--album {album}: the model {model.name} takes no references")
+        raise UsageError(f"--album {album}: the model {model.name} takes no references: choose another --model")
     with progress_bar("reading the album") as progress:
         library = open_library(album, model, progress=progress)
     for path, problem in library.problems.items():

@@ -1,4 +1,4 @@
-"""refsr pairs: a test set and a training set out of any photos."""
+"""refsr pairs: a test set and a training set from a folder of photos."""
 
 from pathlib import Path
 from typing import Literal
@@ -22,17 +22,17 @@ def pairs(
     processes: Processes = "auto",
     strict: bool = False,
 ) -> None:
-    """Build a test set and a training set of inputs and references from any folder of photos.
+    """Build a test set and a training set of inputs and references from a folder of photos.
 
     Args:
-        album: Folder of photos, searched through; photos of one folder in it stay together in testing or training.
-        output: Folder for the sets, made if missing; the same one again goes on with a broken run.
+        album: Folder of photos, with its subfolders; photos of a subfolder stay together in testing or training.
+        output: Folder for the sets, created if missing; an interrupted run in it continues.
         crop: Side of the training crops in pixels.
-        train_from: Crops round the matches of two photos, or two of a single photo without overlap, or both.
+        train_from: Crops around matches of two photos, or two crops of a single photo without overlap, or both.
         test_share: Share of the photos for testing, 0 to 1.
-        licence: Said in the manifests of photos whose EXIF says none.
-        processes: How many work; auto is one for each core.
-        strict: End with an error if any photo could not be read.
+        licence: Licence in the manifests for photos whose EXIF has none.
+        processes: Number of processes; auto takes one for each core.
+        strict: End with an error if a photo could not be read.
 
     Examples:
         refsr pairs ~/Photos -o pairs
@@ -52,4 +52,4 @@ def pairs(
     print(f"{built.groups} test groups, {built.crops} training pairs: look at {output / 'index.html'}")
     print(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in built.seconds.items()))
     if built.unreadable and strict:
-        raise UsageError(f"{len(built.unreadable)} photos were left out, and --strict was given")
+        raise UsageError(f"{len(built.unreadable)} photos were left out: repair or remove them, or leave out --strict")

@@ -1,4 +1,4 @@
-"""refsr train: a recipe, data, a folder for the run."""
+"""refsr train: training by a recipe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ def _duration(_: object, tokens: Sequence[Token]) -> float:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(RunOptions):
-    """Options of a run as they are typed.
+    """Options of a run on the command line.
 
     Attributes:
-        time_limit_s: End of this stretch after a time such as 150min; without it, the end of the recipe.
+        time_limit_s: Time limit of this stretch, such as 150min; by default none.
     """
 
     output: Output
@@ -40,9 +40,9 @@ def train(
     *settings: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
     options: TrainOptions,
 ) -> None:
-    """Train a model by a recipe; the same --output again goes on from its last checkpoint.
+    """Train a model by a recipe; with the same --output, continue from the last checkpoint.
 
-    Every setting of the recipe is a flag as well, such as --rec.steps 1000 or --default.width 64.
+    Every setting of the recipe is also a flag, such as --rec.steps 1000 or --default.width 64.
 
     Args:
         recipe: YAML file, such as recipes/default.yaml.
@@ -66,7 +66,7 @@ def train(
     inner.default(_read_config)
     config = inner(list(settings), exit_on_error=False, print_error=False, result_action="return_value")
     if config is None:
-        raise UsageError("the recipe is empty: give it a model and stages, as recipes/default.yaml has them")
+        raise UsageError(f"{recipe}: the recipe is empty: give it a model and stages, as in recipes/default.yaml")
     from refsr.training.loop import train as run_training
 
     with progress_bar("steps") as progress:
@@ -76,5 +76,5 @@ def train(
 
 
 def _read_config(config: Annotated[TrainConfig | None, Parameter(name="*")] = None) -> TrainConfig | None:
-    """The recipe's settings, and those of the command line in their place."""
+    """The recipe's settings, overridden by those of the command line."""
     return config

@@ -1,4 +1,4 @@
-"""refsr models, convert and export: weights, and what becomes of them."""
+"""refsr models, convert and export: weights files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from refsr.models.export import export_onnx
 
 
 def models() -> None:
-    """List the models, and whether their weights are here.
+    """List the models.
 
     Examples:
         refsr models
@@ -22,7 +22,7 @@ def models() -> None:
     table = Table("model", "parameters", "weights", "about", box=None, pad_edge=False)
     for name, weights in WEIGHTS.items():
         count = packaged_model(name).parameter_count() / 1e6
-        table.add_row(name, f"{count:.2f} M", "ship with refsr" if weights.file else "needs none", weights.about)
+        table.add_row(name, f"{count:.2f} M", "included" if weights.file else "none", weights.about)
     Console().print(table)
 
 
@@ -32,11 +32,11 @@ def convert(
     *,
     output: Output,
 ) -> None:
-    """Make the authors' own weights of SRNTT (ZZUTK/SRNTT), or of its VGG19, into files of refsr.
+    """Convert the official weights of SRNTT (ZZUTK/SRNTT), or of its VGG19.
 
     Args:
-        files: upscale.npz together with srntt.npz or srntt_init.npz; or imagenet-vgg-verydeep-19.mat alone.
-        output: The .safetensors file to write: for --model in the first case, for --vgg19 in the second.
+        files: upscale.npz with srntt.npz or srntt_init.npz; or imagenet-vgg-verydeep-19.mat alone.
+        output: The .safetensors file to write, for --model in the first case, for --vgg19 in the second.
 
     Examples:
         refsr convert upscale.npz srntt.npz -o srntt-official.safetensors
@@ -50,11 +50,11 @@ def export(
     output: Output,
     model: str = "default",
 ) -> None:
-    """Write the default model as ONNX for other runtimes: one file for the network, one for the descriptors.
+    """Export the default model as ONNX: a file for the network and one for the descriptors.
 
     Args:
-        output: Folder; made if missing.
-        model: A weights file of the default model's kind, if not the shipped one.
+        output: Folder for the files; created if missing.
+        model: Name listed by `refsr models`, or a weights file, of the architecture default.
 
     Examples:
         refsr export -o ONNX
