@@ -2,10 +2,14 @@
 
 Matching tolerates about 12 degrees of rotation and a factor of 1.25. So small copies of photo and reference are matched
 in many poses first, and the pose with the most coherent match is taken.
+
+as it is, and with the photo's field of view ── clear? ──┬─ yes ──────────────────────────────────┬── refined
+                                                         └─ no ── all scales and rotations, coarse ─┘
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from jaxtyping import Float
@@ -17,12 +21,14 @@ from refsr.resize import downscale_bicubic, pad_to_multiple, resize
 from refsr.search import search
 from refsr.transfer.smoothing import coherence
 
-_MAXIMUM_CELLS: Final = 1600
-_MAXIMUM_REFERENCE_CELLS: Final = 12800
+_FINE_CELLS: Final = (1600, 12800)
+"""Maximum sizes of the small copies of photo and reference."""
+
+_COARSE_CELLS: Final = (576, 2304)
 _DEGREES: Final = (-150.0, -120.0, -90.0, -60.0, -30.0, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0)
-_SCALES: Final = (0.5, 0.71, 1.41, 2.0)
+_SCALES: Final = tuple(2 ** (step / 2) for step in range(-8, 7))
 _CLEAR_FIT: Final = 0.1
-"""Above this fit of the reference as it is, distant poses are not tried."""
+"""Above this fit of the first poses, distant ones are not tried."""
 
 _DISTANT_GAIN: Final = 0.08
 """Minimum gain in fit of a distant pose."""
@@ -38,6 +44,8 @@ _MINIMUM_FIT: Final = 0.03
 place 0.06 and more."""
 
 _MINIMUM_SIDE_CELLS: Final = 8
+_MAXIMUM_ASPECT: Final = _FINE_CELLS[0] // _MINIMUM_SIDE_CELLS**2
+"""Thinner photos are cropped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +64,7 @@ class Pose:
 
 
 def find_pose(model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor, "1 3 h2 w2"]) -> Pose | None:
-    """Pose in which a reference fits the photo best; in doubt, as it is.
+    """Pose in which a reference fits the photo best.
 
     Args:
         model: Model whose descriptors are matched.
@@ -64,73 +72,96 @@ def find_pose(model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor
         ref: The reference.
 
     Returns:
-        The pose; None for a reference that shows other things, which could only do harm.
+        The pose; None for a reference that shows other things, which could only do harm. A reference that is too small
+        to be measured is taken as it is.
     """
     poses = Poses(model, lr, ref)
     pose = poses.best()
-    return None if pose.fit < _MINIMUM_FIT and poses.is_measured(1.0) else pose
+    return None if pose.fit < _MINIMUM_FIT and poses.is_measurable(1.0) else pose
 
 
 class Poses:
     """Small copies of a photo and a reference, and their fit in each pose."""
 
     def __init__(self, model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor, "1 3 h2 w2"]) -> None:
-        self.model = model
-        self.ref_px = ref.shape[-2:]
-        cells, ref_cells = lr[0, 0].numel(), ref[0, 0].numel() / model.cell_px**2
-        fitting = min((_MAXIMUM_CELLS / cells) ** 0.5, (_MAXIMUM_REFERENCE_CELLS / ref_cells) ** 0.5)
-        self.shrink = min(1.0, max(fitting, _MINIMUM_SIDE_CELLS / min(lr.shape[-2:])))
-        self.query = model.encode_query(_shrunk(lr, self.shrink))
-        # A single copy of the reference, large enough for the largest scale.
-        self.held = min(1.0, self.shrink * max(_SCALES))
-        self.ref = _shrunk(ref, self.held).to(lr)
+        self.model, self.lr, self.ref_px = model, _cropped(lr), ref.shape[-2:]
+        self.query = cache(lambda shrink: model.encode_query(_resized(self.lr, shrink)))
+        self.score_coarsely = cache(lambda pose: self.score(*pose, _COARSE_CELLS))
+        # A single copy of the reference, as large as any pose needs.
+        self.held = min(1.0, max(scale * self._shrink(scale, _FINE_CELLS) for scale in self._scales()))
+        self.ref = _resized(ref, self.held).to(lr)
 
     def best(self) -> Pose:
         """The pose that fits best; in doubt, the reference as it is."""
-        pose, score = (1.0, 0.0), self.score(1.0, 0.0)
+        view = self._same_field_of_view()
+        score, pose = max((self.score(scale, 0.0), (scale, 0.0)) for scale in {view, 1.0})
         if score < _CLEAR_FIT:
-            found = self._best_distant()
-            if found[0] > score + _DISTANT_GAIN:
-                score, pose = found
+            distant = self._best_distant(view)
+            found = self.score(*distant)
+            if found > score + _DISTANT_GAIN:
+                score, pose = found, distant
         for step in _STEPS:
             (scale, degrees), factor, turn = pose, 2 ** (step / 2), 30 * step
             turned = (scale, degrees - turn), (scale, degrees + turn)
-            found = self._best_of((*turned, (scale / factor, degrees), (scale * factor, degrees)))
-            if found[0] > score + _STEP_GAIN:
-                score, pose = found
+            near = (*turned, (scale / factor, degrees), (scale * factor, degrees))
+            found, better = max((self.score(*each), each) for each in near)
+            if found > score + _STEP_GAIN:
+                score, pose = found, better
         return Pose(scale=pose[0], degrees=pose[1], fit=score)
 
-    def _best_distant(self) -> tuple[float, tuple[float, float]]:
-        """Best of all rotations, of all scales, and of the best of each combined with all of the other."""
-        turned = self._best_of([(1.0, degrees) for degrees in _DEGREES])
-        scaled = self._best_of([(scale, 0.0) for scale in _SCALES])
-        both = [(scale, turned[1][1]) for scale in _SCALES] + [(scaled[1][0], degrees) for degrees in _DEGREES]
-        return max(turned, scaled, self._best_of(both))
-
-    def _best_of(self, poses: Sequence[tuple[float, float]]) -> tuple[float, tuple[float, float]]:
-        """Highest score, and its pose (scale, degrees)."""
-        return max((self.score(*pose), pose) for pose in poses)
-
-    def is_measured(self, scale: float) -> bool:
-        """Whether the reference is large enough at this scale for its fit to mean something."""
-        shorter: float = min(self.ref_px) * scale * self.shrink
-        return shorter >= _MINIMUM_SIDE_CELLS * self.model.cell_px
-
-    def score(self, scale: float, degrees: float) -> float:
-        """Coherence times mean cosine of the match in a pose.
-
-        Zero where the reference would be too small; and above the largest scale, where it may fit but is not sharp.
-        """
-        cell = self.model.cell_px
-        if scale > max(_SCALES) or not self.is_measured(scale):
+    def score(self, scale: float, degrees: float, cells: tuple[int, int] = _FINE_CELLS) -> float:
+        """Coherence times mean cosine of the match in a pose; zero where it cannot be measured."""
+        if not self.is_measurable(scale):
             return 0.0
-        image = transform(self.ref, 0, scale * self.shrink / self.held, degrees).image
+        cell, shrink = self.model.cell_px, self._shrink(scale, cells)
+        image = transform(self.ref, 0, scale * shrink / self.held, degrees).image
         key = self.model.encode_query(downscale_bicubic(pad_to_multiple(image, cell), cell))
-        match = search(self.query, [key], patch=1, engine="exact")
+        match = search(self.query(shrink), [key], patch=1, engine="exact")
         return coherence(match) * match.score.mean().item()
 
+    def is_measurable(self, scale: float) -> bool:
+        """Whether the small copies are large enough at this scale for their fit to mean something, and not too large."""
+        if not _SCALES[0] <= scale <= _SCALES[-1]:
+            return False
+        small = scale * self._shrink(scale, _FINE_CELLS) / self.model.cell_px
+        height, width = (side * small for side in self.ref_px)
+        return min(height, width) >= _MINIMUM_SIDE_CELLS and height * width <= 2 * _FINE_CELLS[1]
 
-def _shrunk(image: Float[Tensor, "1 3 h w"], factor: float) -> Float[Tensor, "1 3 h2 w2"]:
+    def _best_distant(self, view: float) -> tuple[float, float]:
+        """Best (scale, degrees) of all scales, of all rotations, and of the best of each with all of the other."""
+        scales = self._scales()
+        scaled = self._best_of((scale, 0.0) for scale in scales)
+        turned = self._best_of((scale, degrees) for scale in {view, 1.0} for degrees in _DEGREES)
+        both = [(scale, turned[1]) for scale in scales] + [(scaled[0], degrees) for degrees in _DEGREES]
+        return self._best_of([scaled, turned, *both])
+
+    def _best_of(self, poses: Iterable[tuple[float, float]]) -> tuple[float, float]:
+        return max(poses, key=self.score_coarsely)
+
+    def _scales(self) -> list[float]:
+        return [scale for scale in _SCALES if self.is_measurable(scale)] or [1.0]
+
+    def _same_field_of_view(self) -> float:
+        """Scale at which the reference has as many cells as the photo."""
+        cells = self.lr[0, 0].numel()
+        scale: float = self.model.cell_px * (cells / (self.ref_px[0] * self.ref_px[1])) ** 0.5
+        return min(max(scale, _SCALES[0]), _SCALES[-1])
+
+    def _shrink(self, scale: float, cells: tuple[int, int]) -> float:
+        """Factor that brings the photo, and the reference at a scale, to these maximum sizes."""
+        ref_cells = self.ref_px[0] * self.ref_px[1] * (scale / self.model.cell_px) ** 2
+        fitting = min((cells[0] / self.lr[0, 0].numel()) ** 0.5, (cells[1] / ref_cells) ** 0.5)
+        return min(1.0, max(fitting, _MINIMUM_SIDE_CELLS / min(self.lr.shape[-2:])))
+
+
+def _cropped(photo: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "1 3 h2 w2"]:
+    """The middle of a thin photo."""
+    longest = _MAXIMUM_ASPECT * min(photo.shape[-2:])
+    rows, columns = (slice(max(0, (side - longest) // 2), (side + longest + 1) // 2) for side in photo.shape[-2:])
+    return photo[..., rows, columns]
+
+
+def _resized(image: Float[Tensor, "1 3 h w"], factor: float) -> Float[Tensor, "1 3 h2 w2"]:
     if factor == 1:
         return image
     height, width = (max(2, round(side * factor)) for side in image.shape[-2:])
