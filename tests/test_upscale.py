@@ -17,6 +17,7 @@ from refsr import (
     upscale,
 )
 from refsr.bench.metrics import psnr_db
+from refsr.io.metadata import Metadata
 from refsr.io.photo import as_photo
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
@@ -129,9 +130,9 @@ def test_odd_sizes_and_kinds_of_input(tmp_path: Path) -> None:
 
 
 def test_what_the_input_carries_is_kept() -> None:
-    photo = Photo(pixels=texture(12, 12), bits=16, exif=b"e", icc_profile=b"i")
+    photo = Photo(pixels=texture(12, 12), bits=16, metadata=Metadata(exif=b"e", icc_profile=b"i"))
     result = upscale(photo, model=SMALL["default"]).photo
-    assert (result.bits, result.exif, result.icc_profile) == (16, b"e", b"i")
+    assert (result.bits, result.metadata) == (16, photo.metadata)
 
 
 def test_results_are_repeatable_and_in_range() -> None:

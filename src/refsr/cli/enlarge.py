@@ -77,6 +77,8 @@ def upscale(
             provenance=provenance is not None,
             progress=progress,
         )
+    for note in result.notes:
+        complain(note)
     for name in result.unfit:
         complain(f"{name}: shows other things than {image}, and was not used")
     result.save(output)

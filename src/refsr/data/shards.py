@@ -17,7 +17,7 @@ from typing import Final
 
 from refsr.data.pack import HEADER_NAME, PACK_FORMAT, PACK_VERSION, ShardHeader
 from refsr.errors import ImageError
-from refsr.io.photo import READABLE_SUFFIXES
+from refsr.io.decode import READABLE_SUFFIXES
 from refsr.io.records import parse_object, parse_record
 
 FIELD_SUFFIX: Final = ".field.npz"

@@ -1,15 +1,22 @@
 """Colour with 16 bits per channel, which Pillow cuts to 8: by imagecodecs and tifffile, an extra."""
 
 import io
-import struct
-import zlib
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from refsr.extras import import_extra
+from refsr.extras import import_extra, is_installed
+from refsr.io.cmyk import cmyk_to_rgb
+from refsr.io.metadata import Metadata, png_with_metadata
+
+_XMP_TAG: Final = 700
+_READ_PHOTOMETRICS: Final = ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE", "SEPARATED", "YCBCR")
+_READ_COMPRESSIONS: Final = (
+    *("NONE", "CCITTRLE", "CCITT_T4", "CCITT_T6", "LZW", "OJPEG", "JPEG", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS"),
+    *("LZMA", "ZSTD"),
+)
 
 
 def is_deep_colour(image: Image.Image, data: bytes) -> bool:
@@ -25,7 +32,7 @@ def is_deep_colour(image: Image.Image, data: bytes) -> bool:
 
 
 def decode_deep(image: Image.Image, data: bytes, name: str) -> NDArray[Any]:
-    """Decode a file that `is_deep_colour` to pixels (H, W, C), uint16.
+    """Decode a file that `is_deep_colour` to pixels (H, W, C), uint16; CMYK becomes RGB of 8 bits.
 
     Raises:
         MissingExtraError: The extra is not installed.
@@ -33,59 +40,84 @@ def decode_deep(image: Image.Image, data: bytes, name: str) -> NDArray[Any]:
     """
     codecs = require_codecs(name)
     try:
-        array = codecs.png_decode(data) if image.format == "PNG" else _decode_tiff(data)
+        return np.asarray(codecs.png_decode(data) if image.format == "PNG" else _decode_tiff(image, data))
     except Exception as error:  # each codec raises exceptions of its own
         raise ValueError(str(error)) from error
-    return np.asarray(array)
 
 
-def _decode_tiff(data: bytes) -> NDArray[Any]:
+def _decode_tiff(image: Image.Image, data: bytes) -> NDArray[Any]:
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        array = np.asarray(file.pages[0].asarray())
-        planar = file.pages[0].planarconfig == 2
-    return np.moveaxis(array, 0, -1) if planar and array.ndim == 3 else array
+        page = file.pages[0]
+        array = np.asarray(page.asarray())
+        photometric, extra = page.photometric.name, [sample.name for sample in page.extrasamples]
+        planar = page.planarconfig == 2
+    if planar and array.ndim == 3:
+        array = np.moveaxis(array, 0, -1)
+    if photometric == "SEPARATED":
+        inks = Image.fromarray((array[..., :4] >> 8).astype(np.uint8), "CMYK")
+        return np.asarray(cmyk_to_rgb(inks, image.info.get("icc_profile")))
+    if photometric not in ("RGB", "MINISBLACK"):
+        raise ValueError(photometric)
+    if extra == ["ASSOCALPHA"]:
+        alpha = array[..., -1:].astype(np.float64)
+        colour = (array[..., :-1] * 65535.0 / np.maximum(alpha, 1)).round().clip(0, 65535)
+        array = np.concatenate((colour.astype(np.uint16), array[..., -1:]), -1)
+    return array
 
 
-def encode_deep(array: NDArray[Any], file_format: str, exif: bytes | None, profile: bytes | None) -> bytes:
+def describe_tiff(data: bytes) -> str | None:
+    """The kind of a TIFF in words, if it is sound but of a kind that is not read; None for a damaged one."""
+    if not is_installed("tifffile"):
+        return None
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages[0]
+            kind, bits = np.dtype(page.dtype).kind, page.bitspersample
+            photometric, compression = page.photometric.name, page.compression.name
+            usual = file.byteorder == "<" or not file.is_bigtiff
+            known = photometric in _READ_PHOTOMETRICS and compression in _READ_COMPRESSIONS and kind == "u"
+            if known and usual and not (photometric == "MINISBLACK" and page.samplesperpixel == 2 and bits == 16):
+                return None
+    except Exception:  # a damaged file raises many kinds of errors
+        return None
+    numbers = {"f": "floats", "i": "signed integers", "c": "complex numbers"}.get(kind, "integers")
+    return f"a {'Big' if file.is_bigtiff else ''}TIFF of {photometric}, {bits}-bit {numbers}, compression {compression}"
+
+
+def encode_deep(array: NDArray[Any], file_format: str, metadata: Metadata) -> bytes:
     """Encode pixels (H, W, C), uint16, as PNG or TIFF; TIFF keeps only the text tags of the main EXIF directory.
 
     Raises:
         MissingExtraError: The extra is not installed.
     """
-    if file_format == "TIFF":
-        import tifffile
+    codecs = require_codecs("the output")
+    if file_format == "PNG":
+        return png_with_metadata(codecs.png_encode(array), metadata)
+    import tifffile
 
-        buffer = io.BytesIO()
-        if array.shape[2] == 2:
-            array = array[..., (0, 0, 0, 1)]  # Pillow cannot open a TIFF of grey with alpha
-        tags = Image.Exif()
-        tags.load(exif or b"")
-        tifffile.imwrite(
-            buffer,
-            array,
-            photometric="rgb",
-            extrasamples=("unassalpha",) if array.shape[2] == 4 else (),
-            compression="zlib",
-            iccprofile=profile,
-            metadata=None,
-            software=False,
-            extratags=[(tag, "s", 0, text, True) for tag, text in tags.items() if isinstance(text, str)],
-        )
-        return buffer.getvalue()
-    data: bytes = require_codecs("the output").png_encode(array)
-    chunks = b""
-    if profile:
-        chunks += _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
-    if exif:
-        chunks += _png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    header_end = 8 + 25
-    return data[:header_end] + chunks + data[header_end:]
-
-
-def _png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    if array.shape[2] == 2:
+        array = array[..., (0, 0, 0, 1)]  # Pillow cannot open a TIFF of grey with alpha
+    tags = Image.Exif()
+    tags.load(metadata.exif or b"")
+    texts = [(tag, "s", 0, text.encode("latin-1"), True) for tag, text in tags.items() if isinstance(text, str)]
+    xmp = [(_XMP_TAG, "B", len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer,
+        array,
+        photometric="rgb",
+        extrasamples=("unassalpha",) if array.shape[2] == 4 else (),
+        compression="zlib",
+        iccprofile=metadata.icc_profile,
+        metadata=None,
+        software=False,
+        extratags=texts + xmp,
+    )
+    return buffer.getvalue()
 
 
 def require_codecs(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from refsr.io.photo import READABLE_SUFFIXES
+from refsr.io.decode import READABLE_SUFFIXES
 
 
 def list_photos(folder: Path, *, deep: bool = True, without: Path | None = None) -> list[Path]:

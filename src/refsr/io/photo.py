@@ -1,16 +1,10 @@
-"""Reading and writing of pictures, with their transparency, bit depth, EXIF and colour profile.
+"""Pictures in memory, read from and written to files.
 
-file, PIL image, array or tensor ── as_photo ──> Photo: pixels (1, 3, H, W) RGB float32 0..1, alpha, EXIF, ICC
-Photo ── write_photo ──> PNG, JPEG, WebP or TIFF, written atomically
+file, PIL image, array or tensor ── as_photo ──> Photo: pixels (1, 3, H, W) RGB float32 0..1, alpha, metadata
+Photo ── write_photo ──> PNG, JPEG, WebP, TIFF, AVIF or JPEG XL, written atomically
 """
 
-import io
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,20 +12,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image
 from torch import Tensor
 
-from refsr.errors import ImageError, MissingExtraError, OutputError
-from refsr.io.deep_colour import decode_deep, encode_deep, is_deep_colour, require_codecs
-from refsr.io.exif import descriptive_exif, exif_with_size, read_exif, upright
+from refsr.errors import ImageError
+from refsr.io.decode import Decoded, decode, decode_pil, opened
+from refsr.io.deep_colour import is_deep_colour
+from refsr.io.encode import DEEP_FORMATS, check_format, encode
 from refsr.io.files import write_atomically
+from refsr.io.metadata import Metadata, read_exif, text_of, upright
 
 MINIMUM_SIDE_PX: Final = 8
-_FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-READABLE_SUFFIXES: Final = tuple(_FORMATS)
-_MAXIMUM_SIDE_PX: Final = {"JPEG": 65535, "WEBP": 16383}
-_DEEP_FORMATS: Final = ("PNG", "TIFF")
-_READABLE_FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF")
 
 ImageSource = str | Path | Image.Image | NDArray[Any] | Tensor
 """A file, a PIL image, an array (H, W), (H, W, 3 or 4), or a tensor (3, H, W) or (1, 3, H, W); integers of 8 or 16
@@ -47,16 +38,16 @@ class Photo:
         alpha: Opacity, float32, 0..1; None for opaque pictures.
         grey: Whether the three channels are equal, and written as one.
         bits: Bits per channel, kept where the output format can.
-        exif: Descriptive EXIF, without the orientation, which is applied to the pixels.
-        icc_profile: ICC colour profile.
+        metadata: EXIF, colour profile and the like.
+        notes: Lines for the user about what was not read of the file, such as the end of a truncated one.
     """
 
     pixels: Float[Tensor, "1 3 h w"]
     alpha: Float[Tensor, "1 1 h w"] | None = None
     grey: bool = False
     bits: Literal[8, 16] = 8
-    exif: bytes | None = None
-    icc_profile: bytes | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+    notes: tuple[str, ...] = ()
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -82,19 +73,15 @@ def as_photo(source: ImageSource, name: str = "image") -> Photo:
     if isinstance(source, str | Path):
         return read_photo(Path(source))
     if isinstance(source, Image.Image):
-        return _photo_from_pil(source, name)
+        return _photo(decode_pil(source, name), name)
     if isinstance(source, Tensor):
         return _photo_from_tensor(source, name)
     return _photo_from_array(np.asarray(source), name)
 
 
 def decode_photo(data: bytes, name: str) -> Photo:
-    """Decode the bytes of a PNG, JPEG, WebP or TIFF file; `name` is for error messages. Raises as `as_photo`."""
-    with _decoder(data, name) as image:
-        if is_deep_colour(image, data):
-            return _photo_with_metadata(decode_deep(image, data, name), image, name)
-        image.load()
-        return _photo_from_pil(image, name)
+    """Decode the bytes of a file of `READABLE_SUFFIXES`; `name` is for messages. Raises as `as_photo`."""
+    return _photo(decode(data, name), name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +94,7 @@ class Preview:
 
 
 def read_photo(path: Path) -> Photo:
-    """Read PNG, JPEG, WebP or TIFF, the first page or frame. Raises as `as_photo`."""
+    """Read a file of `READABLE_SUFFIXES`, its first page or frame. Raises as `as_photo`."""
     return decode_photo(_read_bytes(path), str(path))
 
 
@@ -115,7 +102,7 @@ def read_preview(path: Path, long_side_px: int) -> Preview:
     """Read a photo at a smaller size; for a large JPEG, many times faster than at full size.
 
     Args:
-        path: PNG, JPEG, WebP or TIFF.
+        path: File of `READABLE_SUFFIXES`.
         long_side_px: Long side of the preview; smaller photos are not enlarged.
 
     Raises:
@@ -123,10 +110,10 @@ def read_preview(path: Path, long_side_px: int) -> Preview:
         MissingExtraError: See `as_photo`.
     """
     data = _read_bytes(path)
-    with _decoder(data, str(path)) as image:
+    with opened(data, str(path), to_its_end=False) as image:
         exif = read_exif(image)
         orientation = exif.get(ExifTags.Base.Orientation, 1)
-        copyright_text = str(exif.get(ExifTags.Base.Copyright, "")).strip("\0 ")
+        copyright_text = text_of(exif.get(ExifTags.Base.Copyright, ""))
         full = image.size
         shrink = max(1.0, max(full) / long_side_px)
         size = (max(1, round(full[0] / shrink)), max(1, round(full[1] / shrink)))
@@ -154,93 +141,27 @@ def _read_bytes(path: Path) -> bytes:
         raise ImageError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
 
 
-@contextmanager
-def _decoder(data: bytes, name: str) -> Iterator[Image.Image]:
-    """The picture as Pillow opens it; any error inside becomes an ImageError of one line."""
-    if not data:
-        raise ImageError(f"{name}: the file is empty: copy it again from where it came")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns at 89 megapixels, which is a large photo, and refuses at 179, which is our limit too.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_READABLE_FORMATS) as image:
-                yield image
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: claims more than 178 million pixels, refused: make it smaller first") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not a PNG, JPEG, WebP or TIFF picture: convert it to one of these") from error
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, IndexError, TypeError) as error:
-        if isinstance(error, ImageError | MissingExtraError):
-            raise
-        raise ImageError(f"{name}: damaged or truncated: copy it again from where it came") from error
-
-
 def write_photo(path: Path, photo: Photo) -> None:
-    """Write atomically, in the format of the suffix.
-
-    JPEG and WebP have quality 95 and 8 bits. EXIF and ICC profile are kept, except that a TIFF of 16-bit colour keeps
-    only the text tags of the main EXIF directory (maker, model, date, artist, copyright, ...).
+    """Write atomically, in the format of the suffix; see `refsr.io.encode.encode`.
 
     Raises:
         OutputError: See `check_output`, or the file cannot be written.
-        MissingExtraError: The photo is 16-bit colour, and the extra is not installed.
+        MissingExtraError: See `check_output`.
     """
-    check_output(path, photo, scale=1)
-    file_format = _FORMATS[path.suffix.lower()]
-    if file_format not in _DEEP_FORMATS:
-        photo = replace(photo, bits=8)
-    array = _to_array(photo)
-    exif = exif_with_size(photo.exif, photo.size_px)
-    if photo.bits == 16 and array.ndim == 3:
-        write_atomically(path, encode_deep(array, file_format, exif, photo.icc_profile))
-        return
-    options: dict[str, Any] = {"icc_profile": photo.icc_profile}
-    if exif is not None:
-        options["exif"] = exif
-    if file_format in ("JPEG", "WEBP"):
-        options["quality"] = 95
-    if file_format == "JPEG":
-        options["subsampling"] = "4:4:4"
-    if file_format == "TIFF" and exif is None:
-        # Pillow's compressed TIFF cannot hold an EXIF directory.
-        options["compression"] = "tiff_adobe_deflate"
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, file_format, **options)
-    write_atomically(path, buffer.getvalue())
+    kind = check_output(path, photo, scale=1)
+    array = _to_array(photo if kind in DEEP_FORMATS else replace(photo, bits=8))
+    write_atomically(path, encode(array, kind, photo.metadata.with_size(photo.size_px)))
 
 
-def check_output(path: Path, photo: Photo, scale: int) -> None:
-    """Refuse an output path that could not be written after `photo` is enlarged by `scale`.
+def check_output(path: Path, photo: Photo, scale: int | float) -> str:
+    """Refuse an output path that could not be written after `photo` is enlarged by `scale`; its format otherwise.
 
     Raises:
-        OutputError: The format is unknown, has no alpha while the photo has, or has a smaller maximum size.
-        MissingExtraError: The photo is 16-bit colour, and the extra is not installed.
+        OutputError: The format is unknown, cannot be written here, has no alpha, or has a smaller maximum size.
+        MissingExtraError: The format, or 16-bit colour in it, needs an extra that is not installed.
     """
-    file_format = _FORMATS.get(path.suffix.lower())
-    if file_format is None:
-        raise OutputError(f"{path}: no format is known for {path.suffix!r}: use .png, .jpg, .webp or .tiff")
-    side = max(photo.size_px) * scale
-    if side > _MAXIMUM_SIDE_PX.get(file_format, side):
-        most = _MAXIMUM_SIDE_PX[file_format]
-        raise OutputError(f"{path}: {file_format} holds at most {most} pixels a side: use .png")
-    if photo.alpha is not None and file_format == "JPEG":
-        raise OutputError(f"{path}: JPEG cannot keep the picture's transparency: use .png or .webp")
-    if photo.bits == 16 and file_format in _DEEP_FORMATS and not (photo.grey and photo.alpha is None):
-        require_codecs(str(path))
-
-
-def _photo_from_pil(image: Image.Image, name: str) -> Photo:
-    profile = image.info.get("icc_profile")
-    plain = image
-    if image.mode == "CMYK":
-        plain, profile = _cmyk_to_rgb(image, profile), None
-    elif image.mode in ("I", "F"):
-        raise ImageError(f"{name}: has 32 bits a channel: convert it to 8 or 16 bits")
-    elif not image.mode.startswith("I;16"):
-        has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-        is_grey = image.mode in ("1", "L", "LA", "La")
-        plain = image.convert(("LA" if is_grey else "RGBA") if has_alpha else ("L" if is_grey else "RGB"))
-    return replace(_photo_with_metadata(np.asarray(plain), image, name), icc_profile=profile)
+    is_deep = photo.bits == 16 and not (photo.grey and photo.alpha is None)
+    return check_format(path, round(max(photo.size_px) * scale), photo.alpha is not None, is_deep)
 
 
 def _photo_from_tensor(tensor: Tensor, name: str) -> Photo:
@@ -284,24 +205,8 @@ def _photo_from_array(array: NDArray[Any], name: str) -> Photo:
     return Photo(pixels=colour.contiguous(), alpha=alpha, grey=channels < 3, bits=bits)
 
 
-def _photo_with_metadata(array: NDArray[Any], image: Image.Image, name: str) -> Photo:
-    """Apply the orientation, and keep EXIF and ICC profile."""
-    exif = read_exif(image)
-    photo = _photo_from_array(upright(array, exif.get(ExifTags.Base.Orientation, 1)), name)
-    return replace(photo, exif=descriptive_exif(exif), icc_profile=image.info.get("icc_profile"))
-
-
-def _cmyk_to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """By the embedded profile if it is valid, else by the plain formula."""
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError):
-            converted = None  # a damaged profile: use the plain formula
-        if converted is not None:
-            return converted
-    return image.convert("RGB")
+def _photo(decoded: Decoded, name: str) -> Photo:
+    return replace(_photo_from_array(decoded.array, name), metadata=decoded.metadata, notes=decoded.notes)
 
 
 def _to_array(photo: Photo) -> NDArray[Any]:

@@ -20,10 +20,10 @@ import numpy as np
 
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
+from refsr.io.decode import READABLE_SUFFIXES
 from refsr.io.files import claim, clear_unfinished
 from refsr.io.journal import Journal
 from refsr.io.listing import list_photos
-from refsr.io.photo import READABLE_SUFFIXES
 from refsr.io.progress import Progress, silent
 from refsr.io.records import parse_record, write_lines
 from refsr.io.workers import Workers

@@ -18,9 +18,10 @@ from jaxtyping import Float
 from platformdirs import user_cache_path
 
 from refsr.errors import OutputError, RefSRError, UsageError
+from refsr.io.decode import READABLE_SUFFIXES
 from refsr.io.files import make_folder
 from refsr.io.listing import list_photos
-from refsr.io.photo import READABLE_SUFFIXES, as_photo, read_preview
+from refsr.io.photo import as_photo, read_preview
 from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
 from refsr.references.describe import MAXIMUM_CELLS, Vector, describe_sharp

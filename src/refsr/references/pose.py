@@ -86,7 +86,7 @@ class Poses:
     def __init__(self, model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor, "1 3 h2 w2"]) -> None:
         self.model, self.lr, self.ref_px = model, _cropped(lr), ref.shape[-2:]
         self.query = cache(lambda shrink: model.encode_query(_resized(self.lr, shrink)))
-        self.score_coarsely = cache(lambda pose: self.score(*pose, _COARSE_CELLS))
+        self.coarse_score = cache(self._coarse_score)
         # A single copy of the reference, as large as any pose needs.
         self.held = min(1.0, max(scale * self._shrink(scale, _FINE_CELLS) for scale in self._scales()))
         self.ref = _resized(ref, self.held).to(lr)
@@ -120,7 +120,7 @@ class Poses:
         return coherence(match) * match.score.mean().item()
 
     def is_measurable(self, scale: float) -> bool:
-        """Whether the small copies are large enough at this scale for their fit to mean something, and not too large."""
+        """Whether the small copies at this scale are large enough to tell a fit, and not too large."""
         if not _SCALES[0] <= scale <= _SCALES[-1]:
             return False
         small = scale * self._shrink(scale, _FINE_CELLS) / self.model.cell_px
@@ -136,7 +136,11 @@ class Poses:
         return self._best_of([scaled, turned, *both])
 
     def _best_of(self, poses: Iterable[tuple[float, float]]) -> tuple[float, float]:
-        return max(poses, key=self.score_coarsely)
+        return max(poses, key=self.coarse_score)
+
+    def _coarse_score(self, pose: tuple[float, float]) -> float:
+        scale, degrees = pose
+        return self.score(scale, degrees, _COARSE_CELLS)
 
     def _scales(self) -> list[float]:
         return [scale for scale in _SCALES if self.is_measurable(scale)] or [1.0]
@@ -144,14 +148,15 @@ class Poses:
     def _same_field_of_view(self) -> float:
         """Scale at which the reference has as many cells as the photo."""
         cells = self.lr[0, 0].numel()
-        scale: float = self.model.cell_px * (cells / (self.ref_px[0] * self.ref_px[1])) ** 0.5
-        return min(max(scale, _SCALES[0]), _SCALES[-1])
+        scale = self.model.cell_px * (cells / (self.ref_px[0] * self.ref_px[1])) ** 0.5
+        return float(min(max(scale, _SCALES[0]), _SCALES[-1]))
 
     def _shrink(self, scale: float, cells: tuple[int, int]) -> float:
         """Factor that brings the photo, and the reference at a scale, to these maximum sizes."""
         ref_cells = self.ref_px[0] * self.ref_px[1] * (scale / self.model.cell_px) ** 2
         fitting = min((cells[0] / self.lr[0, 0].numel()) ** 0.5, (cells[1] / ref_cells) ** 0.5)
-        return min(1.0, max(fitting, _MINIMUM_SIDE_CELLS / min(self.lr.shape[-2:])))
+        smallest: float = _MINIMUM_SIDE_CELLS / min(self.lr.shape[-2:])
+        return float(min(1.0, max(fitting, smallest)))
 
 
 def _cropped(photo: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "1 3 h2 w2"]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -43,11 +44,13 @@ class Upscaled:
         photo: The enlarged picture, with the input's alpha, bits, EXIF and ICC profile.
         provenance: Origin of its detail; its `used_levels` only if asked for.
         unfit: Names of references that were not used because they show other things.
+        notes: Lines for the user about what was not read of the pictures.
     """
 
     photo: Photo
     provenance: Provenance
     unfit: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_pil(self) -> Image.Image:
         """The picture as an 8-bit PIL image."""
@@ -105,8 +108,11 @@ def upscale(
 
     try:
         with torch.inference_mode():
-            lr = photo.pixels.to(model.device)
-            pool = _pool(model, lr, refs, names, variants)
+            lr = _filled(photo).to(model.device)
+            taken = [_take_reference(model, ref, name) for ref, name in zip(refs, names, strict=True)]
+            notes = tuple(note for each in (photo, *taken) for note in each.notes)
+            pool = _pool(model, lr, refs, [ref.pixels for ref in taken], variants)
+            del taken
             origins = [variant.origin for variant in pool]
             images = [variant.image for variant in pool]
             del pool
@@ -142,6 +148,7 @@ def upscale(
         photo=replace(photo, pixels=sr, alpha=alpha),
         provenance=_provenance(model, photo.size_px, used, matched.matches, origins, names),
         unfit=tuple(name for index, name in enumerate(names) if model.uses_references and index not in fitting),
+        notes=notes,
     )
 
 
@@ -149,15 +156,11 @@ def _pool(
     model: RefSRModel,
     lr: Float[Tensor, "1 3 h w"],
     refs: Sequence[AnyReference],
-    names: Sequence[str],
+    taken: Sequence[Float[Tensor, "1 3 _ _"]],
     variants: VariantConfig | None,
 ) -> list[Variant]:
-    """References to search: the copies of each, or each in its pose if it fits.
-
-    All are read before any pose is estimated, so that an unusable one is reported at once.
-    """
+    """References to search: the copies of each, or each in its pose if it fits."""
     found: list[Variant] = []
-    taken = [_take_reference(model, ref, name) for ref, name in zip(refs, names, strict=True)]
     if not model.uses_references:
         return []
     for index, (ref, pixels) in enumerate(zip(refs, taken, strict=True)):
@@ -210,13 +213,34 @@ def _take(source: ImageSource | Photo, name: str) -> Photo:
     return source if isinstance(source, Photo) else as_photo(source, name)
 
 
-def _take_reference(model: RefSRModel, source: AnyReference, name: str) -> Float[Tensor, "1 3 h w"]:
+def _take_reference(model: RefSRModel, source: AnyReference, name: str) -> Photo:
     ref = source.photo if isinstance(source, FoundReference) else _take(source, name)
     smallest = _MINIMUM_REFERENCE_CELLS * model.cell_px
     if min(ref.size_px) < smallest:
         height, width = ref.size_px
         raise ImageError(f"{name}: {width}x{height} pixels is too small: a reference needs {smallest} a side")
-    return ref.pixels
+    return ref
+
+
+def _filled(photo: Photo) -> Float[Tensor, "1 3 h w"]:
+    """The colours of a photo; where it is transparent, those of what is visible nearby, so that edges have no rim."""
+    if photo.alpha is None:
+        return photo.pixels
+    return _pull_push(photo.pixels, (photo.alpha > 0).to(photo.pixels))
+
+
+def _pull_push(pixels: Float[Tensor, "1 3 h w"], known: Float[Tensor, "1 1 h w"]) -> Float[Tensor, "1 3 h w"]:
+    """Fill unknown pixels from coarser and coarser means of known ones.
+
+    Source: Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.4.
+    """
+    if bool((known > 0).all()) or max(pixels.shape[-2:]) == 1:
+        return pixels
+    share = F.avg_pool2d(known, 2, ceil_mode=True)
+    means = F.avg_pool2d(pixels * known, 2, ceil_mode=True) / share.clamp_min(1e-6)
+    coarse = _pull_push(means, (share > 0).to(share))
+    fine = F.interpolate(coarse, scale_factor=2)[..., : pixels.shape[-2], : pixels.shape[-1]]
+    return torch.where(known > 0, pixels, fine)
 
 
 def _name(ref: AnyReference, index: int) -> str:
