@@ -5,6 +5,7 @@ Exit codes: 0; 1 for a defect of refsr; 2 for wrong usage or input; 3 for a batc
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -36,6 +37,9 @@ app.register_install_completion_command(help="Install completion of verbs and fl
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; each failure is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
     try:
         code = app(
             with_new_names(sys.argv[1:] if arguments is None else arguments),
@@ -43,18 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_error=False,
             result_action="return_value",
         )
-    except (RefSRError, CycloptsError) as error:
-        complain(str(error))
-        return 2
-    except MemoryError:  # in reading or writing; `upscale` itself names the picture
-        complain("out of memory: close other programs, or use smaller pictures")
-        return 2
-    except KeyboardInterrupt:
-        complain("stopped")
-        return 130
     except BrokenPipeError:
         return 1
-    except Exception as error:
-        complain(f"a defect of refsr, please report it: {type(error).__name__}: {error}")
-        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        line, code = _failure(error)
+        complain(line)
     return code if isinstance(code, int) else 0
+
+
+def _failure(error: BaseException) -> tuple[str, int]:
+    """Line and exit code of a failure."""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped", 130
+    if isinstance(error, RefSRError | CycloptsError):
+        return str(error), 2
+    if isinstance(error, MemoryError):  # in reading or writing; `upscale` itself names the picture
+        return "out of memory: close other programs, or use smaller pictures", 2
+    if isinstance(error, OSError):
+        culprit = "the output" if error.filename is None else error.filename
+        return f"{culprit}: {error.strerror}: choose another path, or free some disk space", 2
+    return f"a defect of refsr, please report it: {type(error).__name__}: {error}", 1

@@ -7,7 +7,7 @@ One SQLite file a folder, in the user's cache, so that nothing is written among 
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from platformdirs import user_cache_path
 
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.io.decode import READABLE_SUFFIXES
-from refsr.io.files import make_folder
+from refsr.io.files import check_writable, make_folder
 from refsr.io.listing import list_photos
 from refsr.io.photo import as_photo, read_preview
 from refsr.io.progress import Progress, silent
@@ -53,12 +53,12 @@ def open_library(folder: Path, model: RefSRModel, *, cache: Path | None = None, 
     Args:
         folder: Folder of photos, with its subfolders but hidden ones.
         model: Model whose descriptors make the vectors.
-        cache: Folder for the index; by default in the user's cache.
+        cache: Folder for the index; by default in the user's cache. Where none can be written, no index is kept.
         progress: Told the photos read, of how many.
 
     Raises:
         UsageError: The folder does not exist, or holds no photo.
-        OutputError: The index cannot be written.
+        OutputError: The index is damaged, or the disk is full.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder: name a folder of photos")
@@ -68,7 +68,11 @@ def open_library(folder: Path, model: RefSRModel, *, cache: Path | None = None, 
         raise UsageError(f"{folder}: holds no photo ({', '.join(READABLE_SUFFIXES)}): name another folder")
     name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
     file = (cache or user_cache_path("refsr") / "libraries") / f"{name}.sqlite"
-    make_folder(file.parent)
+    try:
+        make_folder(file.parent)
+        check_writable(file)
+    except OutputError:  # nothing can be kept, so all photos are read each time
+        return read_library(here, model, progress=progress)
     try:
         with closing(sqlite3.connect(file, timeout=60)) as database:
             read = _update(database, here, model, progress)
@@ -86,9 +90,12 @@ def open_library(folder: Path, model: RefSRModel, *, cache: Path | None = None, 
     )
 
 
-def read_library(paths: Iterable[Path], model: RefSRModel) -> Library:
-    """Index of the given photos, in memory only."""
-    found = {path: _read(path, model) for path in paths}
+def read_library(paths: Collection[Path], model: RefSRModel, *, progress: Progress = silent) -> Library:
+    """Index of the given photos, in memory only; for the other arguments see `open_library`."""
+    found = {}
+    for done, path in enumerate(paths, 1):
+        found[path] = _read(path, model)
+        progress(done, len(paths))
     good = {path: vector for path, (vector, _) in found.items() if vector is not None}
     return Library(
         paths=tuple(good),

@@ -100,7 +100,10 @@ def _with_legend(image: Image.Image, names: Sequence[str]) -> Image.Image:
     whole = Image.new("RGB", (image.width, image.height + _LEGEND_PX), "white")
     whole.paste(image, (0, 0))
     draw = ImageDraw.Draw(whole)
-    entries = [("guessed", (128, 128, 128)), *((f"from {n}", _COLOURS[i % len(_COLOURS)]) for i, n in enumerate(names))]
+    entries = [
+        ("guessed", (128, 128, 128)),
+        *((f"from {' '.join(n.split())}", _COLOURS[i % len(_COLOURS)]) for i, n in enumerate(names)),
+    ]
     x = 6
     for text, colour in entries:
         top = image.height + 6
