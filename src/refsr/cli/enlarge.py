@@ -7,7 +7,7 @@ from pathlib import Path
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, RestoreOptions
 from refsr.errors import OutputError, UsageError
-from refsr.io.files import check_writable
+from refsr.io.files import check_writable, is_same_file
 from refsr.io.photo import Photo, as_photo, check_output
 from refsr.models import RefSRModel
 from refsr.references.choose import FoundReference, find_references
@@ -50,11 +50,11 @@ def upscale(
     refs = ref or []
     for path in (output, *([provenance] if provenance else [])):
         check_writable(path)
-        if any(path.resolve() == source.resolve() for source in (image, *refs)):
+        if any(is_same_file(path, source) for source in (image, *refs)):
             raise OutputError(f"{path}: is one of the input pictures: choose another name for the result")
     if provenance is not None:
         check_map_path(provenance)
-        if provenance.resolve() == output.resolve():
+        if is_same_file(provenance, output):
             raise OutputError(f"{provenance}: is the output as well: choose another name for the map")
     variants = None
     if ref_scales or ref_degrees:

@@ -29,6 +29,11 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"{path}: the folder {folder} is not writable: choose another")
 
 
+def is_same_file(first: Path, second: Path) -> bool:
+    """Whether two paths lead to the same place, whether there is a file or not."""
+    return os.path.realpath(first) == os.path.realpath(second)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and its parents, unless it exists.
 

@@ -100,10 +100,9 @@ def _with_legend(image: Image.Image, names: Sequence[str]) -> Image.Image:
     whole = Image.new("RGB", (image.width, image.height + _LEGEND_PX), "white")
     whole.paste(image, (0, 0))
     draw = ImageDraw.Draw(whole)
-    entries = [
-        ("guessed", (128, 128, 128)),
-        *((f"from {' '.join(n.split())}", _COLOURS[i % len(_COLOURS)]) for i, n in enumerate(names)),
-    ]
+    texts = [f"from {' '.join(name.split())}" for name in names]  # a name may hold a line break
+    colours = (_COLOURS[index % len(_COLOURS)] for index in range(len(names)))
+    entries = [("guessed", (128, 128, 128)), *zip(texts, colours, strict=True)]
     x = 6
     for text, colour in entries:
         top = image.height + 6
