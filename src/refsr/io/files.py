@@ -49,10 +49,18 @@ def make_folder(path: Path) -> None:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write to a temporary file, then rename it: the path holds all of the old or of the new data.
 
+    A link stays, and its target is written; pipes and devices are written as they are.
+
     Raises:
         OutputError: It cannot be written; an existing file is left as it was.
     """
+    path, given = Path(os.path.realpath(path)), path
+    if path.is_symlink():
+        raise OutputError(f"{given}: is a loop of links: choose another file")
     check_writable(path)
+    if path.exists() and not path.is_file():
+        _write_through(path, data)
+        return
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=_TEMPORARY_SUFFIX)
@@ -67,6 +75,13 @@ def write_atomically(path: Path, data: bytes) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}): choose another") from error
 
 
 def clear_unfinished(folder: Path) -> None:
