@@ -1,13 +1,14 @@
-"""The state of a training run."""
+"""The state of a training run, with the running average of the weights, which ships."""
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from refsr.bench.datasets import Dataset, open_dataset
 from refsr.bench.measure import BenchConfig, run_benchmark
@@ -18,11 +19,37 @@ from refsr.io.records import write_record
 from refsr.io.weights import save_weights
 from refsr.models import ARCHITECTURES, RefSRModel
 from refsr.models.vgg import load_vgg19
-from refsr.training.average import RunningAverage
 from refsr.training.checkpoint import load_checkpoint
 from refsr.training.config import RunOptions, TrainConfig
 from refsr.training.log import RunLog
 from refsr.training.setup import Report, begin_with, open_perception
+
+
+class RunningAverage:
+    """Exponential moving average with a warm-up, in which the initial weights are soon forgotten.
+
+    Source: Polyak and Juditsky, 1992; the warm-up after TensorFlow's ExponentialMovingAverage.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], decay: float) -> None:
+        """Begin with a state.
+
+        Args:
+            state: The network's state dict.
+            decay: Share kept at each step; 0 follows the network exactly.
+        """
+        self.state = {name: value.detach().clone() for name, value in state.items()}
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, state: Mapping[str, Tensor], step: int) -> None:
+        """Average in the network's state after a step; the first step is 1."""
+        keep = min(self.decay, (step + 1) / (step + 10))
+        for name, value in state.items():
+            if value.is_floating_point():
+                self.state[name].lerp_(value, 1 - keep)
+            else:
+                self.state[name].copy_(value)
 
 
 class Run:

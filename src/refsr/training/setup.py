@@ -1,11 +1,14 @@
-"""Parts that a run begins with: optimiser, VGG19 of the losses, initial weights."""
+"""Parts that a run begins with: optimiser, VGG19 of the losses, initial weights, precision."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 import torch
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 from torch import Tensor, nn
 
+from refsr.device import computes_bf16
 from refsr.errors import WeightsError
 from refsr.io.weights import read_weights
 from refsr.models import RefSRModel
@@ -15,6 +18,8 @@ from refsr.training.step import Perception
 
 Report = Callable[[str], None]
 """Receives lines for the user."""
+
+_FABRIC: Final = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def make_optimiser(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
@@ -63,3 +68,30 @@ def _part(key: str, state: Mapping[str, Tensor]) -> str:
     part, _, rest = key.partition(".")
     there = any(other.startswith(f"{part}.") for other in state)
     return f"{part}.{rest.partition('.')[0]}" if there else part
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """Fabric's name of a precision; auto is bf16 where the device has instructions for it, else fp32.
+
+    Args:
+        wanted: auto, fp32, bf16, fp16, or a name of fabric's.
+        device: Device to train on.
+    """
+    if wanted == "auto":
+        wanted = "bf16" if computes_bf16(device) else "fp32"
+    return _FABRIC.get(wanted, wanted)
+
+
+def fabric_precision(wanted: str, device: torch.device) -> dict[str, Any]:
+    """Fabric's arguments for a precision; see `choose_precision`."""
+    chosen = choose_precision(wanted, device)
+    if chosen == "32-true":
+        return {"precision": chosen}
+    return {"plugins": ExactInputs(chosen, device.type)}  # type: ignore[arg-type]
+
+
+class ExactInputs(MixedPrecision):
+    """Mixed precision without fabric's rounding of the inputs, which would be of images too."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
