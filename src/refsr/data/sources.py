@@ -9,12 +9,11 @@ from typing import Final
 import numpy as np
 
 from refsr.data.leaks import find_leaks
-from refsr.data.pack import decode_field
 from refsr.data.photos import PhotoFiles
-from refsr.data.shards import FIELD_SUFFIX, TarMember, list_shards, pair_up, read_index, read_pack_kind
+from refsr.data.shards import FIELD_SUFFIX, TarMember, decode_field, list_shards, pair_up, read_index, read_pack_kind
 from refsr.data.views import Partner, RealView
 from refsr.errors import ImageError, UsageError
-from refsr.io.listing import list_photos
+from refsr.io.photo import list_photos
 
 File = Path | TarMember
 _FIELD_NAME: Final = re.compile(rf"(.+)/(\d+)-(\d+){re.escape(FIELD_SUFFIX)}")

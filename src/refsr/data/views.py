@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from refsr.data.geometry import Matrix
-from refsr.data.pack import NODE_PX, Field
+from refsr.data.shards import NODE_PX, Field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +16,8 @@ class Partner:
 
     Attributes:
         photo: Number of the photo.
-        field_px: (y, x) in it of each node of the view, NaN where not verified (see `refsr.data.pack`); None for a pair
-            of crops of one place and size, without known correspondences.
+        field_px: (y, x) in it of each node of the view, NaN where not verified (see `refsr.data.shards`); None for a
+            pair of crops of one place and size, without known correspondences.
     """
 
     photo: int
