@@ -22,18 +22,16 @@ from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.files import claim, clear_unfinished
 from refsr.io.journal import Journal
-from refsr.io.listing import list_photos
-from refsr.io.photo import READABLE_SUFFIXES
+from refsr.io.photo import READABLE_SUFFIXES, list_photos
 from refsr.io.progress import Progress, silent
 from refsr.io.records import parse_record, write_lines
 from refsr.io.workers import Workers
 from refsr.pairs import output_folder
 from refsr.pairs.contact_sheet import contact_sheet
-from refsr.pairs.cutting import write_crops, write_whole
 from refsr.pairs.features import detect, load_features, pool_of
-from refsr.pairs.manifest import crop_records, group_records
 from refsr.pairs.output_folder import BuildConfig, BuildSummary
 from refsr.pairs.selection import AlbumPhoto, CropPair, Group, Square, make_plan
+from refsr.pairs.sets import crop_records, group_records, write_crops, write_whole
 from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
 from refsr.pairs.verify import Overlap, verify
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from refsr.data.pack import Member, encode_field, tar_bytes
+from refsr.data.shards import Member, encode_field, tar_bytes
 from refsr.device import MIB
 from refsr.errors import ImageError, UsageError
 from refsr.io.photo import read_preview

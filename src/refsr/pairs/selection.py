@@ -231,19 +231,12 @@ def _random_centre(size_px: tuple[int, int], reach: float, rng: np.random.Genera
 
 
 def _clusters(count: int, pairs: Sequence[tuple[int, int]]) -> list[frozenset[int]]:
-    """Connected components, ordered by their smallest index (union-find)."""
-    parent = list(range(count))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for first, second in pairs:
-        a, b = root(first), root(second)
-        parent[max(a, b)] = min(a, b)
-    members: dict[int, set[int]] = defaultdict(set)
-    for index in range(count):
-        members[root(index)].add(index)
-    return [frozenset(found) for _, found in sorted(members.items())]
+    """Connected components, ordered by their smallest index."""
+    cluster_of = [{index} for index in range(count)]
+    for pair in pairs:
+        small, large = sorted((cluster_of[index] for index in pair), key=len)
+        if small is not large:
+            large |= small
+            for index in small:
+                cluster_of[index] = large
+    return [frozenset(found) for index, found in enumerate(cluster_of) if index == min(found)]
