@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from refsr.bench.results import Result, check_comparable
-from refsr.bench.statistics import Summary, summarise
+from refsr.bench.results import Result, Summary, summarise
 from refsr.errors import UsageError
 
 
@@ -32,7 +31,7 @@ def compare(first: Result, second: Result) -> list[Difference]:
     Raises:
         UsageError: The results share no picture, or differ in data set, protocol, scale or LR images.
     """
-    check_comparable(first, second)
+    _check_comparable(first, second)
     found = []
     for metric in ("psnr_db", "ssim", "gain_db", "lpips", "seconds"):
         a, b = first.figures(metric), second.figures(metric)
@@ -53,6 +52,15 @@ def compare(first: Result, second: Result) -> list[Difference]:
     if not found:
         raise UsageError("the two results share no picture: measure the same data set")
     return found
+
+
+def _check_comparable(first: Result, second: Result) -> None:
+    """Refuse results that differ in data set, protocol, scale or LR images."""
+    settings = [{"data set": result.dataset} | result.protocol for result in (first, second)]
+    for name in ("data set", "name", "scale", "lr"):
+        a, b = (each.get(name) for each in settings)
+        if a != b:
+            raise UsageError(f"the results differ in their {name}, {a!r} and {b!r}: measure both alike")
 
 
 def comparison_table(first: Result, second: Result) -> Table:

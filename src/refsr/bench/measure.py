@@ -6,6 +6,7 @@ lr       ── upscale ──> without┴── PSNR, SSIM, LPIPS against truth
 """
 
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,18 +20,17 @@ from torch import Tensor
 from refsr.bench.crops import write_crops
 from refsr.bench.datasets import Dataset, LevelledReference, Sample
 from refsr.bench.lpips import LPIPS
-from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.metrics import psnr_db, ssim
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
 from refsr.bench.results import ImageResult, Result, software_versions, source_commit
-from refsr.bench.resume import journaled, measure_each
-from refsr.bench.samples import Album, choose_references, prepare_sample, spread
+from refsr.bench.samples import Album, choose_references, measure_each, prepare_sample, spread
 from refsr.device import Precision
 from refsr.errors import UsageError
 from refsr.io.files import make_folder
+from refsr.io.journal import Journal
 from refsr.io.photo import Photo
 from refsr.io.progress import Progress, silent
-from refsr.io.records import parse_record
+from refsr.io.records import parse_record, write_record
 from refsr.models import RefSRModel
 from refsr.references.choose import FoundReference
 from refsr.resize import upscale_bicubic
@@ -112,23 +112,25 @@ def run_benchmark(
         "dataset": dataset.name,
         "protocol": described,
         "crops": None if crops is None else str(crops),
+        "samples": [sample.name for sample in samples],
     }
-    with journaled(out, settings, samples) as journal:
-        if crops is not None:
-            make_folder(crops)
-        _warm_up(model)
-        run = _Run(
-            dataset=dataset, model=model, mode=mode, config=config, out=out, crops=crops, lpips=lpips,
-            album=Album(dataset, model) if mode == "album" else None,
-        )  # fmt: skip
-        measured, skipped = measure_each(dataset.name, samples, lambda sample: _measure(sample, run), journal, progress)
-        images = tuple(parse_record(part, ImageResult) for part in measured)
-        result = Result(
-            model=name, dataset=dataset.name, protocol=described, images=images, skipped=skipped, versions=versions,
-            commit=source_commit(),
-        )  # fmt: skip
-        if out is not None:
-            result.save(out)
+    journal = Journal(out, settings)
+    if crops is not None:
+        make_folder(crops)
+    _warm_up(model)
+    run = _Run(
+        dataset=dataset, model=model, mode=mode, config=config, out=out, crops=crops, lpips=lpips,
+        album=Album(dataset, model) if mode == "album" else None,
+    )  # fmt: skip
+    measured, skipped = measure_each(dataset.name, samples, lambda sample: _measure(sample, run), journal, progress)
+    images = tuple(parse_record(part, ImageResult) for part in measured)
+    result = Result(
+        model=name, dataset=dataset.name, protocol=described, images=images, skipped=skipped, versions=versions,
+        commit=source_commit(),
+    )  # fmt: skip
+    if out is not None:
+        write_record(out, "bench", result.record())
+    journal.close()
     return result
 
 
@@ -230,3 +232,23 @@ def _warm_up(model: RefSRModel) -> None:
     """Keep one-time costs out of the first sample's time."""
     small = Photo(pixels=torch.full((1, 3, 16, 16), 0.5))
     upscale(small, [Photo(pixels=torch.full((1, 3, 64, 64), 0.5))], model=model, provenance=False)
+
+
+def reset_peak() -> None:
+    """Restart the measurement on Linux; elsewhere the peak covers the whole life of the process."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_mib() -> float:
+    """Peak resident memory in MiB, since `reset_peak` on Linux."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource  # not on Windows
+
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return largest / 2**20 if sys.platform == "darwin" else largest / 1024

@@ -1,4 +1,4 @@
-"""Results of a benchmark run, and their JSON file.
+"""Results of a benchmark run with their statistics, and their JSON file.
 
 {"kind": "bench", "version": 1, "model": "default", "dataset": "dev", "protocol": {"name": "refsr", ...},
  "mean": {"psnr_db": 30.6, "ssim": 0.85, "gain_db": 0.93}, "median": {...}, "ci95": {...}, "by_level": {...},
@@ -9,17 +9,49 @@
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from refsr.bench.statistics import Summary, summarise
-from refsr.errors import UsageError
-from refsr.io.records import read_record, write_record
+import numpy as np
 
+_BOOTSTRAP_RESAMPLES: Final = 10_000
 _STATISTICS: Final = ("mean", "median", "ci95")
 _METRICS: Final = ("psnr_db", "ssim", "gain_db", "bicubic_db", "psnr_rgb_db", "lpips", "seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Mean, median, minimum and maximum of one metric over pictures.
+
+    Attributes:
+        ci95: Bounds of the 95 % confidence interval of the mean.
+    """
+
+    mean: float
+    median: float
+    least: float
+    most: float
+    ci95: tuple[float, float]
+
+
+def summarise(figures: Sequence[float]) -> Summary:
+    """Summarise at least one figure; the confidence interval is a percentile bootstrap with a fixed seed.
+
+    Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
+    """
+    values = np.asarray(figures, dtype=np.float64)
+    drawn = np.random.default_rng(0).integers(len(values), size=(_BOOTSTRAP_RESAMPLES, len(values)))
+    low, high = np.percentile(values[drawn].mean(1), (2.5, 97.5))
+    return Summary(
+        mean=float(values.mean()),
+        median=float(np.median(values)),
+        least=float(values.min()),
+        most=float(values.max()),
+        ci95=(float(low), float(high)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,23 +148,6 @@ class Result:
         figures: dict[str, Any] = rounded({**brief, "by_level": by_level, "images": [asdict(i) for i in self.images]})
         return asdict(self) | figures
 
-    def save(self, path: Path) -> None:
-        """Write the JSON file.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-        write_record(path, "bench", self.record())
-
-
-def load_result(path: Path) -> Result:
-    """Read a file of `Result.save`.
-
-    Raises:
-        UsageError: The file is missing, damaged or of another kind.
-    """
-    return read_record(path, {"bench": Result})
-
 
 def software_versions() -> dict[str, str]:
     """Versions of Python and the computing packages, and the processor's name."""
@@ -171,16 +186,3 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [rounded(part) for part in value]
     return round(value, 4) if isinstance(value, float) else value
-
-
-def check_comparable(first: Result, second: Result) -> None:
-    """Refuse results whose figures cannot be compared.
-
-    Raises:
-        UsageError: The results differ in data set, protocol, scale or LR images.
-    """
-    settings = [{"data set": result.dataset} | result.protocol for result in (first, second)]
-    for name in ("data set", "name", "scale", "lr"):
-        a, b = (each.get(name) for each in settings)
-        if a != b:
-            raise UsageError(f"the results differ in their {name}, {a!r} and {b!r}: measure both alike")

@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from refsr.assets import sample_path
-from refsr.bench.measure import BenchConfig, restore
-from refsr.bench.memory import peak_mib, reset_peak
+from refsr.bench.measure import BenchConfig, peak_mib, reset_peak, restore
 from refsr.bench.protocol import PROTOCOLS
 from refsr.bench.results import software_versions, source_commit
 from refsr.device import Device, Precision, choose_device
@@ -134,14 +133,6 @@ class SpeedResult:
         sizes, seconds = zip(*points, strict=True)
         return linear_regression([log(size) for size in sizes], [log(s) for s in seconds]).slope
 
-    def save(self, path: Path) -> None:
-        """Write as JSON.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-        write_record(path, "speed", asdict(self))
-
 
 def run_speed(
     model: str,
@@ -181,7 +172,7 @@ def run_speed(
     versions = software_versions() | ({} if device == "cpu" else {"device": device})
     result = SpeedResult(model=model, measurements=tuple(measured), versions=versions, commit=source_commit())
     if out is not None:
-        result.save(out)
+        write_record(out, "speed", asdict(result))
     return result
 
 

@@ -17,13 +17,14 @@ from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.plots import plot_robustness, plot_speed
 from refsr.bench.protocol import ProtocolName
 from refsr.bench.report import write_report
-from refsr.bench.results import Result, load_result
+from refsr.bench.results import Result
 from refsr.bench.robust import run_robust
 from refsr.bench.speed import SpeedConfig, run_speed, speed_table
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import MemoryOptions, ModelOptions, Output, RestoreOptions
 from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
+from refsr.io.records import read_record
 from refsr.search import Engine
 
 _EXAMPLES = """**Examples**
@@ -132,7 +133,7 @@ def compare(first: Path, second: Path, /) -> None:
         first: JSON file of `refsr bench`.
         second: JSON file of `refsr bench`; differences are second minus first.
     """
-    Console().print(comparison_table(load_result(first), load_result(second)))
+    Console().print(comparison_table(*(read_record(file, {"bench": Result}) for file in (first, second))))
 
 
 @bench.command

@@ -10,27 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from refsr.errors import OutputError
-from refsr.io.files import write_atomically
+from refsr.io.files import check_writable, write_atomically
 from refsr.io.records import parse_object
 
 
 class Journal:
     """The journal of one result file; the first finished part creates it."""
 
-    def __init__(self, result: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, result: Path | None, settings: dict[str, Any]) -> None:
         """Read the parts that an earlier run finished into `done`.
 
         Args:
-            result: The file that the run will write; the journal lies beside it.
+            result: The file that the run will write; the journal lies beside it. Without one, nothing is kept.
             settings: Everything that the parts depend on, in JSON's types.
 
         Raises:
-            OutputError: There is a journal of a run with other settings, or it cannot be read.
+            OutputError: There is a journal of a run with other settings, or it cannot be read, or the file be written.
         """
-        self.path = result.with_name(f"{result.name}.part")
+        self.path = None if result is None else result.with_name(f"{result.name}.part")
         self._settings = settings
         self.done: list[dict[str, Any]] = []
-        if not self.path.exists():
+        if result is not None:
+            check_writable(result)
+        if self.path is None or not self.path.exists():
             return
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
@@ -51,6 +53,8 @@ class Journal:
     def add(self, part: dict[str, Any]) -> None:
         """Append a finished part."""
         self.done.append(part)
+        if self.path is None:
+            return
         if len(self.done) == 1:
             self._write_all()
             return
@@ -59,8 +63,10 @@ class Journal:
 
     def close(self) -> None:
         """Delete the journal, once the result is written."""
-        self.path.unlink(missing_ok=True)
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
     def _write_all(self) -> None:
+        assert self.path is not None
         entries = [{"settings": self._settings}, *self.done]
         write_atomically(self.path, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
