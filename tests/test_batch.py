@@ -14,10 +14,9 @@ import torch
 from conftest import Told, fails
 from PIL import Image
 
-from refsr.batch.cluster import run_on_cluster
 from refsr.batch.jobs import Job, JobOptions, read_jobs
 from refsr.batch.restore_job import Setup
-from refsr.batch.runner import STATE_FILE, run_batch
+from refsr.batch.runner import STATE_FILE, run_batch, run_on_cluster
 from refsr.bench.metrics import psnr_db
 from refsr.cli import main
 from refsr.errors import MissingExtraError, OutputError, UsageError

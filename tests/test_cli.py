@@ -18,7 +18,7 @@ from test_image import bomb, encoded
 import refsr.cli
 from refsr.cli import main
 from refsr.cli.old_names import with_new_names
-from refsr.cli.quantities import parse_bytes
+from refsr.cli.options import parse_bytes
 from refsr.errors import UsageError
 
 

@@ -19,8 +19,8 @@ from refsr.models import RefSRModel, load_model
 from refsr.resize import downscale_bicubic
 from refsr.restore.pipeline import Matched, match
 from refsr.search import search
-from refsr.video.carry import carry
 from refsr.video.frames import VideoFile
+from refsr.video.motion import carry
 from refsr.video.upscale_video import VideoConfig, upscale_video
 
 FRAMES = 10

@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 
 from refsr.device import Precision
 from refsr.errors import UsageError
-from refsr.io.listing import list_photos
+from refsr.io.photo import list_photos
 from refsr.io.records import parse_record, read_lines
 from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
 from refsr.search import Engine

@@ -1,7 +1,8 @@
-"""Options shared by several verbs, under the same flags."""
+"""Options shared by several verbs, under the same flags; sizes and times as people write them."""
 
 import inspect
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from refsr.cli.quantities import parse_bytes
 from refsr.device import Device, Precision
 from refsr.errors import UsageError
 from refsr.models import RefSRModel, load_model
@@ -91,3 +91,34 @@ def count_processes(asked: Processes) -> int:
 def examples_of(verb: Callable[..., object]) -> str:
     """Section "Examples" of a verb's docstring, for the end of its help."""
     return "**Examples**\n\n" + (inspect.getdoc(verb) or "").partition("Examples:\n")[2]
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as 800MiB, 2GiB, 1.5GB or 1000000.
+
+    Raises:
+        UsageError: It is none.
+    """
+    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?)?B?\s*", text.upper())
+    if not found or float(found[1]) == 0:
+        raise UsageError(f"--memory {text!r} is no size: write it like 800MiB or 2GiB")
+    return int(float(found[1]) * units[found[2] or ""])
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a time such as 150min, 2h, 90s or 1.5h.
+
+    Raises:
+        UsageError: It is none.
+    """
+    for unit, seconds in (("min", 60), ("h", 3600), ("s", 1)):
+        number = text.strip().removesuffix(unit)
+        if number != text.strip():
+            try:
+                found = float(number) * seconds
+            except ValueError:
+                break
+            if found > 0:
+                return found
+    raise UsageError(f"--time-limit {text!r} is no time: write it like 150min or 2h")

@@ -10,8 +10,7 @@ from cyclopts.config import Yaml
 from rich.console import Console
 
 from refsr.cli.console import progress_bar
-from refsr.cli.options import Output
-from refsr.cli.quantities import parse_duration
+from refsr.cli.options import Output, parse_duration
 from refsr.errors import UsageError
 from refsr.extras import import_extra
 from refsr.training.config import RunOptions, TrainConfig

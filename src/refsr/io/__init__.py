@@ -2,5 +2,5 @@
 
 bytes ── photo (exif, deep_colour) ──> Photo        weights: state dicts with the config of their model
 data ── files ──> atomic writes                     records: JSON with a schema     journal: resumable runs
-folder ── listing ──> photo files                   items ── workers ──> results of several processes
+folder ── photo ──> its photos                      items ── workers ──> results of several processes
 """

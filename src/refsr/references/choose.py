@@ -11,8 +11,7 @@ from refsr.errors import ImageError
 from refsr.io.photo import Photo, as_photo
 from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
-from refsr.references.describe import describe_blurry
-from refsr.references.index import Library, nearest
+from refsr.references.index import Library, describe_blurry, nearest
 from refsr.references.pose import Pose, Poses
 
 _SHORTLIST: Final = 24

@@ -25,9 +25,8 @@ from refsr.restore.pipeline import Encoded, encode, encode_reference, match, wit
 from refsr.restore.tiles import plan_memory, transfer_tiled
 from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
 from refsr.search import Engine, Match, refine_subpixel
-from refsr.video.carry import carry
-from refsr.video.flicker import Flicker
 from refsr.video.frames import VideoFile, writing
+from refsr.video.motion import Flicker, carry
 
 _MAXIMUM_AGE_FRAMES: Final = 48
 """Count of frames after which stills are chosen anew."""
@@ -71,7 +70,7 @@ class VideoResult:
     Attributes:
         searched: Count of searches; all other matches were carried.
         used: Count of frames for which each still was used.
-        flicker_levels: Flicker in grey levels of 0..255, see `refsr.video.flicker.Flicker`.
+        flicker_levels: Flicker in grey levels of 0..255, see `refsr.video.motion.Flicker`.
     """
 
     frames: int
