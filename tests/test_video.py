@@ -85,7 +85,7 @@ def test_frames_and_sound(
     assert sound_of(files["out"]) == sound_of(files["video"])
     assert not list(files["out"].parent.glob(".*part*"))
 
-    anew = upscale_video(files["video"], files["stills"], files["out"], shipped, VideoConfig(carried=False))
+    anew = upscale_video(files["video"], files["stills"], files["out"], shipped, VideoConfig(each_frame_anew=True))
     assert anew.searched == FRAMES
     assert result.flicker_levels < 1.01 * anew.flicker_levels
     frame_by_frame = frames_of(files["out"])
@@ -156,6 +156,6 @@ def test_the_command_and_bad_input(
     with pytest.raises(UsageError, match="give 0 to 51"):
         VideoConfig(crf=52)
     with pytest.raises(UsageError, match="give 1 or more"):
-        VideoConfig(stills=0)
+        VideoConfig(most=0)
     with pytest.raises(UsageError, match="bicubic has no matches"):
         upscale_video(video, stills, out, load_model("bicubic", device="cpu"), VideoConfig())

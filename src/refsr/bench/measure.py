@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from refsr.bench.crops import write_crops
 from refsr.bench.datasets import Dataset, LevelledReference, Sample
@@ -34,27 +32,25 @@ from refsr.io.records import parse_record, write_record
 from refsr.models import RefSRModel
 from refsr.references.choose import FoundReference
 from refsr.resize import upscale_bicubic
-from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, AnyReference, Upscaled, upscale
-from refsr.search import Engine
+from refsr.restore.upscale import AnyReference, RestoreConfig, upscale
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchConfig:
+class BenchConfig(RestoreConfig):
     """Settings of a benchmark run.
 
     Attributes:
-        references: "1" (the most similar one), "all", "level:K", "self" (the LR image itself), "none", "wrong" (another
-            sample's best reference), "album" (found by content among the references of all samples), or "auto": "1"
-            where the data set has references, else "none". A model without references is always measured with "none".
-        limit: Maximum number of samples, evenly spread over the data set; 0 for all.
+        references: 1 (the most similar), all, level:1 to level:5, self (the LR image), none, wrong (another sample's),
+            or album (found by content among the references of all samples); auto is 1 where there are references, else
+            none. A model without references is always measured with none.
+        protocol: Preparation and comparison as in the paper's own code: refsr, ttsr, masa or c2.
+        limit: Maximum count of pictures, evenly spread; 0 for all.
         precision: Precision of the network; fp32 makes figures of different machines comparable.
     """
 
     references: str = "auto"
     protocol: ProtocolName = "refsr"
     limit: int = 0
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
-    engine: Engine = "auto"
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
@@ -134,21 +130,6 @@ def run_benchmark(
     return result
 
 
-def restore(
-    lr: Float[Tensor, "1 3 h w"], references: Sequence[AnyReference], model: RefSRModel, config: BenchConfig
-) -> Upscaled:
-    """Enlarge an LR image, 0..1, with the settings of a run."""
-    return upscale(
-        Photo(pixels=lr),
-        references,
-        model=model,
-        engine=config.engine,
-        precision=config.precision,
-        memory_bytes=config.memory_bytes,
-        provenance=False,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     """Everything that all samples of a run share."""
@@ -169,12 +150,13 @@ def _measure(sample: Sample, run: _Run) -> dict[str, Any]:
     chosen, prepared, references = _prepare(sample, run)
     reset_peak()
     begun = time.perf_counter()
-    restored = restore(prepared.lr, references, model, config)
+    restored = config.upscale(Photo(pixels=prepared.lr), references, model=model, provenance=False)
     seconds = time.perf_counter() - begun
     peak = peak_mib()
     with_sr, without_sr = (prepared.inside(restored.photo.pixels),) * 2
     if references:
-        without_sr = prepared.inside(restore(prepared.lr, (), model, config).photo.pixels)
+        alone = config.upscale(Photo(pixels=prepared.lr), model=model, provenance=False)
+        without_sr = prepared.inside(alone.photo.pixels)
     bicubic = prepared.inside(upscale_bicubic(prepared.lr, model.scale))
     border = PROTOCOLS[config.protocol].border_px
     quality = psnr_db(with_sr, prepared.truth, border).item()

@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from refsr.bench.datasets import Dataset, Sample
-from refsr.bench.measure import BenchConfig, restore
+from refsr.bench.measure import BenchConfig
 from refsr.bench.metrics import psnr_db
 from refsr.bench.results import Summary, rounded, software_versions, source_commit, summarise
 from refsr.bench.samples import choose_references, measure_each, prepare_sample, spread
@@ -213,7 +213,8 @@ def _measure(sample: Sample, dataset: Dataset, model: RefSRModel, changes: Seque
     reference, unrelated = prepared.references
 
     def quality(*references: Picture) -> float:
-        restored = restore(prepared.lr, [Photo(pixels=each) for each in references], model, BenchConfig())
+        refs = [Photo(pixels=each) for each in references]
+        restored = BenchConfig().upscale(Photo(pixels=prepared.lr), refs, model=model, provenance=False)
         return psnr_db(restored.photo.pixels, prepared.truth).item()
 
     without = quality()

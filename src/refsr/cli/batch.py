@@ -52,7 +52,7 @@ def batch(
     defaults = JobOptions(
         references=tuple(ref or ()),
         album=album,
-        search=options.search,
+        search=options.engine,
         precision=options.precision,
         memory_bytes=options.memory_bytes,
         provenance=provenance,
