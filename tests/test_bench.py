@@ -15,13 +15,12 @@ from conftest import fails, restored, small_models, texture
 from PIL import Image
 
 import refsr.bench.measure
-from refsr.bench.compare import compare
 from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import LPIPS, AlexNet, load_lpips
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.metrics import psnr_db
 from refsr.bench.report import RESULTS
-from refsr.bench.results import ImageResult, Result, source_commit, summarise
+from refsr.bench.results import ImageResult, Result, compare, source_commit, summarise
 from refsr.bench.robust import CHANGES, UNCHANGED, RobustResult, run_robust
 from refsr.cli import main
 from refsr.errors import UsageError, WeightsError

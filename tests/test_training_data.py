@@ -16,9 +16,17 @@ from PIL import Image
 from refsr.data.photos import PhotoFiles, PhotoSource
 from refsr.data.plan import PairConfig, PairSampler
 from refsr.data.render import render
-from refsr.data.shards import HEADER_NAME, encode_field, encode_header, list_shards, pair_up, read_index
-from refsr.data.sources import Sources, list_pairs, open_sources
-from refsr.data.views import Partner, RealView, interpolate_field, verified_points
+from refsr.data.shards import (
+    HEADER_NAME,
+    encode_field,
+    encode_header,
+    interpolate_field,
+    list_shards,
+    pair_up,
+    read_index,
+    verified_points,
+)
+from refsr.data.sources import Partner, RealView, Sources, list_pairs, open_sources
 from refsr.degrade import DegradeConfig
 from refsr.errors import ImageError, UsageError
 from refsr.io.photo import list_photos

@@ -3,25 +3,59 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
+import torch
+
 from refsr.batch.jobs import Job
-from refsr.batch.restore_job import Outcome, Setup, restore
+from refsr.device import Device
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.files import claim, clear_unfinished, make_folder
+from refsr.io.photo import as_photo, check_output
 from refsr.io.progress import Progress, silent
 from refsr.io.records import read_record, write_record
 from refsr.io.workers import Workers
-from refsr.references.index import open_library
+from refsr.models import RefSRModel, load_model
+from refsr.references.choose import find_references
+from refsr.references.index import Library, open_library
+from refsr.restore.upscale import AnyReference
 
 STATE_FILE: Final = ".refsr-batch.json"
 _MAXIMUM_TRIES: Final = 2
 
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Model, as for `load_model`, and CPU threads per process: settings that all jobs share."""
+
+    model: str = "default"
+    device: Device = "auto"
+    vgg19: Path | None = None
+    threads: int = 1
+
+    def load(self) -> RefSRModel:
+        """The model, loaded once per process."""
+        return _loaded(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Outcome of a job.
+
+    Attributes:
+        reason: Reason of its failure; None if it is done.
+        unfit: References that show other things, and were not used.
+    """
+
+    job: Job
+    reason: str | None = None
+    unfit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,3 +212,34 @@ def run_on_cluster(
 
 def _call(task: Callable[[_Item], _Found], item: _Item) -> _Found:
     return task(item)
+
+
+def restore(job: Job, out: Path, setup: Setup) -> Outcome:
+    """Enlarge one photo into the folder `out`; the map is written first, so that a job with a result is complete."""
+    try:
+        torch.set_num_threads(setup.threads)
+        model, options = setup.load(), job.options
+        photo = as_photo(job.image)
+        target = out / job.output
+        make_folder(target.parent)
+        check_output(target, photo, model.scale)
+        references: list[AnyReference] = list(options.references)
+        if options.album is not None:
+            references += find_references(photo, _library(options.album, setup), model, apart_from=[job.image])
+        result = options.upscale(photo, references, model=model, provenance=options.provenance)
+        if options.provenance:
+            result.save_provenance(target.with_suffix(".map.png"))
+        result.save(target)
+    except (RefSRError, OSError, MemoryError) as error:
+        return Outcome(job=job, reason=" ".join(str(error).split()) or type(error).__name__)
+    return Outcome(job=job, unfit=result.unfit)
+
+
+@lru_cache(maxsize=1)
+def _loaded(setup: Setup) -> RefSRModel:
+    return load_model(setup.model, device=setup.device, vgg19=setup.vgg19)
+
+
+@lru_cache(maxsize=4)
+def _library(folder: Path, setup: Setup) -> Library:
+    return open_library(folder, setup.load())

@@ -3,22 +3,30 @@ batch of which some jobs failed."""
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 
 from refsr.cli.batch import batch
 from refsr.cli.bench import bench
-from refsr.cli.console import complain
 from refsr.cli.demo import demo
 from refsr.cli.enlarge import upscale
-from refsr.cli.old_names import with_new_names
-from refsr.cli.options import examples_of
+from refsr.cli.options import complain, examples_of
 from refsr.cli.pairs import pairs
 from refsr.cli.serve import serve
 from refsr.cli.train import train
 from refsr.cli.video import video
 from refsr.cli.weights_files import convert, export, models
 from refsr.errors import RefSRError
+
+_RENAMED: Final = {
+    "batch": {"--engine": "--where"},
+    "bench": {"--json": "--output", "--refs": "--references"},
+    "demo": {"--out": "--output"},
+    "pairs": {"--jobs": "--processes"},
+    "train": {"--out": "--output", "--accelerator": "--device", "--devices": "--processes"},
+}
+"""Old flag to new flag, by verb, for flags renamed since the last release; the old ones work for one more release."""
 
 app = App(
     name="refsr",
@@ -56,3 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"a defect of refsr, please report it: {type(error).__name__}: {error}")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def with_new_names(arguments: Sequence[str]) -> list[str]:
+    """Replace old flags by new ones, with a hint for each on standard error.
+
+    Args:
+        arguments: Command line, beginning with the verb.
+    """
+    renamed = _RENAMED.get(arguments[0], {}) if arguments else {}
+    found = []
+    for argument in arguments:
+        flag, *value = argument.split("=", 1)
+        if flag in renamed:
+            complain(f"{flag} is called {renamed[flag]} now: the old name works in this release only")
+        found.append("=".join((renamed.get(flag, flag), *value)))
+    return found

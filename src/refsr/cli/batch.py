@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from refsr.batch.jobs import JobOptions, read_jobs
-from refsr.batch.restore_job import Setup
-from refsr.batch.runner import run_batch
-from refsr.cli.console import complain, progress_bar
-from refsr.cli.options import Output, Processes, RestoreOptions, count_processes
+from refsr.batch.runner import Setup, run_batch
+from refsr.cli.options import Output, Processes, RestoreOptions, complain, count_processes, progress_bar
 
 _SOME_FAILED_CODE: Final = 3
 
@@ -52,7 +50,7 @@ def batch(
     defaults = JobOptions(
         references=tuple(ref or ()),
         album=album,
-        search=options.engine,
+        engine=options.engine,
         precision=options.precision,
         memory_bytes=options.memory_bytes,
         provenance=provenance,

@@ -9,17 +9,15 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from refsr.bench.compare import comparison_table
 from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import load_lpips
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.plots import plot_robustness, plot_speed
 from refsr.bench.report import write_report
-from refsr.bench.results import Result
+from refsr.bench.results import Result, comparison_table
 from refsr.bench.robust import run_robust
 from refsr.bench.speed import SpeedConfig, run_speed, speed_table
-from refsr.cli.console import complain, progress_bar
-from refsr.cli.options import MemoryOptions, ModelOptions, Output, RestoreOptions
+from refsr.cli.options import MemoryOptions, ModelOptions, Output, RestoreOptions, complain, progress_bar
 from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
 from refsr.io.records import read_record

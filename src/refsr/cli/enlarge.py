@@ -4,8 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from refsr.cli.console import complain, progress_bar
-from refsr.cli.options import Output, RestoreOptions
+from refsr.cli.options import Output, RestoreOptions, complain, progress_bar
 from refsr.errors import OutputError, UsageError
 from refsr.io.files import check_writable
 from refsr.io.photo import Photo, as_photo, check_output
@@ -64,13 +63,9 @@ def upscale(
 
     begun = time.monotonic()
     with progress_bar() as progress:
+        mapped = provenance is not None
         result = options.upscale(
-            photo,
-            [*refs, *found],
-            model=loaded,
-            variants=variants,
-            provenance=provenance is not None,
-            progress=progress,
+            photo, [*refs, *found], model=loaded, variants=variants, provenance=mapped, progress=progress
         )
     for name in result.unfit:
         complain(f"{name}: shows other things than {image}, and was not used")

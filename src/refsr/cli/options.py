@@ -1,27 +1,29 @@
-"""Options shared by several verbs, under the same flags; sizes and times as people write them."""
+"""What verbs share: options under the same flags, sizes and times as people write them, bars and complaints."""
 
 import inspect
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter, Token
+from cyclopts import Parameter
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from refsr.device import GIB, Device, Precision
 from refsr.errors import UsageError
+from refsr.io.progress import Progress
 from refsr.models import RefSRModel, load_model
 from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, RestoreConfig
 from refsr.search import Engine
 
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 Processes = Literal["auto"] | int
-
-
-def _bytes(_: object, tokens: Sequence[Token]) -> int:
-    return parse_bytes(tokens[0].value)
 
 
 @Parameter(name="*")
@@ -54,7 +56,12 @@ class MemoryOptions(ModelOptions):
     """
 
     memory_bytes: Annotated[
-        int, Parameter(name="--memory", converter=_bytes, show_default=lambda size: f"{size // GIB}GiB")
+        int,
+        Parameter(
+            name="--memory",
+            converter=lambda _, tokens: parse_bytes(tokens[0].value),
+            show_default=lambda size: f"{size // GIB}GiB",
+        ),
     ] = DEFAULT_MEMORY_BYTES
 
 
@@ -120,3 +127,25 @@ def parse_duration(text: str) -> float:
             if found > 0:
                 return found
     raise UsageError(f"--time-limit {text!r} is no time: write it like 150min or 2h")
+
+
+@contextmanager
+def progress_bar(name: str = "") -> Iterator[Progress]:
+    """A bar for each stage, or one by a name; on a terminal only."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:>9}"), BarColumn(), TextColumn("{task.fields[count]}"))
+    with Bar(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage or name, count="")
+            bar.update(tasks[stage], completed=done, total=total, count=f"{done}/{total}" if total > 1 else "")
+
+        yield show
+
+
+def complain(text: str) -> None:
+    """One line, whatever the message holds."""
+    line = " ".join(text.split())
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"refsr: {escape(line)}")

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from refsr.cli.console import complain, progress_bar
-from refsr.cli.options import Output, Processes, count_processes
+from refsr.cli.options import Output, Processes, complain, count_processes, progress_bar
 from refsr.errors import UsageError
 from refsr.pairs.build import build_pairs
 from refsr.pairs.output_folder import BuildConfig

@@ -9,8 +9,7 @@ from cyclopts import App, Parameter, Token
 from cyclopts.config import Yaml
 from rich.console import Console
 
-from refsr.cli.console import progress_bar
-from refsr.cli.options import Output, parse_duration
+from refsr.cli.options import Output, parse_duration, progress_bar
 from refsr.errors import UsageError
 from refsr.extras import import_extra
 from refsr.training.config import RunOptions, TrainConfig

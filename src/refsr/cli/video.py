@@ -5,8 +5,7 @@ from pathlib import Path
 
 from cyclopts import Parameter
 
-from refsr.cli.console import progress_bar
-from refsr.cli.options import Output, RestoreOptions
+from refsr.cli.options import Output, RestoreOptions, progress_bar
 from refsr.errors import OutputError
 from refsr.video.upscale_video import VideoConfig, upscale_video
 

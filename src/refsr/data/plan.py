@@ -16,9 +16,8 @@ from refsr.data.light import Light, LightConfig, draw_light
 from refsr.data.photos import PhotoFiles
 from refsr.data.sample import Crop
 from refsr.data.scene import MAXIMUM_PLANES, Planes, Relief, random_plane_motion, random_relief, smooth_nodes
-from refsr.data.shards import NODE_PX
-from refsr.data.sources import Sources
-from refsr.data.views import RealView, interpolate_field, verified_points
+from refsr.data.shards import NODE_PX, interpolate_field, verified_points
+from refsr.data.sources import RealView, Sources
 from refsr.degrade import Degradation, DegradeConfig, draw
 from refsr.degrade.checks import check_shares
 from refsr.errors import UsageError

@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 
+from refsr.data.geometry import Matrix
 from refsr.errors import ImageError
 from refsr.io.photo import READABLE_SUFFIXES
 from refsr.io.records import parse_object, parse_record
@@ -95,6 +98,24 @@ def decode_field(data: bytes, name: str) -> Field:
         raise ImageError(f"{name}: holds {units.dtype} {units.shape}, not a field of a pack: make the pack again")
     known = np.all(units != UNKNOWN, axis=0)
     return np.where(known, units.astype(np.float32) / UNITS_PER_PX, np.float32(np.nan))
+
+
+def interpolate_field(field_px: Field, points_px: Matrix) -> Matrix:
+    """Points (x, y) of a view in its partner, bilinear between nodes; NaN where a node around is unknown."""
+    size = torch.tensor(field_px.shape[:0:-1], dtype=torch.float32)
+    nodes = torch.from_numpy(points_px).float() / NODE_PX
+    grid = 2 * nodes / (size - 1).clamp_min(1) - 1
+    found = F.grid_sample(torch.from_numpy(field_px)[None], grid[None, None], align_corners=True)[0, :, 0]
+    inside = ((nodes >= 0) & (nodes <= size - 1)).all(1)
+    return np.asarray(found.masked_fill(~inside, torch.nan).flip(0).T.double().numpy())
+
+
+def verified_points(field_px: Field, left: int, top: int, side: int) -> Matrix:
+    """(x, y) in the partner of the verified nodes in a square of a view."""
+    y, x = np.nonzero(np.isfinite(field_px[0]))
+    places = np.stack((x, y), 1) * float(NODE_PX)
+    inside = ((places >= (left, top)) & (places < (left + side, top + side))).all(1)
+    return field_px[::-1, y[inside], x[inside]].T.astype(np.float64)
 
 
 class ShardWriter(AbstractContextManager["ShardWriter"]):

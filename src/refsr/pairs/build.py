@@ -27,12 +27,10 @@ from refsr.io.progress import Progress, silent
 from refsr.io.records import parse_record, write_lines
 from refsr.io.workers import Workers
 from refsr.pairs import output_folder
-from refsr.pairs.contact_sheet import contact_sheet
-from refsr.pairs.features import detect, load_features, pool_of
+from refsr.pairs.features import detect, learn_words, load_features, nearest_pairs, pool_of, vlad
 from refsr.pairs.output_folder import BuildConfig, BuildSummary
 from refsr.pairs.selection import AlbumPhoto, CropPair, Group, Square, make_plan
-from refsr.pairs.sets import crop_records, group_records, write_crops, write_whole
-from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
+from refsr.pairs.sets import contact_sheet, crop_records, group_records, write_crops, write_whole
 from refsr.pairs.verify import Overlap, verify
 
 _WORD_PHOTOS: Final = 200  # photos that the visual words are learnt from, about
