@@ -40,8 +40,7 @@ from refsr.restore.pipeline import encode, match
 from refsr.training.config import LossWeights, RunOptions, StageConfig, TrainConfig
 from refsr.training.loop import train
 from refsr.training.losses import contrast_loss
-from refsr.training.run import RunningAverage
-from refsr.training.setup import ExactInputs, choose_precision, fabric_precision
+from refsr.training.run import ExactInputs, RunningAverage, choose_precision, fabric_precision
 from refsr.training.step import NetworkStep, Perception
 
 TINY = DefaultConfig(width=8, blocks_before=1, blocks_after=1, descriptor_width=8, descriptor_size=8)
@@ -660,7 +659,7 @@ def test_precision_is_only_bf16_where_it_is_computed() -> None:
 
 def test_precision_is_chosen_for_the_device_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for the one that auto would take, where another is asked for."""
-    monkeypatch.setattr("refsr.training.setup.computes_bf16", lambda device: device.type == "cuda")
+    monkeypatch.setattr("refsr.training.run.computes_bf16", lambda device: device.type == "cuda")
     assert choose_precision("auto", torch.device("cuda")) == "bf16-mixed"
     assert choose_precision("auto", torch.device("cpu")) == "32-true"
     assert fabric_precision("auto", torch.device("cpu")) == {"precision": "32-true"}

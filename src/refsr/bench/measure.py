@@ -25,10 +25,9 @@ from refsr.bench.samples import Album, choose_references, measure_each, prepare_
 from refsr.device import Precision
 from refsr.errors import UsageError
 from refsr.io.files import make_folder
-from refsr.io.journal import Journal
 from refsr.io.photo import Photo
 from refsr.io.progress import Progress, silent
-from refsr.io.records import parse_record, write_record
+from refsr.io.records import Journal, parse_record, write_record
 from refsr.models import RefSRModel
 from refsr.references.choose import FoundReference
 from refsr.resize import upscale_bicubic

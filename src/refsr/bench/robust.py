@@ -24,10 +24,9 @@ from refsr.bench.measure import BenchConfig
 from refsr.bench.metrics import psnr_db
 from refsr.bench.results import Summary, rounded, software_versions, source_commit, summarise
 from refsr.bench.samples import choose_references, measure_each, prepare_sample, spread
-from refsr.io.journal import Journal
 from refsr.io.photo import Photo, as_photo
 from refsr.io.progress import Progress, silent
-from refsr.io.records import write_record
+from refsr.io.records import Journal, write_record
 from refsr.models import RefSRModel
 from refsr.references.variants import VariantConfig, make_variants
 

@@ -12,10 +12,9 @@ from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
 from refsr.bench.results import Skipped
 from refsr.data.leaks import find_leaks
 from refsr.errors import ImageError, RefSRError, UsageError
-from refsr.io.journal import Journal
 from refsr.io.photo import Photo, read_photo
 from refsr.io.progress import Progress
-from refsr.io.records import parse_record
+from refsr.io.records import Journal, parse_record
 from refsr.models import RefSRModel
 from refsr.references.choose import FoundReference, find_references
 from refsr.references.index import read_library

@@ -19,7 +19,7 @@ from refsr.data.scene import MAXIMUM_PLANES, Planes, Relief, random_plane_motion
 from refsr.data.shards import NODE_PX, interpolate_field, verified_points
 from refsr.data.sources import RealView, Sources
 from refsr.degrade import Degradation, DegradeConfig, draw
-from refsr.degrade.checks import check_shares
+from refsr.degrade.parameters import check_shares
 from refsr.errors import UsageError
 
 MAXIMUM_REFERENCES = 5

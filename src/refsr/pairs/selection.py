@@ -12,11 +12,15 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from refsr.pairs.output_folder import BuildConfig
 from refsr.pairs.verify import Overlap
+
+CROPS_A_PAIR: Final = 4  # training crops of two photos, or of a single photo, at most
+_PAIRS_A_PHOTO: Final = 5  # training pairs of photos that one photo is part of, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +84,9 @@ def make_plan(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], config:
     training = usable - test
     crops: list[CropPair] = []
     if config.train_from in ("matches", "both"):
-        crops += matched_crops(kept, training, config.crop_px, config.pairs_a_photo)
+        crops += matched_crops(kept, training, config.crop_px, _PAIRS_A_PHOTO)
     if config.train_from in ("single", "both"):
-        crops += single_crops(photos, sorted(training), config.crop_px, config.crops_a_pair)
+        crops += single_crops(photos, sorted(training), config.crop_px, CROPS_A_PAIR)
     groups = make_groups(photos, kept, usable & test)
     return BuildPlan(duplicates=duplicates, test=test, groups=groups, crops=tuple(crops))
 

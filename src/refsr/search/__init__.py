@@ -24,7 +24,7 @@ from torch import Tensor
 from refsr.device import MIB
 from refsr.errors import ImageError, UsageError
 from refsr.extras import is_installed
-from refsr.io.progress import Progress, part_of, silent
+from refsr.io.progress import Progress, silent
 from refsr.search.batched import find_small, is_small
 from refsr.search.candidates import PATCH, find_candidates, find_coarse
 from refsr.search.exact import find_exact
@@ -197,10 +197,8 @@ __all__ = [
     "DEFAULT_SEARCH_BYTES",
     "Engine",
     "Match",
-    "Progress",
     "cell_grid",
     "choose_engine",
-    "part_of",
     "refine_subpixel",
     "search",
     "strongest",

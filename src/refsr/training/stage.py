@@ -15,8 +15,7 @@ from refsr.errors import RefSRError, TrainingError
 from refsr.training.checkpoint import save_checkpoint
 from refsr.training.config import StageConfig
 from refsr.training.losses import Critic
-from refsr.training.run import Run
-from refsr.training.setup import choose_precision, make_optimiser
+from refsr.training.run import Run, choose_precision, make_optimiser
 from refsr.training.step import CriticStep, NetworkStep
 
 _BROADCAST_STEPS: Final = 10
