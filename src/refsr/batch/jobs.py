@@ -69,7 +69,8 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
         UsageError: The source is missing or empty, a line of it is wrong, or two jobs have the same output.
     """
     if source.is_dir():
-        jobs = _jobs_of_folder(source, options, out)
+        found = list_photos(source, without=out)
+        jobs = [Job(image=path, output=path.relative_to(source), options=options) for path in found]
     elif not source.is_file():
         raise UsageError(f"{source}: no such folder or list: check the name")
     elif source.suffix.lower() == ".csv":
@@ -90,11 +91,6 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
                 f"{source}: {other.image} and {job.image} would both be written to {job.output}: name their outputs"
             )
     return jobs
-
-
-def _jobs_of_folder(source: Path, options: JobOptions, out: Path) -> list[Job]:
-    found = list_photos(source, without=out)
-    return [Job(image=path, output=path.relative_to(source), options=options) for path in found]
 
 
 @dataclass(frozen=True, kw_only=True)

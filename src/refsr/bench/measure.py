@@ -112,7 +112,9 @@ def run_benchmark(
     journal = Journal(out, settings)
     if crops is not None:
         make_folder(crops)
-    _warm_up(model)
+    # Keep one-time costs out of the first sample's time.
+    small, large = (Photo(pixels=torch.full((1, 3, side, side), 0.5)) for side in (16, 64))
+    upscale(small, [large], model=model, provenance=False)
     run = _Run(
         dataset=dataset, model=model, mode=mode, config=config, out=out, crops=crops, lpips=lpips,
         album=Album(dataset, model) if mode == "album" else None,
@@ -207,12 +209,6 @@ def _relative(path: Path, out: Path | None) -> str:
         return path.resolve().relative_to(out.resolve().parent).as_posix()
     except ValueError:
         return str(path.resolve())
-
-
-def _warm_up(model: RefSRModel) -> None:
-    """Keep one-time costs out of the first sample's time."""
-    small = Photo(pixels=torch.full((1, 3, 16, 16), 0.5))
-    upscale(small, [Photo(pixels=torch.full((1, 3, 64, 64), 0.5))], model=model, provenance=False)
 
 
 def reset_peak() -> None:

@@ -143,14 +143,6 @@ class PairSampler:
         degradation = draw(self.degrade, rng)
         return PairPlan(number=number, crop=crop, planes=planes, references=shuffled, degradation=degradation)
 
-    def count_of_step(self, first: int) -> int:
-        """Common count of references of a step's pairs that get any; `first` is the number of its first pair."""
-        shares = np.array(self.pairs.references)[1:]
-        if not shares.any():
-            return 0
-        rng = np.random.default_rng((self.seed, first, _COUNT_STREAM))
-        return 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
-
     def plans_of(self, step: tuple[range, int]) -> tuple[list[PairPlan], int]:
         """Plans of a step, given by the numbers of its pairs and the side of their crops in pixels.
 
@@ -160,7 +152,10 @@ class PairSampler:
             The plans, and the count of unusable files found so far.
         """
         numbers, size_px = step
-        count = self.count_of_step(numbers.start)
+        shares, count = np.array(self.pairs.references)[1:], 0
+        if shares.any():
+            rng = np.random.default_rng((self.seed, numbers.start, _COUNT_STREAM))
+            count = 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
         return [self.plan(number, size_px, count) for number in numbers], len(self.sources.photos.unusable)
 
     def file_of(self, number: int) -> str:

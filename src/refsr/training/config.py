@@ -78,10 +78,11 @@ class StageConfig:
         if self.steps < 0 or self.batch < 1:
             raise UsageError(f"a stage of {self.steps} steps of {self.batch} pairs: give at least 0 steps of 1 pair")
         multiple = 32 if self.losses.adversarial else 4
+        sides = ", ".join(map(str, self.crop_px))
         if any(side < 16 or side % multiple for side in self.crop_px) or not self.crop_px:
-            raise UsageError(f"crops of {_listed(self.crop_px)} pixels: give multiples of {multiple}, 16 or more")
+            raise UsageError(f"crops of {sides} pixels: give multiples of {multiple}, 16 or more")
         if self.losses.adversarial and len(self.crop_px) > 1:
-            raise UsageError(f"crops of {_listed(self.crop_px)} pixels: a critic needs one size")
+            raise UsageError(f"crops of {sides} pixels: a critic needs one size")
         if not 0 <= self.decay_share <= 1:
             raise UsageError(f"a decay over {self.decay_share} of a stage: give a share between 0 and 1")
 
@@ -219,7 +220,3 @@ class RunOptions:
     device: Device = "auto"
     processes: Literal["auto"] | int = "auto"
     nodes: int = 1
-
-
-def _listed(numbers: tuple[int, ...]) -> str:
-    return ", ".join(str(number) for number in numbers)
