@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result_action="return_value",
         )
     except (RefSRError, CycloptsError) as error:
-        complain(str(error))
+        ours = isinstance(error, CycloptsError) and isinstance(error.__cause__, RefSRError)  # of a converter
+        complain(str(error.__cause__ if ours else error))
         return 2
     except MemoryError:  # outside of `upscale`, which names the picture: while one is read or written
         complain("out of memory: close other programs, or use smaller pictures")
