@@ -243,4 +243,4 @@ def _clusters(count: int, pairs: Sequence[tuple[int, int]]) -> list[frozenset[in
             large |= small
             for index in small:
                 cluster_of[index] = large
-    return [frozenset(found) for index, found in enumerate(cluster_of) if index == min(found)]
+    return [frozenset(found) for found in {id(found): found for found in cluster_of}.values()]
