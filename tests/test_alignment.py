@@ -15,7 +15,7 @@ from refsr.models.alignment import Aligned, Alignment, solve_offset
 from refsr.resize import downscale_bicubic
 from refsr.restore.pipeline import encode, match
 from refsr.search import Match, cell_grid
-from refsr.training.alignment_loss import alignment_loss
+from refsr.training.losses import alignment_loss
 
 
 def test_untrained_it_moves_nothing() -> None:

@@ -14,10 +14,8 @@ import torch
 from conftest import Told, fails
 from PIL import Image
 
-from refsr.batch.cluster import run_on_cluster
 from refsr.batch.jobs import Job, JobOptions, read_jobs
-from refsr.batch.restore_job import Setup
-from refsr.batch.runner import STATE_FILE, run_batch
+from refsr.batch.runner import STATE_FILE, Setup, run_batch, run_on_cluster
 from refsr.bench.metrics import psnr_db
 from refsr.cli import main
 from refsr.errors import MissingExtraError, OutputError, UsageError
@@ -78,7 +76,7 @@ def test_lists(tmp_path: Path) -> None:
         Job(
             image=tmp_path / "a.png",
             output=PurePath("x/a.png"),
-            options=JobOptions(references=(tmp_path / "r 1.jpg", tmp_path / "r2.jpg"), search="exact", provenance=True),
+            options=JobOptions(references=(tmp_path / "r 1.jpg", tmp_path / "r2.jpg"), engine="exact", provenance=True),
         ),
         Job(image=tmp_path / "b.png", output=PurePath("b.png"), options=default),
     ]
@@ -144,7 +142,7 @@ def test_foreign_and_other_results_are_refused(photos: Path, tmp_path: Path) -> 
     (out / "0 ü.png").unlink()
     run_batch(jobs, out, BICUBIC, processes=1)
     with pytest.raises(OutputError, match=r"was made from other inputs or options: delete it"):
-        run_batch(read_jobs(photos, JobOptions(search="exact"), out), out, BICUBIC, processes=1)
+        run_batch(read_jobs(photos, JobOptions(engine="exact"), out), out, BICUBIC, processes=1)
     with claim(out / ".lock"), pytest.raises(OutputError, match="another process is at work in it"):
         run_batch(jobs, out, BICUBIC, processes=1)
     state = json.loads((out / STATE_FILE).read_text())

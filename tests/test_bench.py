@@ -15,18 +15,17 @@ from conftest import fails, restored, small_models, texture
 from PIL import Image
 
 import refsr.bench.measure
-from refsr.bench.compare import compare
 from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import LPIPS, AlexNet, load_lpips
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.metrics import psnr_db
-from refsr.bench.report import load_any
-from refsr.bench.results import ImageResult, Result, load_result, source_commit
+from refsr.bench.report import RESULTS
+from refsr.bench.results import ImageResult, Result, compare, source_commit, summarise
 from refsr.bench.robust import CHANGES, UNCHANGED, RobustResult, run_robust
-from refsr.bench.statistics import summarise
 from refsr.cli import main
 from refsr.errors import UsageError, WeightsError
 from refsr.io.photo import Photo, as_photo, write_photo
+from refsr.io.records import read_record
 from refsr.models import RefSRModel
 from refsr.models.vgg import VGG19
 from refsr.references.pose import Pose, find_pose
@@ -173,7 +172,7 @@ def test_the_json_file(groups: Path, tmp_path: Path) -> None:
     assert content["mean"]["psnr_db"] == pytest.approx(sum(psnr) / len(psnr), abs=1e-3)
     assert content["images"][0]["bicubic_db"] == content["images"][0]["psnr_db"]
     assert content["protocol"]["name"] == "refsr"
-    loaded = load_result(out)
+    loaded = read_record(out, {"bench": Result})
     assert loaded.model == "bicubic"
     assert loaded.record()["mean"] == pytest.approx(content["mean"], abs=3e-4)
     commit = source_commit()
@@ -203,7 +202,7 @@ def test_a_broken_run_goes_on(groups: Path, tmp_path: Path, monkeypatch: pytest.
         run_benchmark(dataset, SMALL["default"], "m", BenchConfig(references="none"), out=out)
     result = run_benchmark(dataset, SMALL["default"], "m", config, out=out)
     assert calls == ["000", "001", "002", "002"]
-    assert [image.name for image in load_result(out).images] == ["000", "001", "002"]
+    assert [image.name for image in read_record(out, {"bench": Result}).images] == ["000", "001", "002"]
     whole = run_benchmark(dataset, SMALL["default"], "m", config)
     assert [i.psnr_db for i in whole.images] == [i.psnr_db for i in result.images]
     assert not journal.exists()
@@ -230,7 +229,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert not out.exists()
     assert 3 <= done < 60
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
-    names = [image.name for image in load_result(out).images]
+    names = [image.name for image in read_record(out, {"bench": Result}).images]
     assert names == [f"{number:03}" for number in range(60)]
 
 
@@ -347,7 +346,7 @@ def test_changed_references(groups: Path, tmp_path: Path) -> None:
     assert result.gains_db[UNCHANGED, 0.0]["000"] == pytest.approx(plain.images[0].gain_db, abs=1e-4)
     wrong = run_benchmark(open_dataset(groups), SMALL["default"], "m", BenchConfig(references="wrong"))
     assert result.gains_db["unrelated", 0.0]["001"] == pytest.approx(wrong.images[1].gain_db, abs=1e-4)
-    loaded = load_any(out)
+    loaded = read_record(out, RESULTS)
     assert isinstance(loaded, RobustResult)
     assert loaded.gains_db.keys() == result.gains_db.keys()
     assert loaded.unrelated_loss() == pytest.approx(result.unrelated_loss(), abs=1e-3)

@@ -16,8 +16,7 @@ from PIL import Image
 from test_image import bomb, encoded
 
 import refsr.cli
-from refsr.cli import main
-from refsr.cli.old_names import with_new_names
+from refsr.cli import main, with_new_names
 from refsr.cli.quantities import parse_bytes
 from refsr.errors import UsageError
 

@@ -16,6 +16,7 @@ from scipy import ndimage, signal
 from torch import Tensor
 
 from refsr.degrade import CLEAN, Degradation, DegradeConfig, blur, blur_kernel, degrade, draw, jpeg, reduce
+from refsr.degrade.apply import webp
 from refsr.degrade.blur import gaussian_kernel, mirror, motion_kernel
 from refsr.degrade.camera import (
     add_noise,
@@ -28,7 +29,6 @@ from refsr.degrade.camera import (
     tone_curve,
     unit_noise,
 )
-from refsr.degrade.codec import webp
 from refsr.errors import UsageError
 from refsr.resize import downscale_bicubic
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from refsr.bench.report import load_any
+from refsr.bench.report import RESULTS
 from refsr.bench.results import Result
 from refsr.bench.robust import RobustResult
 from refsr.errors import OutputError, UsageError
 from refsr.io.files import check_writable, claim, clear_unfinished, write_atomically
-from refsr.io.listing import list_photos
+from refsr.io.photo import list_photos
 from refsr.io.records import read_record, write_record
 
 
@@ -129,4 +129,4 @@ def test_results_of_earlier_releases_are_read() -> None:
     """Those of the docs have no version, and the first ones no kind."""
     files = sorted((Path(__file__).parent.parent / "docs" / "results").glob("*.json"))
     assert len(files) > 10
-    assert {type(load_any(file)) for file in files} == {Result, RobustResult}
+    assert {type(read_record(file, RESULTS)) for file in files} == {Result, RobustResult}

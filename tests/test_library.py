@@ -14,8 +14,7 @@ from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
 from refsr.models.default import DefaultModel
 from refsr.references.choose import MINIMUM_FIT, find_references
-from refsr.references.describe import describe_blurry, describe_sharp
-from refsr.references.index import nearest, open_library
+from refsr.references.index import describe_blurry, describe_sharp, nearest, open_library
 from refsr.restore.upscale import upscale
 
 

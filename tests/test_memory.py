@@ -9,7 +9,7 @@ import torch
 from conftest import texture
 
 from refsr import ARCHITECTURES, MemoryBudgetError, Photo, upscale
-from refsr.bench.memory import peak_mib, reset_peak
+from refsr.bench.measure import peak_mib, reset_peak
 from refsr.device import MIB
 from refsr.models import DefaultConfig, RefSRModel, SRNTTConfig
 from refsr.references.variants import VariantConfig

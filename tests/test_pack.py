@@ -20,7 +20,7 @@ from PIL import Image
 from skimage import data as pictures
 
 from refsr.assets import sample_path
-from refsr.data.pack import NODE_PX, UNKNOWN, ShardWriter, decode_field, encode_field
+from refsr.data.shards import NODE_PX, UNKNOWN, ShardWriter, decode_field, encode_field
 from refsr.errors import ImageError, OutputError, UsageError
 from refsr.pairs.features import detect
 from refsr.pairs.pack_photos import PackSummary, diverse_order, pack_photos

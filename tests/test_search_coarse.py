@@ -13,7 +13,7 @@ from torch import Tensor
 from refsr.errors import MemoryBudgetError
 from refsr.search import Match, cell_grid, choose_engine, coarse, search
 from refsr.search.coarse import _highest_around
-from refsr.search.neighbours import mean_with_neighbours
+from refsr.search.patches import mean_with_neighbours
 
 
 def smooth_field(seed: int, height: int, width: int, channels: int = 16) -> Tensor:

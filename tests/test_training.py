@@ -37,12 +37,10 @@ from refsr.models import SRNTT, DefaultConfig, SRNTTConfig, load_model
 from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic
 from refsr.restore.pipeline import encode, match
-from refsr.training.average import RunningAverage
 from refsr.training.config import LossWeights, RunOptions, StageConfig, TrainConfig
-from refsr.training.contrast import contrast_loss
 from refsr.training.loop import train
-from refsr.training.precision import ExactInputs, choose_precision, fabric_precision
-from refsr.training.schedule import rate_at
+from refsr.training.losses import contrast_loss
+from refsr.training.run import ExactInputs, RunningAverage, choose_precision, fabric_precision
 from refsr.training.step import NetworkStep, Perception
 
 TINY = DefaultConfig(width=8, blocks_before=1, blocks_after=1, descriptor_width=8, descriptor_size=8)
@@ -607,13 +605,13 @@ def test_contrast_loss_of_nothing_is_zero() -> None:
 
 def test_schedule_rises_holds_and_falls() -> None:
     stage = dataclasses.replace(STAGE, steps=100, warmup_steps=10, decay_share=0.5, learning_rate=1.0)
-    rates = [rate_at(stage, step) for step in range(1, 101)]
+    rates = [stage.rate_at(step) for step in range(1, 101)]
     assert rates[4] == 0.5
     assert rates[9:51] == [1.0] * 42
     assert rates[75] == pytest.approx(0.5)
     assert rates[-1] == pytest.approx((1 - math.cos(math.pi / 50)) / 2)
-    assert rate_at(stage, 20, time_left=0.25) == pytest.approx(0.5)
-    assert rate_at(dataclasses.replace(stage, decay_share=0.0), 100, time_left=0.0) == 1.0
+    assert stage.rate_at(20, time_left=0.25) == pytest.approx(0.5)
+    assert dataclasses.replace(stage, decay_share=0.0).rate_at(100, time_left=0.0) == 1.0
 
 
 def test_the_running_average() -> None:
@@ -661,7 +659,7 @@ def test_precision_is_only_bf16_where_it_is_computed() -> None:
 
 def test_precision_is_chosen_for_the_device_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for the one that auto would take, where another is asked for."""
-    monkeypatch.setattr("refsr.training.precision.computes_bf16", lambda device: device.type == "cuda")
+    monkeypatch.setattr("refsr.training.run.computes_bf16", lambda device: device.type == "cuda")
     assert choose_precision("auto", torch.device("cuda")) == "bf16-mixed"
     assert choose_precision("auto", torch.device("cpu")) == "32-true"
     assert fabric_precision("auto", torch.device("cpu")) == {"precision": "32-true"}

@@ -70,7 +70,7 @@ def test_search_and_precision_reach_the_work(
         asked.append(options)
         return upscale(*pictures, **options)
 
-    monkeypatch.setattr("refsr.web.request.upscale", recorded)
+    monkeypatch.setattr("refsr.restore.upscale.upscale", recorded)
     config = WebConfig(engine="coarse", precision="fp32", memory_bytes=2**30)
     list(run_job(files[0], [files[1]], "PNG", tmp_path, shipped, config, threading.Event()))
     told = [(options["engine"], options["precision"], options["memory_bytes"]) for options in asked]
@@ -80,18 +80,18 @@ def test_search_and_precision_reach_the_work(
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (WebConfig(file_mib=0.001), r"blurry ü.jpg: is larger than 0.001 MiB"),
-        (WebConfig(megapixels=0.1), r"sharp.png: it has 0.389 megapixels, 0.1 are allowed"),
-        (WebConfig(megapixels=0.05), r"blurry ü.jpg: its result would have 0.0819 megapixels"),
-        (WebConfig(references=1), "2 references: no more than 1 are allowed here"),
-        (WebConfig(seconds=0.01), "took more than 0.01 seconds, which is the limit"),
+        (WebConfig(max_file_mib=0.001), r"blurry ü.jpg: is larger than 0.001 MiB"),
+        (WebConfig(max_megapixels=0.1), r"sharp.png: it has 0.389 megapixels, 0.1 are allowed"),
+        (WebConfig(max_megapixels=0.05), r"blurry ü.jpg: its result would have 0.0819 megapixels"),
+        (WebConfig(max_references=1), "2 references: no more than 1 are allowed here"),
+        (WebConfig(max_seconds=0.01), "took more than 0.01 seconds, which is the limit"),
     ],
 )
 def test_limits(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path, limits: WebConfig, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         list(run_job(files[0], [files[1]] * 2, "PNG", tmp_path, shipped, limits, threading.Event()))
     with pytest.raises(UsageError, match="the limit waiting is 0: give more than 0"):
-        WebConfig(waiting=0)
+        WebConfig(max_waiting=0)
 
 
 def test_broken_files(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path) -> None:

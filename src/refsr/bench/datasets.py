@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refsr.errors import UsageError
-from refsr.io.listing import list_photos
-from refsr.io.photo import READABLE_SUFFIXES
+from refsr.io.photo import READABLE_SUFFIXES, list_photos
 from refsr.io.records import parse_record, read_lines
 
 _GROUP = re.compile(r"(.+)_([0-9])")

@@ -5,6 +5,7 @@ Exit codes: 0; 1 for a defect of refsr; 2 for wrong usage or input; 3 for a batc
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -13,7 +14,6 @@ from refsr.cli.bench import bench
 from refsr.cli.console import complain
 from refsr.cli.demo import demo
 from refsr.cli.enlarge import upscale
-from refsr.cli.old_names import with_new_names
 from refsr.cli.options import examples_of
 from refsr.cli.pairs import pairs
 from refsr.cli.serve import serve
@@ -21,6 +21,15 @@ from refsr.cli.train import train
 from refsr.cli.video import video
 from refsr.cli.weights_files import convert, export, models
 from refsr.errors import RefSRError
+
+_RENAMED: Final = {
+    "batch": {"--engine": "--where"},
+    "bench": {"--json": "--output", "--refs": "--references"},
+    "demo": {"--out": "--output"},
+    "pairs": {"--jobs": "--processes"},
+    "train": {"--out": "--output", "--accelerator": "--device", "--devices": "--processes"},
+}
+"""Old flag to new flag, by verb, for flags renamed since the last release; the old ones work for one more release."""
 
 app = App(
     name="refsr",
@@ -44,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result_action="return_value",
         )
     except (RefSRError, CycloptsError) as error:
-        complain(str(error))
+        ours = isinstance(error, CycloptsError) and isinstance(error.__cause__, RefSRError)  # of a converter
+        complain(str(error.__cause__ if ours else error))
         return 2
     except MemoryError:  # in reading or writing; `upscale` itself names the picture
         complain("out of memory: close other programs, or use smaller pictures")
@@ -58,3 +68,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"a defect of refsr, please report it: {type(error).__name__}: {error}")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def with_new_names(arguments: Sequence[str]) -> list[str]:
+    """Replace old flags by new ones, with a hint for each on standard error.
+
+    Args:
+        arguments: Command line, beginning with the verb.
+    """
+    renamed = _RENAMED.get(arguments[0], {}) if arguments else {}
+    found = []
+    for argument in arguments:
+        flag, *value = argument.split("=", 1)
+        if flag in renamed:
+            complain(f"{flag} is called {renamed[flag]} now: the old name works in this release only")
+        found.append("=".join((renamed.get(flag, flag), *value)))
+    return found
