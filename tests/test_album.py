@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import fails
+from conftest import fails, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -319,9 +318,7 @@ def test_a_killed_run_goes_on_and_gives_the_same(album: Path, built: tuple[Path,
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        until = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < until and not any(out.glob(wanted)):
-            time.sleep(0.002)
+        wait_for(lambda process=process, wanted=wanted: process.poll() is not None or any(out.glob(wanted)))  # type: ignore[misc]
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

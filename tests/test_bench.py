@@ -4,14 +4,13 @@ import itertools
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import fails, restored, small_models, texture
+from conftest import fails, restored, small_models, texture, wait_for
 from PIL import Image
 
 import refsr.bench.measure
@@ -196,12 +195,8 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "refsr", "bench", str(folder), "--references", "self", "--output", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = tmp_path / "out.json.part"
-    until = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < until:
-        if journal.exists() and len(journal.read_text().splitlines()) > 3:
-            process.kill()
-            break
-        time.sleep(0.005)
+    wait_for(lambda: process.poll() is not None or (journal.exists() and len(journal.read_text().splitlines()) > 3), 90)
+    process.kill()
     process.wait()
     done = len(journal.read_text().splitlines()) - 1
     assert not out.exists()

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import fails, texture
+from conftest import bomb, encoded, fails, texture
 from PIL import Image
-from test_image import bomb, encoded
 
 import refsr.cli
 from refsr.cli import main

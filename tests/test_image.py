@@ -1,8 +1,6 @@
 """Every kind of picture in, and the same kind out."""
 
 import contextlib
-import functools
-import io
 import sys
 import tempfile
 from pathlib import Path
@@ -12,19 +10,15 @@ import imagecodecs
 import numpy as np
 import pytest
 import torch
+from conftest import bomb, encoded, random_pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from refsr.errors import ImageError, MissingExtraError, OutputError
 from refsr.io.photo import Photo, as_photo, check_output, read_photo, write_photo
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def random_pixels(*shape: int, dtype: Any = np.uint8) -> NDArray[Any]:
-    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
 
 
 def photo_exif(orientation: int = 1) -> Image.Exif:
@@ -199,26 +193,7 @@ def test_unusable_arrays(source: Any, message: str) -> None:
         as_photo(source, "picture")
 
 
-def bomb() -> bytes:
-    """A PNG of a few bytes that claims to be 30000 x 30000."""
-    buffer = io.BytesIO()
-    Image.new("L", (8, 8)).save(buffer, "PNG")
-    data = bytearray(buffer.getvalue())
-    data[16:24] = (30000).to_bytes(4, "big") * 2
-    import zlib
-
-    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    return bytes(data)
-
-
 DEEP_PNG = imagecodecs.png_encode(random_pixels(16, 16, 3, dtype=np.uint16))
-
-
-@functools.cache
-def encoded(file_format: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(random_pixels(64, 64, 3)).save(buffer, file_format)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Told
-from test_search_coarse import agreement, moved_view, smooth_field
+from conftest import Told, agreement, moved_view, smooth_field
 from torch import Tensor
 
 from refsr.errors import MemoryBudgetError, MissingExtraError

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from test_search_coarse import moved_view, smooth_field
+from conftest import moved_view, smooth_field
 
 from refsr.errors import UsageError
 from refsr.search import Match, refine_subpixel, search, search_candidates

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from test_search_coarse import moved_view, smooth_field
+from conftest import moved_view, smooth_field
 
 from refsr.search import refine_subpixel, search_candidates
 from refsr.search.batched import find_small, is_small

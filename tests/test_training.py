@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from conftest import fails, restored, small_models, texture
+from conftest import fails, restored, small_models, texture, wait_for
 from PIL import Image
 from torch import Tensor
 
@@ -199,9 +199,7 @@ def test_a_killed_run_loses_at_most_what_came_after_its_checkpoint(photos: Path,
     process = subprocess.Popen(
         command(out, "--checkpoint-minutes", "0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    until = time.monotonic() + 90
-    while process.poll() is None and time.monotonic() < until and not (out / "checkpoint.pt").exists():
-        time.sleep(0.002)
+    wait_for(lambda: process.poll() is not None or (out / "checkpoint.pt").exists(), 90)
     process.kill()
     process.wait()
     assert (

@@ -7,8 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import Told, fails, texture
-from test_search_coarse import agreement, moved_view, smooth_field
+from conftest import Told, agreement, fails, moved_view, smooth_field, texture
 from torch import Tensor
 
 from refsr.bench.metrics import psnr_db

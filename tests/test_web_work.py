@@ -1,12 +1,12 @@
 """One job of the page: what it makes, its limits, and that it can be stopped."""
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import wait_for
 from PIL import Image
 from torch import Tensor
 
@@ -99,8 +99,5 @@ def test_it_can_be_stopped(shipped: RefSRModel, tmp_path: Path, how: str) -> Non
         stop.set()
         with pytest.raises(StoppedError):
             list(running)
-    until = time.monotonic() + 20
-    while threading.active_count() >= threads:
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_for(lambda: threading.active_count() < threads, 20)
     assert not list(tmp_path.glob("*_x4.png"))
