@@ -94,6 +94,7 @@ def test_views_of_one_scene_are_verified_and_others_are_not(features: dict[str, 
 
 
 def test_crops_lie_where_the_homography_says(features: dict[str, LocalFeatures]) -> None:
+    several = 0
     for number in (1, 2, 3):
         found = verify(features["astronaut_0"], features[f"astronaut_{number}"], (0, 1), 160, 4)
         assert found is not None
@@ -104,7 +105,9 @@ def test_crops_lie_where_the_homography_says(features: dict[str, LocalFeatures])
             expected = (centre[:2] - 79.5).clip(0, SIDE - 160)
             assert np.abs(expected - (x2, y2)).max() < 50
         corners = [crop[:2] for crop in found.crops]
+        several += len(corners) > 1
         assert all(max(abs(a[0] - b[0]), abs(a[1] - b[1])) >= 160 for i, a in enumerate(corners) for b in corners[:i])
+    assert several, "else nothing was said of how far apart crops lie"
 
 
 def test_duplicates_are_told_from_other_views(album: Path, features: dict[str, LocalFeatures]) -> None:
@@ -314,6 +317,7 @@ def test_a_killed_run_goes_on_and_gives_the_same(album: Path, built: tuple[Path,
         "--processes",
         "2",
     ]
+    codes = []
     for wanted in (".work/overlaps.part", "train/input/*.png"):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -321,7 +325,8 @@ def test_a_killed_run_goes_on_and_gives_the_same(album: Path, built: tuple[Path,
         wait_for(lambda process=process, wanted=wanted: process.poll() is not None or any(out.glob(wanted)))  # type: ignore[misc]
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        codes.append(process.wait())
+    assert -signal.SIGKILL in codes, "it was done before it could be killed"
     (out / "train" / "input" / ".000001.png.abc.part").write_bytes(b"killed in the midst of writing")
     finished = subprocess.run(command, check=False, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
@@ -385,7 +390,9 @@ def test_an_album_without_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not out.exists()
     assert main(["pairs", str(folder), "-o", str(out), "--train-from", "single", "--processes", "1"]) == 0
     assert "0 test groups, 1" in capsys.readouterr().out
-    for record in lines(out / "train" / "manifest.jsonl"):
+    records = lines(out / "train" / "manifest.jsonl")
+    assert records
+    for record in records:
         assert record["input"]["source"] == record["ref"]["source"]
         with Image.open(out / "train" / record["ref"]["file"]) as crop:
             assert crop.size == (160, 160)

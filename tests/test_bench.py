@@ -37,14 +37,15 @@ def save(path: Path, image: torch.Tensor) -> None:
 
 @pytest.fixture
 def groups(tmp_path: Path) -> Path:
-    """Three groups: with references of levels 1 and 3, of level 1, and without any."""
+    """Three groups of parts of one picture each: with references of levels 1 and 3, of level 1, and without any."""
     folder = tmp_path / "groups"
     folder.mkdir()
-    for name, size, seed in (
-        ("000_0", (64, 66), 0), ("000_1", (60, 72), 1), ("000_3", (80, 64), 2),
-        ("001_0", (64, 80), 3), ("001_1", (64, 64), 4), ("002_0", (72, 64), 5),
+    for name, size, first_px in (
+        ("000_0", (64, 66), 0), ("000_1", (60, 72), 4), ("000_3", (80, 64), 8),
+        ("001_0", (64, 80), 0), ("001_1", (64, 64), 4), ("002_0", (72, 64), 0),
     ):  # fmt: skip
-        save(folder / f"{name}.png", texture(*size, seed=seed))
+        whole = texture(96, 96, seed=int(name[:3]))
+        save(folder / f"{name}.png", whole[..., first_px : first_px + size[0], first_px : first_px + size[1]])
     return folder
 
 

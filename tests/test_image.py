@@ -61,8 +61,11 @@ def test_round_trip_of_sixteen_bits(tmp_path: Path, suffix: str, channels: int) 
     back = read_photo(tmp_path / f"a{suffix}")
     assert back.bits == 16
     assert torch.equal(back.pixels, photo.pixels)
-    assert (back.alpha is None) == (channels in (1, 3))
-    if back.alpha is not None and photo.alpha is not None:
+    if channels in (1, 3):
+        assert back.alpha is photo.alpha is None
+    else:
+        assert back.alpha is not None
+        assert photo.alpha is not None
         assert torch.equal(back.alpha, photo.alpha)
 
 
@@ -113,6 +116,7 @@ def test_orientation_is_applied_and_removed(tmp_path: Path, orientation: int, su
     assert np.array_equal(np.asarray(photo.to_pil()), np.asarray(expected))
     exif = Image.Exif()
     exif.load(photo.exif or b"")
+    assert exif[0x010F] == "Maker"
     assert 0x0112 not in exif
 
 

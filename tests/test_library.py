@@ -63,7 +63,7 @@ def test_other_weights_begin_anew(album: Path, shipped: RefSRModel, tmp_path: Pa
 def test_a_killed_run_loses_little(
     album: Path, shipped: RefSRModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("refsr.references.index._COMMITTED", 2)
+    monkeypatch.setattr("refsr.references.index._COMMIT_PHOTOS", 2)
 
     def killed(done: float, total: float = 1.0, *, stage: str = "") -> None:
         if done == 5:
@@ -167,5 +167,5 @@ def test_a_damaged_index_is_named(album: Path, shipped: RefSRModel, tmp_path: Pa
     file.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
     with pytest.raises(OutputError, match=r"sqlite: the index cannot be used .*: delete the file"):
         open_library(album, shipped, cache=tmp_path)
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="no such folder"):
         open_library(file, shipped, cache=tmp_path)

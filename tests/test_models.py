@@ -40,13 +40,16 @@ def test_the_zoo_is_covered() -> None:
 
 def test_a_shipped_file_and_a_users_are_the_same() -> None:
     """By its name or by its path."""
+    compared = set()
     for name, weights in WEIGHTS.items():
         architecture = ARCHITECTURES[weights.architecture]
         if weights.path is None or architecture.weights_of is not None or architecture.needs_vgg19:
             continue
+        compared.add(name)
         by_name, by_path = (load_model(model, device="cpu") for model in (name, weights.path))
         assert by_name.digest() == by_path.digest()
         assert (by_name.name, by_name.config) == (by_path.name, by_path.config)
+    assert compared == {"default", "default-texture", "default-real"}
 
 
 @pytest.mark.parametrize("size", [(8, 8), (11, 17), (20, 13)])
@@ -107,6 +110,7 @@ def test_weights_round_trip(model: RefSRModel, precise: RefSRModel, tmp_path: Pa
     name, config, state = read_weights(path)
     assert name == model.name
     assert json.loads(json.dumps(config)) == config
+    assert state.keys() == model.own_state().keys()
     assert all(torch.equal(state[key], value) for key, value in model.own_state().items())
     if not ARCHITECTURES[name].needs_vgg19:
         lr, ref = texture(12, 15).double(), texture(40, 44, seed=1).double()
