@@ -168,7 +168,7 @@ def test_bad_usage(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "in.png: is one of the pictures given": ("upscale", image, "-o", image),
         "ref.png: is one of the pictures given": (*given, "--provenance", ref),
         "out.png: is the output as well": (*given, "--provenance", out),
-        "the map is written as": (*given, "--provenance", pictures / "map.jpg"),
+        "a map cannot be written as '.jpg': use .png": (*given, "--provenance", pictures / "map.jpg"),
         "neither a model": (*given, "--model", "best"),
         "bad.safetensors: damaged": (*given, "--model", pictures / "bad.safetensors"),
         "none.pth: no such": (*given, "--model", "srntt", "--vgg19", pictures / "none.pth"),

@@ -44,6 +44,6 @@ def test_numbers_survive(provenance: Provenance, tmp_path: Path) -> None:
 
 
 def test_other_suffixes_are_refused(provenance: Provenance, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"map.jpg: the map is written as .png .* or .npz"):
+    with pytest.raises(OutputError, match=r"map.jpg: a map cannot be written as '.jpg': use .png .* or .npz"):
         provenance.save(tmp_path / "map.jpg", Image.new("RGB", (24, 16)))
     assert not list(tmp_path.iterdir())
