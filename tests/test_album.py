@@ -155,7 +155,7 @@ def test_nearest_pairs_against_a_naive_loop(count: int, neighbours: int, seed: i
     assert nearest_pairs(vectors, neighbours) == sorted(expected)
 
 
-def test_levels() -> None:
+def test_levels_follow_the_number_of_matches() -> None:
     assert [level_of(n) for n in (0, 15, 16, 28, 50, 100, 200, 5000)] == [0, 0, 5, 4, 3, 2, 1, 1]
     assert list(LEVEL_MATCHES) == sorted(LEVEL_MATCHES, reverse=True)
 
@@ -168,7 +168,7 @@ def an_overlap(first: int, second: int, matches: int = 100, *, duplicate: bool =
     return Overlap(first=first, second=second, matches=matches, duplicate=duplicate, crops=((0, 0, 5, 6),))
 
 
-def test_of_near_duplicates_the_larger_stays_and_a_pan_is_not_eaten_up() -> None:
+def test_the_largest_of_duplicates_is_kept_and_chains_of_them_are_not_merged() -> None:
     photos = [a_photo("a", 10), a_photo("b", 30), a_photo("c", 20)]
     chain = [an_overlap(0, 1, duplicate=True), an_overlap(0, 2, duplicate=True), an_overlap(1, 2)]
     assert find_duplicates(photos, chain) == {0: 1}
@@ -183,7 +183,7 @@ def test_of_near_duplicates_the_larger_stays_and_a_pan_is_not_eaten_up() -> None
     st.dictionaries(st.tuples(st.integers(0, 13), st.integers(0, 13)), st.integers(16, 400), max_size=25),
     st.floats(0, 1),
 )
-def test_nothing_leaks_and_no_photo_is_in_two_groups(
+def test_no_test_photo_is_trained_on_and_none_is_in_two_groups(
     folders: list[str], matches: dict[tuple[int, int], int], share: float
 ) -> None:
     photos = [a_photo(f"{folder}{index:02}") for index, folder in enumerate(folders)]
@@ -212,7 +212,7 @@ def test_nothing_leaks_and_no_photo_is_in_two_groups(
     assert max(counts) <= 2
 
 
-def test_the_share_for_testing() -> None:
+def test_the_share_of_photos_for_testing() -> None:
     photos = [a_photo(f"{unit}/{n}") for unit in "abcdefghij" for n in range(4)]
     overlaps = [an_overlap(4 * u + n, 4 * u + n + 1) for u in range(10) for n in range(3)]
     sizes = [len(split(photos, overlaps, share)) for share in (0.0, 0.2, 0.5, 1.0)]
@@ -240,7 +240,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_what_is_built(album: Path, built: tuple[Path, BuildSummary]) -> None:
+def test_groups_and_crops_that_are_built(album: Path, built: tuple[Path, BuildSummary]) -> None:
     out, found = built
     assert found.photos == 14
     assert list(found.unreadable) == ["damaged.jpg"]
@@ -333,7 +333,7 @@ def test_a_killed_run_goes_on_and_gives_the_same(album: Path, built: tuple[Path,
     assert tree(out) == tree(built[0])
 
 
-def test_nothing_is_done_twice(album: Path, built: tuple[Path, BuildSummary], tmp_path: Path) -> None:
+def test_a_finished_run_is_not_repeated(album: Path, built: tuple[Path, BuildSummary], tmp_path: Path) -> None:
     out, found = built
     before = tree(out)
     assert build_pairs(album, out, BuildConfig(test_share=0.34)) == found
@@ -371,7 +371,9 @@ def test_a_summary_of_an_earlier_version_is_read_and_a_damaged_one_refused(
         build_pairs(album, tmp_path, config)
 
 
-def test_of_two_runs_at_once_one_is_refused(album: Path, built: tuple[Path, BuildSummary], tmp_path: Path) -> None:
+def test_a_second_run_at_the_same_time_is_refused(
+    album: Path, built: tuple[Path, BuildSummary], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(build_pairs, album, out, BuildConfig(test_share=0.34)) for _ in range(2)]
@@ -398,7 +400,7 @@ def test_an_album_without_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[st
             assert crop.size == (160, 160)
 
 
-def test_bad_input(
+def test_bad_input_is_refused_in_one_line(
     album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = tmp_path / "empty"

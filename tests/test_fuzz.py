@@ -68,7 +68,7 @@ def pictures(draw: st.DrawFn) -> bytes:
 
 @often
 @given(data=st.one_of(pictures(), st.binary(max_size=300)), suffix=st.sampled_from((".png", ".jpg", ".webp", ".tif")))
-def test_any_file_is_a_picture_or_an_error_of_ours(tmp_path: Path, data: bytes, suffix: str) -> None:
+def test_any_file_is_read_as_a_picture_or_refused(tmp_path: Path, data: bytes, suffix: str) -> None:
     path = tmp_path / f"odd{suffix}"
     path.write_bytes(data)
     with guarded(), suppress(RefSRError):
@@ -95,7 +95,7 @@ def test_the_command_ends_well(tmp_path: Path, image: bytes, ref: bytes) -> None
 
 @often
 @given(data=st.binary(max_size=400), head=st.sampled_from((b"", b"\x08\0\0\0\0\0\0\0", b"\xff" * 8)))
-def test_any_file_is_weights_or_an_error_of_ours(tmp_path: Path, data: bytes, head: bytes) -> None:
+def test_random_files_are_refused_as_weights(tmp_path: Path, data: bytes, head: bytes) -> None:
     (tmp_path / "odd.safetensors").write_bytes(head + data)
     with pytest.raises(RefSRError):
         read_weights(tmp_path / "odd.safetensors")

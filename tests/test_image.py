@@ -137,7 +137,7 @@ def test_exif_and_profile_survive(tmp_path: Path, source: str, suffix: str) -> N
         assert image.info["icc_profile"] == PROFILE
 
 
-def test_damaged_exif_does_not_matter(tmp_path: Path) -> None:
+def test_damaged_exif_is_ignored(tmp_path: Path) -> None:
     Image.fromarray(random_pixels(10, 14, 3)).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01")
     assert read_photo(tmp_path / "a.jpg").size_px == (10, 14)
 
@@ -192,7 +192,7 @@ def test_sources_of_other_kinds_agree() -> None:
         (Image.new("F", (16, 16)), "picture: has 32 bits a channel"),
     ],
 )
-def test_unusable_arrays(source: Any, message: str) -> None:
+def test_unusable_arrays_are_refused(source: Any, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         as_photo(source, "picture")
 
@@ -210,7 +210,7 @@ DEEP_PNG = imagecodecs.png_encode(random_pixels(16, 16, 3, dtype=np.uint16))
         (encoded("GIF"), "not a PNG, JPEG, WebP or TIFF picture"),
     ],
 )
-def test_unusable_files(tmp_path: Path, data: bytes, message: str) -> None:
+def test_unusable_files_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "bad.png").write_bytes(data)
     with pytest.raises(ImageError, match=f"bad.png: .*{message}"):
         read_photo(tmp_path / "bad.png")
@@ -233,14 +233,14 @@ def test_damaged_files_are_read_or_refused(file_format: str, damage: list[tuple[
         assert photo.pixels.isfinite().all()
 
 
-def test_missing_files_and_folders(tmp_path: Path) -> None:
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"none.png: no such file"):
         read_photo(tmp_path / "none.png")
     with pytest.raises(ImageError, match="is a folder"):
         read_photo(tmp_path)
 
 
-def test_outputs_that_cannot_be(tmp_path: Path) -> None:
+def test_impossible_outputs_are_refused(tmp_path: Path) -> None:
     photo = as_photo(random_pixels(10, 14, 3))
     with pytest.raises(OutputError, match=r"no format is known for '.bmp': use .png"):
         check_output(tmp_path / "a.bmp", photo, scale=4)

@@ -38,7 +38,7 @@ def test_the_zoo_is_covered() -> None:
     assert {weights.architecture for weights in WEIGHTS.values()} == set(ARCHITECTURES)
 
 
-def test_a_shipped_file_and_a_users_are_the_same() -> None:
+def test_a_shipped_model_loads_alike_by_name_and_by_path() -> None:
     """By its name or by its path."""
     compared = set()
     for name, weights in WEIGHTS.items():
@@ -152,7 +152,7 @@ def test_srntt_at_larger_scales(scale: int) -> None:
         assert restored(model, texture(9, 11), refs).shape == (1, 3, 9 * scale, 11 * scale)
 
 
-def test_the_gate_alone_lets_the_reference_in() -> None:
+def test_a_closed_gate_keeps_the_reference_out() -> None:
     """With its gate shut, the default model gives exactly what it gives without a reference."""
     model = small_models()["default"]
     assert isinstance(model, DefaultModel)
@@ -162,7 +162,7 @@ def test_the_gate_alone_lets_the_reference_in() -> None:
     assert torch.equal(restored(model, lr, [ref]), restored(model, lr))
 
 
-def test_descriptors_hardly_mind_light() -> None:
+def test_descriptors_hardly_depend_on_light() -> None:
     model = SMALL["default"]
     image = texture(24, 24)
     same = (model.encode_query(image) * model.encode_query(image * 0.5 + 0.2)).sum(1)

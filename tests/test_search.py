@@ -1,4 +1,4 @@
-"""Equations 1 and 2 against a naive loop."""
+"""Exact search (equations 1 and 2 of the paper) against a naive loop."""
 
 import pytest
 import torch

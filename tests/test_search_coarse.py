@@ -26,7 +26,7 @@ def test_finds_what_exact_search_finds(monkeypatch: pytest.MonkeyPatch, cheap: f
     assert agreement(found, search(query, [key], patch=patch, engine="exact")) > 0.97
 
 
-def test_the_levels_are_as_many_as_make_it_cheap() -> None:
+def test_larger_pictures_have_more_levels() -> None:
     def depth(height: int, width: int) -> int:
         grid = torch.zeros(1, height, width).expand(64, -1, -1)
         return coarse._depth(grid, grid)

@@ -151,7 +151,7 @@ def test_a_run_goes_on_with_other_workers(options: RunOptions, tmp_path: Path, m
     assert log_of(broken.output)[-1]["errors"] == log_of(options.output)[-1]["errors"] == 1
 
 
-def test_what_is_frozen_stays(options: RunOptions, tmp_path: Path) -> None:
+def test_frozen_parts_do_not_change(options: RunOptions, tmp_path: Path) -> None:
     """The trunk of the first stage, with the statistics of its normalisation; the rest goes on."""
     run, vgg = all_losses(tmp_path)
     frozen = ("head", "trunk", "sisr")
@@ -172,7 +172,7 @@ def test_what_is_frozen_stays(options: RunOptions, tmp_path: Path) -> None:
 
 
 def pull_at(patch: pytest.MonkeyPatch, steps: int) -> None:
-    """Interrupt before the step after so many."""
+    """Interrupt a run when it has done a number of steps."""
     step = refsr.training.stage.Stage._step
 
     def pulled(self: Any, batch: Any) -> None:
@@ -397,7 +397,7 @@ def test_a_checkpoint_of_another_model_is_refused(options: RunOptions, tmp_path:
         train(run, dataclasses.replace(options, vgg19=vgg), silent)
 
 
-def test_a_checkpoint_of_an_older_version_is_gone_on_from(options: RunOptions) -> None:
+def test_a_checkpoint_of_an_older_version_is_resumed(options: RunOptions) -> None:
     """Settings that it did not know are as by default."""
     train(config(), options, silent)
     path = options.output / "checkpoint.pt"
@@ -514,7 +514,7 @@ def batch(references: list[int]) -> dict[str, Tensor]:
     }
 
 
-def test_losses_do_not_depend_on_how_a_batch_is_dealt_out() -> None:
+def test_losses_of_a_batch_are_the_means_of_its_parts() -> None:
     """In float64: with random weights matches tie, and in float32 the order of additions moves them."""
     torch.manual_seed(0)
     perception = Perception(vgg=VGG19("relu3_1").double(), layer="relu3_1")
@@ -533,7 +533,7 @@ def test_losses_do_not_depend_on_how_a_batch_is_dealt_out() -> None:
     assert torch.allclose(sr[1:2], alone)
 
 
-def test_a_batch_without_references_tells_the_same_losses() -> None:
+def test_a_batch_without_references_reports_the_same_losses() -> None:
     """Else processes of which one has no reference would wait for each other."""
     weights = LossWeights(contrast=1.0, alignment=1.0)
     step = NetworkStep(small_models()["default"], config(), dataclasses.replace(STAGE, losses=weights), None)
@@ -583,7 +583,7 @@ def test_the_loss_with_the_truth_as_reference_is_added() -> None:
     assert losses["truth_l1"] != losses["l1"]
 
 
-def test_contrast_loss_knows_right_from_wrong(rng: torch.Generator) -> None:
+def test_contrast_loss_is_low_for_right_and_high_for_wrong_places(rng: torch.Generator) -> None:
     key = torch.nn.functional.normalize(torch.randn(1, 32, 10, 12, generator=rng), dim=1)
     y, x = torch.meshgrid(torch.arange(10.0), torch.arange(12.0), indexing="ij")
     truth, number = torch.stack((y, x))[None], torch.tensor([7])
@@ -637,7 +637,7 @@ def test_the_running_average() -> None:
     assert average.state["n"] == 199
 
 
-def test_durations() -> None:
+def test_durations_are_parsed() -> None:
     assert [parse_duration(text) for text in ("150min", "2h", "1.5h", "90s")] == [9000, 7200, 5400, 90]
     for text in ("150", "min", "-2h", "soon"):
         with pytest.raises(UsageError, match="is no time: write it like 150min"):

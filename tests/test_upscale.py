@@ -1,4 +1,4 @@
-"""The main job."""
+"""Enlarging a picture with and without references: quality, tiles, memory, the map."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_provenance_tells_the_place(shipped: RefSRModel, sample: dict[str, torch
 
 @pytest.mark.parametrize("name", sorted(SMALL))
 @pytest.mark.parametrize("refs", [0, 2])
-def test_tiled_equals_whole(name: str, refs: int) -> None:
+def test_tiles_equal_the_whole(name: str, refs: int) -> None:
     model = SMALL[name]
     refs = refs if model.uses_references else 0
     lr = texture(50, 70)
@@ -79,7 +79,7 @@ def test_tiles_of_the_shipped_model_leave_no_seams(shipped: RefSRModel) -> None:
     assert (tiled - whole).abs().max() < 1 / 255
 
 
-def test_a_photo_in_tiles_is_the_photo(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+def test_tiles_of_a_photo_equal_the_whole(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
     """Also where the reference shows nothing of it, and the field is continued from far beyond a tile's halo."""
     lr, ref = sample["lr"], sample["ref"]
     with torch.inference_mode():
@@ -143,7 +143,7 @@ def test_what_the_input_carries_is_kept() -> None:
     assert (result.bits, result.exif, result.icc_profile) == (16, b"e", b"i")
 
 
-def test_results_are_repeatable_and_in_range() -> None:
+def test_results_are_repeatable_and_between_0_and_1() -> None:
     first, second = (upscale(LR, [REF], model=SMALL["srntt"]) for _ in range(2))
     assert first.unfit == ()
     assert torch.equal(first.photo.pixels, second.photo.pixels)
@@ -185,7 +185,7 @@ def test_progress_reaches_the_end() -> None:
     assert (1, 1, "matching") in told
 
 
-def test_a_turned_copy_finds_turned_texture(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+def test_a_turned_reference_is_used(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
     turned = torch.rot90(sample["truth"], 1, (2, 3))
     plain = upscale(sample["lr"], [turned], model=shipped, variants=VariantConfig())
     posed = upscale(sample["lr"], [turned], model=shipped)

@@ -86,7 +86,7 @@ def test_broken_files(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: P
 
 
 @pytest.mark.parametrize("how", ["closed", "told"])
-def test_it_can_be_stopped(shipped: RefSRModel, tmp_path: Path, how: str) -> None:
+def test_a_job_can_be_stopped(shipped: RefSRModel, tmp_path: Path, how: str) -> None:
     """A picture that takes many seconds is let go within one part of it."""
     write_photo(tmp_path / "large.png", Photo(pixels=torch.rand(1, 3, 900, 900)))
     stop = threading.Event()
