@@ -1,4 +1,4 @@
-"""Training pairs as they are planned and rendered: pixels and true fields against naive loops, kinds in their shares."""
+"""Training pairs as planned and rendered: pixels and true fields against naive loops, kinds in their shares."""
 
 import dataclasses
 import math

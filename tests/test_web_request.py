@@ -81,7 +81,7 @@ def test_broken_files(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: P
     (tmp_path / "text.png").write_text("no picture")
     for photo, reference in (("broken.png", "sharp.png"), ("blurry ü.jpg", "text.png")):
         damaged = next(name for name in (photo, reference) if name in ("broken.png", "text.png"))
-        with pytest.raises(ImageError, match=f"^{damaged}: "):
+        with pytest.raises(ImageError, match=f"{damaged}: "):
             list(do_job(tmp_path / photo, [tmp_path / reference], "PNG", tmp_path, shipped, LIMITS, threading.Event()))
 
 
