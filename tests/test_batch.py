@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 import pytest
 import torch
-from conftest import Told, fails
+from conftest import Told, fails, wait_for
 from PIL import Image
 
 from refsr.batch.jobs import Job, JobOptions, read_jobs
@@ -253,9 +253,7 @@ def test_a_run_killed_at_random_moments_goes_on(tmp_path: Path) -> None:
         process = subprocess.Popen(
             command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        until, count = time.monotonic() + 60, len(seen)
-        while process.poll() is None and time.monotonic() < until and len(list(out.glob("*.png"))) <= count:
-            time.sleep(0.01)
+        wait_for(lambda process=process: process.poll() is not None or len(list(out.glob("*.png"))) > len(seen))  # type: ignore[misc]
         time.sleep(dice.uniform(0, 0.3))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -4,14 +4,13 @@ import itertools
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import fails, restored, small_models, texture
+from conftest import fails, restored, small_models, texture, wait_for
 from PIL import Image
 
 import refsr.bench.measure
@@ -40,14 +39,15 @@ def save(path: Path, image: torch.Tensor) -> None:
 
 @pytest.fixture
 def groups(tmp_path: Path) -> Path:
-    """Three groups: with references of levels 1 and 3, of level 1, and without any."""
+    """Three groups of parts of one picture each: with references of levels 1 and 3, of level 1, and without any."""
     folder = tmp_path / "groups"
     folder.mkdir()
-    for name, size, seed in (
-        ("000_0", (64, 66), 0), ("000_1", (60, 72), 1), ("000_3", (80, 64), 2),
-        ("001_0", (64, 80), 3), ("001_1", (64, 64), 4), ("002_0", (72, 64), 5),
+    for name, size, first_px in (
+        ("000_0", (64, 66), 0), ("000_1", (60, 72), 0), ("000_3", (80, 64), 8),
+        ("001_0", (64, 80), 0), ("001_1", (64, 64), 0), ("002_0", (72, 64), 0),
     ):  # fmt: skip
-        save(folder / f"{name}.png", texture(*size, seed=seed))
+        whole = texture(96, 96, seed=int(name[:3]))
+        save(folder / f"{name}.png", whole[..., first_px : first_px + size[0], first_px : first_px + size[1]])
     return folder
 
 
@@ -103,6 +103,7 @@ def test_figures_are_those_of_the_models_own_work(groups: Path) -> None:
     assert "has no reference" in result.skipped[0].reason
 
 
+@pytest.mark.usefixtures("any_reference_fits")
 @pytest.mark.parametrize(
     ("refs", "measured", "used"),
     [
@@ -218,12 +219,8 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "refsr", "bench", str(folder), "--references", "self", "--output", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = tmp_path / "out.json.part"
-    until = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < until:
-        if journal.exists() and len(journal.read_text().splitlines()) > 3:
-            process.kill()
-            break
-        time.sleep(0.005)
+    wait_for(lambda: process.poll() is not None or (journal.exists() and len(journal.read_text().splitlines()) > 3), 90)
+    process.kill()
     process.wait()
     done = len(journal.read_text().splitlines()) - 1
     assert not out.exists()
@@ -335,6 +332,7 @@ def test_the_report(groups: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         assert sheet.width == 6 * 192
 
 
+@pytest.mark.usefixtures("any_reference_fits")
 def test_changed_references(groups: Path, tmp_path: Path) -> None:
     changes = [change for change in CHANGES if change.name.startswith(("rotation", "scale"))]
     out = tmp_path / "robust.json"

@@ -57,7 +57,7 @@ def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
         check_writable(tmp_path / "a.bin")
 
 
-def test_only_what_was_left_unfinished_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_unfinished_files_are_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = tmp_path / "deep"
     deep.mkdir()
     (deep / "results.json.part").write_bytes(b"a journal")
@@ -70,7 +70,7 @@ def test_only_what_was_left_unfinished_is_cleared(tmp_path: Path, monkeypatch: p
     assert [path.name for path in deep.iterdir()] == ["results.json.part"]
 
 
-def test_one_rule_says_what_a_folder_holds(tmp_path: Path) -> None:
+def test_photos_of_a_folder_are_listed(tmp_path: Path) -> None:
     names = ("b.JPG", "a/c.png", "a/.hidden.png", ".trash/d.png", "notes.txt", "out/e.webp", "f.tif/g.txt")
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -85,7 +85,7 @@ def test_one_rule_says_what_a_folder_holds(tmp_path: Path) -> None:
     assert list_photos(tmp_path / "none") == []
 
 
-def test_a_claim_ends_with_its_block(tmp_path: Path) -> None:
+def test_a_claimed_folder_is_free_again_afterwards(tmp_path: Path) -> None:
     for _ in range(2):
         with (
             claim(tmp_path / ".lock"),

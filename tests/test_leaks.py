@@ -1,4 +1,4 @@
-"""What is measured must not have been trained on: no training photo may show a test picture."""
+"""No training photo shows a picture that results are measured on."""
 
 from pathlib import Path
 

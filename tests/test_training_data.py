@@ -204,7 +204,7 @@ def test_the_truth_of_a_replaced_view_is_not_known(tmp_path: Path) -> None:
             assert bool(cells.isnan().all()) == (reference.photo == 1)
 
 
-def test_what_partners_lack_to_the_count_shows_other_things(pairs: Path) -> None:
+def test_missing_partners_are_replaced_by_photos_of_other_things(pairs: Path) -> None:
     sources = open_sources([pairs], 32)
     made = drawing(sources, references=(0.0, 0.0, 0.0, 1.0), unrelated=0.0)
     first = [

@@ -7,8 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import Told, fails, texture
-from test_search_coarse import agreement, moved_view, smooth_field
+from conftest import Told, agreement, fails, moved_view, smooth_field, texture
 from torch import Tensor
 
 from refsr.bench.metrics import psnr_db
@@ -114,7 +113,7 @@ def test_carried_matches_follow_what_moves() -> None:
         assert match.score[0, 0, 20, 30] == pytest.approx((query[0, :, 20, 30] * key[0, :, row, column]).sum().item())
 
 
-def test_the_nearest_in_time_are_looked_at(
+def test_only_stills_near_in_time_are_tried(
     files: dict[str, Path], shipped: RefSRModel, sample: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(files["out"].parent / "cache"))
