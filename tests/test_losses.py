@@ -204,5 +204,5 @@ def test_the_critic_has_the_papers_layers() -> None:
     assert [c.out_channels for c in convolutions] == [32, 32, 64, 64, 128, 128, 256, 256, 512, 512]
     assert [c.stride[0] for c in convolutions] == [1, 2] * 5
     assert critic(torch.rand(2, 3, 160, 160)).shape == (2,)
-    with pytest.raises(UsageError, match="a multiple of 32 pixels, not 100"):
+    with pytest.raises(UsageError, match="crops of 100 pixels: the critic needs a multiple of 32"):
         Critic(100)
