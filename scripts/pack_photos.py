@@ -3,7 +3,7 @@
     python scripts/pack_photos.py --photos DIR --views DIR --held-out DIR -o PACK
 
 Nothing but the repository and the pack is needed there. Each folder inside a views folder is a scene; pairs of its
-views come with dense verified correspondences. What `refsr.data.pack` holds says how a shard is laid out.
+views come with dense verified correspondences. What `refsr.data.shards` holds says how a shard is laid out.
 """
 
 import argparse

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from refsr.bench.plots import plot_gain_by_score, plot_robustness, plot_time_by_size
-from refsr.bench.report import level_table, load_any, markdown_table, results_table, robust_table
-from refsr.bench.results import Result, load_result
+from refsr.bench.report import RESULTS, level_table, markdown_table, results_table, robust_table
+from refsr.bench.results import Result
 from refsr.bench.robust import RobustResult
+from refsr.io.records import read_record
 
 DOCS = Path(__file__).parent.parent / "docs"
 RUNS = (
@@ -111,7 +112,7 @@ def page() -> str:
     """All tables."""
     robust, sets = [], defaultdict(list)
     for file in sorted((DOCS / "results").glob("*.json")):
-        found = load_any(file)
+        found = read_record(file, RESULTS)
         if isinstance(found, RobustResult):
             robust.append(found)
         else:
@@ -159,7 +160,7 @@ def put(file: Path, name: str, text: str) -> None:
 
 
 def measured(dataset: str, model: str, references: str) -> Result:
-    return load_result(DOCS / "results" / f"{dataset}_{model}_{references}_refsr.json")
+    return read_record(DOCS / "results" / f"{dataset}_{model}_{references}_refsr.json", {"bench": Result})
 
 
 def mean_psnr(dataset: str, model: str, references: str) -> str:

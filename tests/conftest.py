@@ -1,14 +1,22 @@
 """What several tests need."""
 
+import functools
+import io
 import re
 import socket
-from collections.abc import Sequence
+import time
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from refsr.assets import sample_path
 from refsr.cli import main
@@ -16,6 +24,7 @@ from refsr.io.photo import as_photo
 from refsr.models import SISR, SRNTT, Bicubic, DefaultConfig, DefaultModel, Flow, RefSRModel, SRNTTConfig, load_model
 from refsr.resize import downscale_bicubic
 from refsr.restore.pipeline import encode, match, transfer
+from refsr.search import Match
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -82,6 +91,37 @@ class Told(list[tuple[float, float, str]]):
         return [done / total for done, total, _ in self]
 
 
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until a condition holds; the test fails where it does not in time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"waited {seconds} seconds in vain"
+        time.sleep(0.005)
+
+
+def random_pixels(*shape: int, dtype: Any = np.uint8) -> NDArray[Any]:
+    """The same for the same shape and type."""
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that claims to be 30000 x 30000."""
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "PNG")
+    data = bytearray(buffer.getvalue())
+    data[16:24] = (30000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+@functools.cache
+def encoded(file_format: str) -> bytes:
+    """A file of 64x64 random pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(random_pixels(64, 64, 3)).save(buffer, file_format)
+    return buffer.getvalue()
+
+
 def small_models() -> dict[str, RefSRModel]:
     """One of each kind, with random weights, in evaluation mode."""
     torch.manual_seed(0)
@@ -109,8 +149,26 @@ def texture(height: int, width: int, seed: int = 0) -> Tensor:
     for cell in (16, 8, 4, 2, 1):
         size = (-(-height // cell), -(-width // cell))
         noise = torch.rand((1, 3, *size), generator=generator)
-        image += torch.nn.functional.interpolate(noise, scale_factor=cell)[..., :height, :width]
+        image += F.interpolate(noise, scale_factor=cell)[..., :height, :width]
     return image / 5
+
+
+def smooth_field(seed: int, height: int, width: int, channels: int = 16) -> Tensor:
+    """Features that change over a few cells, as those of a photograph do."""
+    noise = torch.randn(1, channels, height + 8, width + 8, generator=torch.Generator().manual_seed(seed))
+    return F.normalize(F.avg_pool2d(F.avg_pool2d(noise, 5, 1), 5, 1), dim=1)
+
+
+def moved_view(field: Tensor, height: int, width: int, down: int, right: int) -> Tensor:
+    """A part of a field, with other features laid over it a little."""
+    part = field[..., down : down + height, right : right + width]
+    other = torch.randn(part.shape, generator=torch.Generator().manual_seed(99))
+    return F.normalize(part + 0.05 * other, dim=1)
+
+
+def agreement(first: Match, second: Match) -> float:
+    """Share of the cells that both match to the same place."""
+    return (first.position_cells == second.position_cells).all(1).float().mean().item()
 
 
 def best_offset_px(pairs: list[tuple[dict[str, Tensor], int]]) -> tuple[float, float]:
@@ -124,12 +182,12 @@ def best_offset_px(pairs: list[tuple[dict[str, Tensor], int]]) -> tuple[float, f
     for batch, place in pairs:
         truth = batch["truth_cells"][place, 0]
         known = ~truth[0].isnan()
-        wanted = torch.nn.functional.avg_pool2d(batch["hr"][place][None], 4)[0].mean(0)[known]
-        means = torch.nn.functional.avg_pool2d(batch["refs"][place, :1], 4, stride=1)
+        wanted = F.avg_pool2d(batch["hr"][place][None], 4)[0].mean(0)[known]
+        means = F.avg_pool2d(batch["refs"][place, :1], 4, stride=1)
         for y, x in likeness:
             there = truth.nan_to_num() * 4 + torch.tensor((y, x)).view(2, 1, 1)
             grid = (2 * there.flip(0).permute(1, 2, 0) + 1) / means.shape[-1] - 1
-            seen = torch.nn.functional.grid_sample(means, grid[None], mode="bicubic", align_corners=False)
+            seen = F.grid_sample(means, grid[None], mode="bicubic", align_corners=False)
             likeness[y, x] += float(torch.corrcoef(torch.stack((wanted, seen[0].mean(0)[known])))[0, 1])
     return max(likeness, key=lambda offset: likeness[offset])
 

@@ -15,10 +15,10 @@ from refsr.models.alignment import Aligned, Alignment, solve_offset
 from refsr.resize import downscale_bicubic
 from refsr.restore.pipeline import encode, match
 from refsr.search import Match, cell_grid
-from refsr.training.alignment_loss import alignment_loss
+from refsr.training.losses import alignment_loss
 
 
-def test_untrained_it_moves_nothing() -> None:
+def test_an_untrained_alignment_moves_nothing() -> None:
     lr, ref = texture(12, 15), texture(48, 60, seed=1)
     field = match_at((cell_grid((12, 15), lr) + 0.3)[None])
     steps = Alignment(8, 4, 3)(lr, [ref], field, field)
@@ -28,7 +28,7 @@ def test_untrained_it_moves_nothing() -> None:
         assert not step.doubt.any()
 
 
-def test_each_step_goes_on_from_the_one_before() -> None:
+def test_each_step_starts_where_the_last_one_ended() -> None:
     """Three steps at once are one step three times, as far as the cues do not remember the way."""
     lr, ref = texture(12, 15), texture(48, 60, seed=1)
     align = Alignment(8, 4, 3)
@@ -58,7 +58,7 @@ def test_least_squares_find_a_shift() -> None:
     assert found[0, :, 4:-4, 4:-4].mean((1, 2)).tolist() == pytest.approx(moved.tolist(), abs=0.05)
 
 
-def test_the_loss_is_the_distance_where_the_match_was_near() -> None:
+def test_the_loss_is_the_distance_to_the_truth_of_cells_that_were_near() -> None:
     begun = torch.zeros(2, 2, 1, 4)
     truth = torch.zeros(2, 2, 1, 4)
     truth[0, :, 0] = torch.tensor([[0.5, 0.0, 3.5, math.nan], [0.0, -0.5, 0.0, math.nan]])

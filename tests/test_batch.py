@@ -11,13 +11,11 @@ from pathlib import Path, PurePath
 
 import pytest
 import torch
-from conftest import Told, fails
+from conftest import Told, fails, wait_for
 from PIL import Image
 
-from refsr.batch.cluster import run_on_cluster
 from refsr.batch.jobs import Job, JobOptions, read_jobs
-from refsr.batch.restore_job import Setup
-from refsr.batch.runner import STATE_FILE, run_batch
+from refsr.batch.runner import STATE_FILE, Setup, run_batch, run_on_cluster
 from refsr.bench.metrics import psnr_db
 from refsr.cli import main
 from refsr.errors import MissingExtraError, OutputError, UsageError
@@ -78,7 +76,7 @@ def test_lists(tmp_path: Path) -> None:
         Job(
             image=tmp_path / "a.png",
             output=PurePath("x/a.png"),
-            options=JobOptions(references=(tmp_path / "r 1.jpg", tmp_path / "r2.jpg"), search="exact", provenance=True),
+            options=JobOptions(references=(tmp_path / "r 1.jpg", tmp_path / "r2.jpg"), engine="exact", provenance=True),
         ),
         Job(image=tmp_path / "b.png", output=PurePath("b.png"), options=default),
     ]
@@ -144,7 +142,7 @@ def test_foreign_and_other_results_are_refused(photos: Path, tmp_path: Path) -> 
     (out / "0 ü.png").unlink()
     run_batch(jobs, out, BICUBIC, processes=1)
     with pytest.raises(OutputError, match=r"was made from other inputs or options: delete it"):
-        run_batch(read_jobs(photos, JobOptions(search="exact"), out), out, BICUBIC, processes=1)
+        run_batch(read_jobs(photos, JobOptions(engine="exact"), out), out, BICUBIC, processes=1)
     with claim(out / ".lock"), pytest.raises(OutputError, match="another process is at work in it"):
         run_batch(jobs, out, BICUBIC, processes=1)
     state = json.loads((out / STATE_FILE).read_text())
@@ -255,9 +253,7 @@ def test_a_run_killed_at_random_moments_goes_on(tmp_path: Path) -> None:
         process = subprocess.Popen(
             command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        until, count = time.monotonic() + 60, len(seen)
-        while process.poll() is None and time.monotonic() < until and len(list(out.glob("*.png"))) <= count:
-            time.sleep(0.01)
+        wait_for(lambda process=process: process.poll() is not None or len(list(out.glob("*.png"))) > len(seen))  # type: ignore[misc]
         time.sleep(dice.uniform(0, 0.3))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -4,29 +4,27 @@ import itertools
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import fails, restored, small_models, texture
+from conftest import fails, restored, small_models, texture, wait_for
 from PIL import Image
 
 import refsr.bench.measure
-from refsr.bench.compare import compare
 from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import LPIPS, AlexNet, load_lpips
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.metrics import psnr_db
-from refsr.bench.report import load_any
-from refsr.bench.results import ImageResult, Result, load_result, source_commit
+from refsr.bench.report import RESULTS
+from refsr.bench.results import ImageResult, Result, compare, source_commit, summarise
 from refsr.bench.robust import CHANGES, UNCHANGED, RobustResult, run_robust
-from refsr.bench.statistics import summarise
 from refsr.cli import main
 from refsr.errors import UsageError, WeightsError
 from refsr.io.photo import Photo, as_photo, write_photo
+from refsr.io.records import read_record
 from refsr.models import RefSRModel
 from refsr.models.vgg import VGG19
 from refsr.references.pose import Pose, find_pose
@@ -41,14 +39,15 @@ def save(path: Path, image: torch.Tensor) -> None:
 
 @pytest.fixture
 def groups(tmp_path: Path) -> Path:
-    """Three groups: with references of levels 1 and 3, of level 1, and without any."""
+    """Three groups of parts of one picture each: with references of levels 1 and 3, of level 1, and without any."""
     folder = tmp_path / "groups"
     folder.mkdir()
-    for name, size, seed in (
-        ("000_0", (64, 66), 0), ("000_1", (60, 72), 1), ("000_3", (80, 64), 2),
-        ("001_0", (64, 80), 3), ("001_1", (64, 64), 4), ("002_0", (72, 64), 5),
+    for name, size, first_px in (
+        ("000_0", (64, 66), 0), ("000_1", (60, 72), 0), ("000_3", (80, 64), 8),
+        ("001_0", (64, 80), 0), ("001_1", (64, 64), 0), ("002_0", (72, 64), 0),
     ):  # fmt: skip
-        save(folder / f"{name}.png", texture(*size, seed=seed))
+        whole = texture(96, 96, seed=int(name[:3]))
+        save(folder / f"{name}.png", whole[..., first_px : first_px + size[0], first_px : first_px + size[1]])
     return folder
 
 
@@ -104,6 +103,7 @@ def test_figures_are_those_of_the_models_own_work(groups: Path) -> None:
     assert "has no reference" in result.skipped[0].reason
 
 
+@pytest.mark.usefixtures("any_reference_fits")
 @pytest.mark.parametrize(
     ("refs", "measured", "used"),
     [
@@ -173,7 +173,7 @@ def test_the_json_file(groups: Path, tmp_path: Path) -> None:
     assert content["mean"]["psnr_db"] == pytest.approx(sum(psnr) / len(psnr), abs=1e-3)
     assert content["images"][0]["bicubic_db"] == content["images"][0]["psnr_db"]
     assert content["protocol"]["name"] == "refsr"
-    loaded = load_result(out)
+    loaded = read_record(out, {"bench": Result})
     assert loaded.model == "bicubic"
     assert loaded.record()["mean"] == pytest.approx(content["mean"], abs=3e-4)
     commit = source_commit()
@@ -203,7 +203,7 @@ def test_a_broken_run_goes_on(groups: Path, tmp_path: Path, monkeypatch: pytest.
         run_benchmark(dataset, SMALL["default"], "m", BenchConfig(references="none"), out=out)
     result = run_benchmark(dataset, SMALL["default"], "m", config, out=out)
     assert calls == ["000", "001", "002", "002"]
-    assert [image.name for image in load_result(out).images] == ["000", "001", "002"]
+    assert [image.name for image in read_record(out, {"bench": Result}).images] == ["000", "001", "002"]
     whole = run_benchmark(dataset, SMALL["default"], "m", config)
     assert [i.psnr_db for i in whole.images] == [i.psnr_db for i in result.images]
     assert not journal.exists()
@@ -219,18 +219,14 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "refsr", "bench", str(folder), "--references", "self", "--output", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = tmp_path / "out.json.part"
-    until = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < until:
-        if journal.exists() and len(journal.read_text().splitlines()) > 3:
-            process.kill()
-            break
-        time.sleep(0.005)
+    wait_for(lambda: process.poll() is not None or (journal.exists() and len(journal.read_text().splitlines()) > 3), 90)
+    process.kill()
     process.wait()
     done = len(journal.read_text().splitlines()) - 1
     assert not out.exists()
     assert 3 <= done < 60
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
-    names = [image.name for image in load_result(out).images]
+    names = [image.name for image in read_record(out, {"bench": Result}).images]
     assert names == [f"{number:03}" for number in range(60)]
 
 
@@ -336,6 +332,7 @@ def test_the_report(groups: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         assert sheet.width == 6 * 192
 
 
+@pytest.mark.usefixtures("any_reference_fits")
 def test_changed_references(groups: Path, tmp_path: Path) -> None:
     changes = [change for change in CHANGES if change.name.startswith(("rotation", "scale"))]
     out = tmp_path / "robust.json"
@@ -347,7 +344,7 @@ def test_changed_references(groups: Path, tmp_path: Path) -> None:
     assert result.gains_db[UNCHANGED, 0.0]["000"] == pytest.approx(plain.images[0].gain_db, abs=1e-4)
     wrong = run_benchmark(open_dataset(groups), SMALL["default"], "m", BenchConfig(references="wrong"))
     assert result.gains_db["unrelated", 0.0]["001"] == pytest.approx(wrong.images[1].gain_db, abs=1e-4)
-    loaded = load_any(out)
+    loaded = read_record(out, RESULTS)
     assert isinstance(loaded, RobustResult)
     assert loaded.gains_db.keys() == result.gains_db.keys()
     assert loaded.unrelated_loss() == pytest.approx(result.unrelated_loss(), abs=1e-3)

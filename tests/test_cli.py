@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import fails, texture
+from conftest import bomb, encoded, fails, texture
 from PIL import Image
-from test_image import bomb, encoded
 
 import refsr.cli
-from refsr.cli import main
-from refsr.cli.old_names import with_new_names
+from refsr.cli import main, with_new_names
 from refsr.cli.quantities import parse_bytes
 from refsr.errors import UsageError
 
@@ -169,7 +167,7 @@ def test_bad_usage(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "in.png: is one of the input pictures": ("upscale", image, "-o", image),
         "ref.png: is one of the input pictures": (*given, "--provenance", ref),
         "out.png: is the output as well": (*given, "--provenance", out),
-        "the map is written as": (*given, "--provenance", pictures / "map.jpg"),
+        "a map cannot be written as '.jpg': use .png": (*given, "--provenance", pictures / "map.jpg"),
         "neither a model": (*given, "--model", "best"),
         "bad.safetensors: damaged": (*given, "--model", pictures / "bad.safetensors"),
         "none.pth: no such": (*given, "--model", "srntt", "--vgg19", pictures / "none.pth"),

@@ -190,7 +190,7 @@ def test_srntt_refuses_the_other_kind_of_vgg19() -> None:
         SRNTT(SRNTTConfig(), vgg)
 
 
-def test_bad_input_is_one_line(
+def test_bad_input_is_refused_in_one_line(
     official: tuple[Path, Path, Arrays, Arrays], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, content, transfer = official

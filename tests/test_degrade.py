@@ -16,6 +16,7 @@ from scipy import ndimage, signal
 from torch import Tensor
 
 from refsr.degrade import CLEAN, Degradation, DegradeConfig, blur, blur_kernel, degrade, draw, jpeg, reduce
+from refsr.degrade.apply import webp
 from refsr.degrade.blur import gaussian_kernel, mirror, motion_kernel
 from refsr.degrade.camera import (
     add_noise,
@@ -28,7 +29,6 @@ from refsr.degrade.camera import (
     tone_curve,
     unit_noise,
 )
-from refsr.degrade.codec import webp
 from refsr.errors import UsageError
 from refsr.resize import downscale_bicubic
 
@@ -52,7 +52,7 @@ def in_8_bits(images: Tensor) -> Tensor:
     return (images * 255).round() / 255
 
 
-def test_drawn_values_come_in_their_shares() -> None:
+def test_kinds_are_drawn_with_their_shares() -> None:
     values = drawn(replace(EVERYTHING, webp=0.25), 4000)
     blurs, reductions, codecs = (Counter(getattr(one, n) for one in values) for n in ("blur", "reduction", "codec"))
     for count, share in (
@@ -89,7 +89,7 @@ def test_drawn_values_fill_their_ranges() -> None:
     assert {one.first_x_px for one in values} == {one.first_y_px for one in values} == set(range(8))
 
 
-def test_drawing_depends_on_the_seed_alone_and_always_takes_as_many_numbers() -> None:
+def test_drawing_depends_on_the_seed_alone_and_takes_a_fixed_count_of_random_numbers() -> None:
     assert drawn(EVERYTHING, 20, 3) == drawn(EVERYTHING, 20, 3) != drawn(EVERYTHING, 20, 4)
     after = set()
     for config in (DegradeConfig(), EVERYTHING, DegradeConfig(clean=0.0, noise=0.0, compress=0.0, gaussian=0.0)):
@@ -150,7 +150,7 @@ def test_pictures_without_blur_are_the_same() -> None:
     assert torch.equal(blur(images, [torch.ones(1, 1)] * 2), images)
 
 
-def test_small_pictures_are_mirrored_to_and_fro() -> None:
+def test_pictures_smaller_than_the_margin_are_mirrored_repeatedly() -> None:
     images = batch(2, 3, 5)
     expected = np.pad(images.numpy(), ((0, 0), (0, 0), (8, 8), (8, 8)), mode="reflect")
     np.testing.assert_array_equal(mirror(images, 8).numpy(), expected)
@@ -220,7 +220,7 @@ def test_reductions_need_whole_factors() -> None:
         reduce(torch.zeros(1, 3, 8, 10), "area", 4)
 
 
-def test_srgb_is_the_standards() -> None:
+def test_srgb_follows_the_standard() -> None:
     levels = torch.linspace(0, 1, 256).view(1, 1, 1, -1)
     plain = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in levels.flatten().tolist()]
     np.testing.assert_allclose(to_linear(levels).flatten().numpy(), plain, atol=1e-6)
@@ -256,7 +256,7 @@ def naive_demosaic(seen: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 10), (7, 9), (5, 6)])
-def test_mosaic_and_back_as_in_a_plain_loop(height: int, width: int) -> None:
+def test_mosaic_and_demosaic_equal_a_naive_loop(height: int, width: int) -> None:
     light = batch(2, height, width)
     seen = mosaic(light)
     for y in range(height):
@@ -384,7 +384,7 @@ def test_a_picture_does_not_depend_on_the_others() -> None:
     assert torch.equal(degrade(hr[order], [values[row] for row in order]), together[order])
 
 
-def test_the_photograph_stays_as_it_was() -> None:
+def test_the_input_is_not_changed() -> None:
     hr = batch(8, 32, 32)
     before = hr.clone()
     first = degrade(hr, drawn(EVERYTHING, 8))
@@ -393,7 +393,7 @@ def test_the_photograph_stays_as_it_was() -> None:
     assert not torch.equal(degrade(hr, drawn(EVERYTHING, 8, 1)), first)
 
 
-def test_steps_follow_one_another() -> None:
+def test_degrading_equals_its_steps_one_by_one() -> None:
     """The same picture by hand, one step after the other."""
     one = Degradation(
         blur="disc", blur_px=2.5, reduction="camera", optics_px=0.4, shot=1e-3, read=5e-3, noise_seed=7, sharpen=0.8,
@@ -431,7 +431,7 @@ def test_black_stays_black_without_noise() -> None:
         assert degrade(black, values).max() * 255 <= level
 
 
-def test_tiny_pictures_and_none() -> None:
+def test_tiny_pictures_and_empty_batches() -> None:
     lr = degrade(batch(12, 8, 12), drawn(EVERYTHING, 12))
     assert lr.shape == (12, 3, 2, 3)
     assert lr.isfinite().all()

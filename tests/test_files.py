@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from refsr.bench.report import load_any
+from refsr.bench.report import RESULTS
 from refsr.bench.results import Result
 from refsr.bench.robust import RobustResult
 from refsr.errors import OutputError, UsageError
 from refsr.io.files import check_writable, claim, clear_unfinished, write_atomically
-from refsr.io.listing import list_photos
+from refsr.io.photo import list_photos
 from refsr.io.records import read_record, write_record
 
 
@@ -57,7 +57,7 @@ def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
         check_writable(tmp_path / "a.bin")
 
 
-def test_only_what_was_left_unfinished_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_unfinished_files_are_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = tmp_path / "deep"
     deep.mkdir()
     (deep / "results.json.part").write_bytes(b"a journal")
@@ -70,7 +70,7 @@ def test_only_what_was_left_unfinished_is_cleared(tmp_path: Path, monkeypatch: p
     assert [path.name for path in deep.iterdir()] == ["results.json.part"]
 
 
-def test_one_rule_says_what_a_folder_holds(tmp_path: Path) -> None:
+def test_photos_of_a_folder_are_listed(tmp_path: Path) -> None:
     names = ("b.JPG", "a/c.png", "a/.hidden.png", ".trash/d.png", "notes.txt", "out/e.webp", "f.tif/g.txt")
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -85,7 +85,7 @@ def test_one_rule_says_what_a_folder_holds(tmp_path: Path) -> None:
     assert list_photos(tmp_path / "none") == []
 
 
-def test_a_claim_ends_with_its_block(tmp_path: Path) -> None:
+def test_a_claimed_folder_is_free_again_afterwards(tmp_path: Path) -> None:
     for _ in range(2):
         with (
             claim(tmp_path / ".lock"),
@@ -129,4 +129,4 @@ def test_results_of_earlier_releases_are_read() -> None:
     """Those of the docs have no version, and the first ones no kind."""
     files = sorted((Path(__file__).parent.parent / "docs" / "results").glob("*.json"))
     assert len(files) > 10
-    assert {type(load_any(file)) for file in files} == {Result, RobustResult}
+    assert {type(read_record(file, RESULTS)) for file in files} == {Result, RobustResult}

@@ -1,12 +1,13 @@
-"""Damaged and odd pictures: an error of ours or a picture, soon, and never an output half-written.
+"""Damaged and odd pictures: an error of ours or a picture, without hanging, and never an output half-written.
 
 `make fuzz` looks at tens of thousands, also guided by coverage; the tests at a few hundred.
 """
 
 import io
 import os
-import time
-from contextlib import suppress
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,6 @@ from refsr.io.photo import as_photo
 from refsr.io.weights import read_weights
 
 EXAMPLES = int(os.environ.get("REFSR_FUZZ", "300"))
-LONGEST_S = 5.0
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP")
 MODES = ("L", "LA", "RGB", "RGBA", "P", "1", "I;16", "CMYK")
 often = settings(
@@ -31,6 +31,22 @@ often = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Fail where a file keeps the reader for a minute, so that the tests do not hang."""
+
+    def hanging(*_: object) -> None:
+        pytest.fail("a file kept the reader for a minute")
+
+    before = signal.signal(signal.SIGALRM, hanging)
+    signal.alarm(60)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @st.composite
@@ -57,15 +73,13 @@ def pictures(draw: st.DrawFn) -> bytes:
 
 @often
 @given(data=st.one_of(pictures(), st.binary(max_size=300)), suffix=st.sampled_from((".png", ".jpg", ".webp", ".tif")))
-def test_any_file_is_a_picture_or_an_error_of_ours(tmp_path: Path, data: bytes, suffix: str) -> None:
+def test_any_file_is_read_as_a_picture_or_refused(tmp_path: Path, data: bytes, suffix: str) -> None:
     path = tmp_path / f"odd{suffix}"
     path.write_bytes(data)
-    begun = time.monotonic()
-    with suppress(RefSRError):
+    with guarded(), suppress(RefSRError):
         pixels = as_photo(path).pixels
         assert pixels.isfinite().all()
         assert 0 <= pixels.min() <= pixels.max() <= 1
-    assert time.monotonic() - begun < LONGEST_S
 
 
 @settings(often, max_examples=max(1, EXAMPLES // 10))
@@ -76,11 +90,9 @@ def test_the_command_ends_well(tmp_path: Path, image: bytes, ref: bytes) -> None
     (tmp_path / "b.png").write_bytes(ref)
     out = tmp_path / "out.png"
     out.unlink(missing_ok=True)
-    begun = time.monotonic()
-    code = main(
-        ["upscale", str(tmp_path / "a.png"), "--ref", str(tmp_path / "b.png"), "-o", str(out), "--model", "bicubic"]
-    )
-    assert time.monotonic() - begun < LONGEST_S
+    arguments = ["upscale", str(tmp_path / "a.png"), "--ref", str(tmp_path / "b.png"), "-o", str(out)]
+    with guarded():
+        code = main([*arguments, "--model", "bicubic"])
     assert code in (0, 2)
     assert out.exists() == (code == 0)
     assert {path.name for path in tmp_path.iterdir()} <= {"a.png", "b.png", "out.png"}
@@ -88,7 +100,7 @@ def test_the_command_ends_well(tmp_path: Path, image: bytes, ref: bytes) -> None
 
 @often
 @given(data=st.binary(max_size=400), head=st.sampled_from((b"", b"\x08\0\0\0\0\0\0\0", b"\xff" * 8)))
-def test_any_file_is_weights_or_an_error_of_ours(tmp_path: Path, data: bytes, head: bytes) -> None:
+def test_random_files_are_refused_as_weights(tmp_path: Path, data: bytes, head: bytes) -> None:
     (tmp_path / "odd.safetensors").write_bytes(head + data)
     with pytest.raises(RefSRError):
         read_weights(tmp_path / "odd.safetensors")

@@ -63,7 +63,7 @@ def test_the_default_has_the_distribution_of_a_plain_form() -> None:
     torch.testing.assert_close(white_balance[0], white_balance[1], atol=0.0, rtol=0.1)
 
 
-def test_lights_come_in_their_shares() -> None:
+def test_lights_are_drawn_with_their_shares() -> None:
     lights = drawn(LightConfig(), 5000)
     artefacts: Counter[str] = Counter(light.artefact for light in lights)
     for artefact, share in (("blur", 0.06), ("noise", 0.06), ("jpeg", 0.08), ("none", 0.80)):
@@ -88,7 +88,7 @@ def test_lights_come_in_their_shares() -> None:
     assert {0.005 <= light.noise <= 0.03 for light in many if light.artefact == "noise"} == {True}
 
 
-def test_drawing_depends_on_the_seed_alone_and_always_takes_as_many_numbers() -> None:
+def test_drawing_depends_on_the_seed_alone_and_takes_a_fixed_count_of_random_numbers() -> None:
     assert drawn(EVERYTHING, 20, 3) == drawn(EVERYTHING, 20, 3) != drawn(EVERYTHING, 20, 4)
     after = set()
     for config in (LightConfig(), EVERYTHING, LightConfig(blur=1.0, noise=0.0, jpeg=0.0)):
@@ -161,7 +161,7 @@ def test_a_shadow_darkens_one_side_of_its_edge() -> None:
     assert 5 <= inside <= 15
 
 
-def test_a_blob_is_smooth_and_depends_on_its_seed() -> None:
+def test_a_shadow_of_irregular_shape_depends_on_its_seed() -> None:
     lights = [Light(shadow=0.6, shadow_blob=True, shadow_seed=seed, shadow_soft=0.1) for seed in (1, 2, 1)]
     seen = relight(torch.full((3, 3, 64, 48), 0.5), lights)
     assert torch.equal(seen[0], seen[2])
@@ -219,7 +219,7 @@ def test_a_gpu_gives_the_same_pictures() -> None:
     assert (relight(images.cuda(), lights).cpu() - relight(images, lights)).abs().mean() * 255 < 0.05
 
 
-def test_black_and_none() -> None:
+def test_black_pictures_and_empty_batches() -> None:
     plain = replace(EVERYTHING, haze=0.0, blur=0.0, noise=0.0, jpeg=0.0)
     assert relight(torch.zeros(6, 3, 8, 8), drawn(plain, 6)).max() <= 2 / 255
     assert relight(torch.zeros(0, 3, 8, 8), []).shape == (0, 3, 8, 8)

@@ -48,7 +48,7 @@ def test_known_values() -> None:
     assert torch.allclose(back_projection(sr, downscale_bicubic(hr, 4), 4), torch.tensor([0.5, 0.0]), atol=1e-6)
 
 
-def test_a_figure_a_picture(vgg: VGG19) -> None:
+def test_each_picture_has_its_own_loss(vgg: VGG19) -> None:
     sr, hr = pair()
     torch.manual_seed(0)
     critic = Critic(32, width=2).double()
@@ -68,7 +68,7 @@ def test_a_figure_a_picture(vgg: VGG19) -> None:
         assert torch.allclose(whole, torch.cat(parts))
 
 
-def test_zero_where_they_must_be(vgg: VGG19) -> None:
+def test_losses_of_perfect_results_are_zero(vgg: VGG19) -> None:
     sr, _ = pair()
     for loss in (reconstruction, frequency):
         assert not loss(sr, sr).any()
@@ -102,7 +102,7 @@ def test_texture_against_the_formula(vgg: VGG19) -> None:
     assert torch.allclose(loss(sr, swapped, score), expected)
 
 
-def test_texture_does_not_mind_where() -> None:
+def test_texture_loss_does_not_depend_on_the_place() -> None:
     """Moving the swapped texture about changes nothing, as long as all scores are alike; another texture does."""
     torch.manual_seed(0)
     vgg = VGG19("relu3_1").double()
@@ -146,7 +146,7 @@ def finite_difference(function: object, x: Tensor, places: int = 12) -> None:
         assert gradient.flatten()[place].item() == pytest.approx((up - down) / (2 * step), rel=1e-4, abs=1e-9)
 
 
-def test_gradients(vgg: VGG19) -> None:
+def test_gradients_against_finite_differences(vgg: VGG19) -> None:
     sr, hr = pair()
     lr = downscale_bicubic(hr, 4)
     score = torch.rand(2, 1, 4, 4, dtype=torch.float64)
@@ -177,7 +177,7 @@ class Linear(nn.Module):
         return self.slope * x.flatten(1).sum(1)
 
 
-def test_the_slope_is_that_of_whole_pictures() -> None:
+def test_the_gradient_penalty_takes_the_norm_over_whole_pictures() -> None:
     """critic(x) = s * sum(x) over 768 numbers has a slope of s * sqrt(768); taken per pixel it would be s * sqrt(3)."""
     sr, hr = pair()
     slope = 2 / 768**0.5
@@ -204,5 +204,5 @@ def test_the_critic_has_the_papers_layers() -> None:
     assert [c.out_channels for c in convolutions] == [32, 32, 64, 64, 128, 128, 256, 256, 512, 512]
     assert [c.stride[0] for c in convolutions] == [1, 2] * 5
     assert critic(torch.rand(2, 3, 160, 160)).shape == (2,)
-    with pytest.raises(UsageError, match="a multiple of 32 pixels, not 100"):
+    with pytest.raises(UsageError, match="crops of 100 pixels: the critic needs a multiple of 32"):
         Critic(100)

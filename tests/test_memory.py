@@ -9,7 +9,7 @@ import torch
 from conftest import texture
 
 from refsr import ARCHITECTURES, MemoryBudgetError, Photo, upscale
-from refsr.bench.memory import peak_mib, reset_peak
+from refsr.bench.measure import peak_mib, reset_peak
 from refsr.device import MIB
 from refsr.models import DefaultConfig, RefSRModel, SRNTTConfig
 from refsr.references.variants import VariantConfig
@@ -65,7 +65,7 @@ def test_the_least_budget_is_kept(name: str, width: int) -> None:
     assert taken < 1.1 * allowed + 4, (allowed, taken)  # what the allocator holds back counts with small pictures
 
 
-def test_a_search_asks_for_what_would_do() -> None:
+def test_the_budget_that_an_error_names_is_enough() -> None:
     """FAISS needs more than the least search, and says what of the whole budget would do."""
     pytest.importorskip("faiss")
     model = ARCHITECTURES["default"].build(DefaultConfig(width=16)).eval()

@@ -56,7 +56,7 @@ def test_known_values() -> None:
     assert ssim(grey, grey).item() == pytest.approx(1)
 
 
-def test_one_figure_a_picture() -> None:
+def test_each_picture_has_its_own_figure() -> None:
     hr = torch.rand(3, 3, 32, 32)
     sr = torch.rand(3, 3, 32, 32)
     assert torch.allclose(psnr_db(sr, hr), torch.cat([psnr_db(sr[b : b + 1], hr[b : b + 1]) for b in range(3)]))

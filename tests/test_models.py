@@ -38,15 +38,18 @@ def test_the_zoo_is_covered() -> None:
     assert {weights.architecture for weights in WEIGHTS.values()} == set(ARCHITECTURES)
 
 
-def test_a_shipped_file_and_a_users_are_the_same() -> None:
+def test_a_shipped_model_loads_alike_by_name_and_by_path() -> None:
     """By its name or by its path."""
+    compared = set()
     for name, weights in WEIGHTS.items():
         architecture = ARCHITECTURES[weights.architecture]
         if weights.path is None or architecture.weights_of is not None or architecture.needs_vgg19:
             continue
+        compared.add(name)
         by_name, by_path = (load_model(model, device="cpu") for model in (name, weights.path))
         assert by_name.digest() == by_path.digest()
         assert (by_name.name, by_name.config) == (by_path.name, by_path.config)
+    assert compared == {"default", "default-texture", "default-real"}
 
 
 @pytest.mark.parametrize("size", [(8, 8), (11, 17), (20, 13)])
@@ -107,6 +110,7 @@ def test_weights_round_trip(model: RefSRModel, precise: RefSRModel, tmp_path: Pa
     name, config, state = read_weights(path)
     assert name == model.name
     assert json.loads(json.dumps(config)) == config
+    assert state.keys() == model.own_state().keys()
     assert all(torch.equal(state[key], value) for key, value in model.own_state().items())
     if not ARCHITECTURES[name].needs_vgg19:
         lr, ref = texture(12, 15).double(), texture(40, 44, seed=1).double()
@@ -148,7 +152,7 @@ def test_srntt_at_larger_scales(scale: int) -> None:
         assert restored(model, texture(9, 11), refs).shape == (1, 3, 9 * scale, 11 * scale)
 
 
-def test_the_gate_alone_lets_the_reference_in() -> None:
+def test_a_closed_gate_keeps_the_reference_out() -> None:
     """With its gate shut, the default model gives exactly what it gives without a reference."""
     model = small_models()["default"]
     assert isinstance(model, DefaultModel)
@@ -158,7 +162,7 @@ def test_the_gate_alone_lets_the_reference_in() -> None:
     assert torch.equal(restored(model, lr, [ref]), restored(model, lr))
 
 
-def test_descriptors_hardly_mind_light() -> None:
+def test_descriptors_hardly_depend_on_light() -> None:
     model = SMALL["default"]
     image = texture(24, 24)
     same = (model.encode_query(image) * model.encode_query(image * 0.5 + 0.2)).sum(1)

@@ -20,7 +20,7 @@ from PIL import Image
 from skimage import data as pictures
 
 from refsr.assets import sample_path
-from refsr.data.pack import NODE_PX, UNKNOWN, ShardWriter, decode_field, encode_field
+from refsr.data.shards import NODE_PX, UNKNOWN, ShardWriter, decode_field, encode_field
 from refsr.errors import ImageError, OutputError, UsageError
 from refsr.pairs.features import detect
 from refsr.pairs.pack_photos import PackSummary, diverse_order, pack_photos
@@ -137,7 +137,7 @@ def test_unrelated_small_and_flat_pictures_have_no_truth(tmp_path: Path) -> None
     assert truth_between(noise(48, 200, 0), noise(48, 200, 0), tmp_path) is None
 
 
-def test_of_two_places_that_are_as_likely_neither_is_known() -> None:
+def test_places_with_two_likely_matches_are_unknown() -> None:
     whole, right = (slice(0, 4), slice(0, 6)), (slice(0, 4), slice(3, 6))
     likely, here = np.full((4, 6), 0.9, np.float32), np.full((2, 4, 6), 10, np.float32)
     for away, likeness, known in ((30, 0.85, False), (30, 0.95, False), (30, 0.7, True), (1, 0.85, True)):
@@ -204,7 +204,7 @@ def test_damaged_fields_are_refused_in_one_line() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1, width=16), st.floats(-1, 1, width=16)), min_size=1, max_size=12))
-def test_each_next_photo_is_the_furthest_from_those_before(points: list[tuple[float, float]]) -> None:
+def test_each_photo_is_the_furthest_from_those_before_it(points: list[tuple[float, float]]) -> None:
     vectors = np.array(points, dtype=np.float32)
     order = diverse_order(vectors)
     assert sorted(order) == list(range(len(points)))

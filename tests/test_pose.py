@@ -1,4 +1,4 @@
-"""References that are turned or scaled are turned back."""
+"""The pose of a reference is found; one that shows other things is refused."""
 
 import math
 
@@ -24,7 +24,7 @@ def found_pose(model: RefSRModel, lr: torch.Tensor, ref: torch.Tensor) -> tuple[
 @pytest.mark.parametrize(
     ("scale", "degrees"), [(1.0, 30.0), (1.0, -45.0), (1.0, 90.0), (1.5, 0.0), (0.67, 0.0), (1.5, 90.0)]
 )
-def test_a_changed_reference_is_changed_back(
+def test_a_turned_or_scaled_reference_is_turned_and_scaled_back(
     shipped: RefSRModel, sample: dict[str, torch.Tensor], scale: float, degrees: float
 ) -> None:
     changed = transform(sample["truth"], 0, scale, degrees).image.clamp(0, 1)
@@ -33,7 +33,7 @@ def test_a_changed_reference_is_changed_back(
     assert abs((found_degrees + degrees + 180) % 360 - 180) < 12
 
 
-def test_what_shows_other_things_is_not_used(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+def test_a_reference_of_other_things_is_not_used(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
     noise = torch.rand(1, 3, 200, 240, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert find_pose(shipped, sample["lr"], noise) is None
@@ -43,7 +43,7 @@ def test_what_shows_other_things_is_not_used(shipped: RefSRModel, sample: dict[s
     assert found.unfit == ("reference 1",)
 
 
-def test_what_fits_already_or_is_too_small_to_tell_is_left_alone(
+def test_a_reference_that_fits_or_is_too_small_to_measure_keeps_its_pose(
     shipped: RefSRModel, sample: dict[str, torch.Tensor]
 ) -> None:
     for ref in (sample["truth"], sample["truth"][..., :20, :28]):
@@ -57,7 +57,9 @@ def test_what_fits_already_or_is_too_small_to_tell_is_left_alone(
         assert kept.origin.reference == 3
 
 
-def test_an_unfit_reference_among_others_moves_no_number(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+def test_an_unfit_reference_does_not_change_the_numbers_of_others(
+    shipped: RefSRModel, sample: dict[str, torch.Tensor]
+) -> None:
     """The left half of the photo is shown by the first reference, the right one by the third, nothing by the second."""
     noise = torch.rand(1, 3, 200, 240, generator=torch.Generator().manual_seed(0))
     left, right = sample["truth"][..., :168], sample["truth"][..., 152:]

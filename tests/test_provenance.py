@@ -35,7 +35,7 @@ def test_grey_where_guessed_and_coloured_where_real(provenance: Provenance) -> N
     assert second[0] - second[2] > 30, "the second is orange"
 
 
-def test_numbers_survive(provenance: Provenance, tmp_path: Path) -> None:
+def test_numbers_are_saved(provenance: Provenance, tmp_path: Path) -> None:
     provenance.save(tmp_path / "map.npz", Image.new("RGB", (24, 16)))
     with np.load(tmp_path / "map.npz") as numbers:
         assert numbers["names"].tolist() == ["a.jpg", "b.jpg"]
@@ -44,6 +44,6 @@ def test_numbers_survive(provenance: Provenance, tmp_path: Path) -> None:
 
 
 def test_other_suffixes_are_refused(provenance: Provenance, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"map.jpg: the map is written as .png .* or .npz"):
+    with pytest.raises(OutputError, match=r"map.jpg: a map cannot be written as '.jpg': use .png .* or .npz"):
         provenance.save(tmp_path / "map.jpg", Image.new("RGB", (24, 16)))
     assert not list(tmp_path.iterdir())

@@ -50,7 +50,7 @@ def test_whole_factors() -> None:
     image = torch.rand(2, 3, 8, 12)
     assert upscale_bicubic(image, 4).shape == (2, 3, 32, 48)
     assert downscale_bicubic(image, 4).shape == (2, 3, 2, 3)
-    with pytest.raises(UsageError, match="12x8 is no multiple of 5"):
+    with pytest.raises(UsageError, match="12x8 is not a multiple of 5"):
         downscale_bicubic(image, 5)
 
 

@@ -1,4 +1,4 @@
-"""Equations 1 and 2 against a naive loop."""
+"""Exact search (equations 1 and 2 of the paper) against a naive loop."""
 
 import pytest
 import torch
@@ -141,7 +141,9 @@ def test_subpixel_stays_at_borders(rng: torch.Generator) -> None:
     assert 0 < moved.max() <= 0.5
     for axis in (0, 1):
         place = coarse.position_cells[:, axis]
-        assert not moved[:, axis][(place == 0) | (place == key.shape[2 + axis] - 1)].any()
+        at_border = (place == 0) | (place == key.shape[2 + axis] - 1)
+        assert at_border.any()
+        assert not moved[:, axis][at_border].any()
 
 
 def test_the_strongest_of_several_candidates() -> None:

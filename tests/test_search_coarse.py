@@ -5,32 +5,14 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Told
+from conftest import Told, agreement, moved_view, smooth_field
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from refsr.errors import MemoryBudgetError
-from refsr.search import Match, cell_grid, choose_engine, coarse, search
+from refsr.search import cell_grid, choose_engine, coarse, search
 from refsr.search.coarse import _highest_around
-from refsr.search.neighbours import mean_with_neighbours
-
-
-def smooth_field(seed: int, height: int, width: int, channels: int = 16) -> Tensor:
-    """Features that change over a few cells, as those of a photograph do."""
-    noise = torch.randn(1, channels, height + 8, width + 8, generator=torch.Generator().manual_seed(seed))
-    return F.normalize(F.avg_pool2d(F.avg_pool2d(noise, 5, 1), 5, 1), dim=1)
-
-
-def moved_view(field: Tensor, height: int, width: int, down: int, right: int) -> Tensor:
-    """A part of a field, with other features laid over it a little."""
-    part = field[..., down : down + height, right : right + width]
-    other = torch.randn(part.shape, generator=torch.Generator().manual_seed(99))
-    return F.normalize(part + 0.05 * other, dim=1)
-
-
-def agreement(first: Match, second: Match) -> float:
-    return (first.position_cells == second.position_cells).all(1).float().mean().item()
+from refsr.search.patches import mean_with_neighbours
 
 
 @pytest.mark.parametrize("cheap", [4e10, 1e6, 1e3])
@@ -44,7 +26,7 @@ def test_finds_what_exact_search_finds(monkeypatch: pytest.MonkeyPatch, cheap: f
     assert agreement(found, search(query, [key], patch=patch, engine="exact")) > 0.97
 
 
-def test_the_levels_are_as_many_as_make_it_cheap() -> None:
+def test_larger_pictures_have_more_levels() -> None:
     def depth(height: int, width: int) -> int:
         grid = torch.zeros(1, height, width).expand(64, -1, -1)
         return coarse._depth(grid, grid)

@@ -96,7 +96,7 @@ def test_against_a_naive_loop(seed: int, noise: float, height: int, width: int) 
         assert found_offset[b].numpy() == pytest.approx(naive(offset[b].double().numpy()), abs=1e-2)
 
 
-def test_noise_goes_and_outliers_do_not_count() -> None:
+def test_noise_is_smoothed_and_outliers_do_not_count() -> None:
     generator = torch.Generator().manual_seed(0)
     grid = cell_grid((40, 40), torch.zeros(()))
     truth = torch.stack((5 + 1.05 * grid[0] - 0.1 * grid[1], 0.1 * grid[0] + 0.95 * grid[1] - 3))[None]
@@ -110,7 +110,7 @@ def test_noise_goes_and_outliers_do_not_count() -> None:
     assert error.quantile(0.98) < 0.5
 
 
-def test_what_moves_apart_stays_apart() -> None:
+def test_the_border_between_two_motions_stays_sharp() -> None:
     """Two halves that moved differently: the border between them is no wider than before."""
     grid = cell_grid((60, 60), torch.zeros(()))[None]
     position = grid + torch.where(grid[:, 1:] < 30, 0.0, 6.0)

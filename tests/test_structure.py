@@ -1,4 +1,4 @@
-"""The shape of the package: few rooms, few arrows between them, one name for one thing."""
+"""The structure of the package: a limited number of rooms and of imports between them, and no file name twice."""
 
 from collections import Counter
 from pathlib import Path

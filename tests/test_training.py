@@ -9,13 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
 import torch
-from conftest import fails, restored, small_models, texture
+from conftest import fails, restored, small_models, texture, wait_for
 from PIL import Image
 from torch import Tensor
 
@@ -37,12 +37,10 @@ from refsr.models import SRNTT, DefaultConfig, SRNTTConfig, load_model
 from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic
 from refsr.restore.pipeline import encode, match
-from refsr.training.average import RunningAverage
 from refsr.training.config import LossWeights, RunOptions, StageConfig, TrainConfig
-from refsr.training.contrast import contrast_loss
 from refsr.training.loop import train
-from refsr.training.precision import ExactInputs, choose_precision, fabric_precision
-from refsr.training.schedule import rate_at
+from refsr.training.losses import contrast_loss
+from refsr.training.run import ExactInputs, RunningAverage, choose_precision, fabric_precision
 from refsr.training.step import NetworkStep, Perception
 
 TINY = DefaultConfig(width=8, blocks_before=1, blocks_after=1, descriptor_width=8, descriptor_size=8)
@@ -151,7 +149,7 @@ def test_a_run_goes_on_with_other_workers(options: RunOptions, tmp_path: Path, m
     assert log_of(broken.output)[-1]["errors"] == log_of(options.output)[-1]["errors"] == 1
 
 
-def test_what_is_frozen_stays(options: RunOptions, tmp_path: Path) -> None:
+def test_frozen_parts_do_not_change(options: RunOptions, tmp_path: Path) -> None:
     """The trunk of the first stage, with the statistics of its normalisation; the rest goes on."""
     run, vgg = all_losses(tmp_path)
     frozen = ("head", "trunk", "sisr")
@@ -172,7 +170,7 @@ def test_what_is_frozen_stays(options: RunOptions, tmp_path: Path) -> None:
 
 
 def pull_at(patch: pytest.MonkeyPatch, steps: int) -> None:
-    """Interrupt before the step after so many."""
+    """Interrupt a run when it has done a number of steps."""
     step = refsr.training.stage.Stage._step
 
     def pulled(self: Any, batch: Any) -> None:
@@ -199,14 +197,10 @@ def test_a_killed_run_loses_at_most_what_came_after_its_checkpoint(photos: Path,
     process = subprocess.Popen(
         command(out, "--checkpoint-minutes", "0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    until = time.monotonic() + 90
-    while process.poll() is None and time.monotonic() < until and not (out / "checkpoint.pt").exists():
-        time.sleep(0.002)
+    wait_for(lambda: process.poll() is not None or (out / "checkpoint.pt").exists(), 90)
     process.kill()
     process.wait()
-    assert (
-        not (out / "default.safetensors").exists() or torch.load(out / "checkpoint.pt", weights_only=True)["step"] < 60
-    )
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] < 60, "it was done before it could be killed"
     again = subprocess.run(command(out), capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "resumed at step" in again.stdout
@@ -237,35 +231,50 @@ def test_two_processes_equal_one_with_twice_the_batch(photos: Path, tmp_path: Pa
             assert a[loss] == pytest.approx(b[loss], rel=2e-3), (loss, a["step"])
 
 
-def test_the_time_limit_ends_a_run_cleanly(options: RunOptions) -> None:
+def steps_take(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Of a clock that stands still but for the steps of training, which move it by as many seconds each."""
+    now = 0.0
+    step = refsr.training.stage.Stage._step
+
+    def timed(self: Any, batch: Any) -> None:
+        nonlocal now
+        step(self, batch)
+        now += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now)
+    patch.setattr(refsr.training.stage.Stage, "_step", timed)
+    patch.setattr("refsr.training.run.time", clock)
+    patch.setattr("refsr.training.eta.time", clock)
+
+
+def test_the_time_limit_ends_a_run_cleanly(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ten steps in its time; the rate falls over the last 40 % of it, and an eleventh step has none left."""
+    steps_take(monkeypatch, 1.0)
     long = dataclasses.replace(STAGE, steps=100_000, warmup_steps=0)
-    limited = dataclasses.replace(options, time_limit_s=3.0)
+    limited = dataclasses.replace(options, time_limit_s=10.0)
     said: list[str] = []
-    begun = time.monotonic()
-    train(config(rec=long, log_steps=10_000), limited, said.append)
-    assert time.monotonic() - begun < 60
-    assert "call again to continue" in said[-1]
-    last = log_of(options.output)[-1]
-    # As far as the last step began before the end: on a busy machine steps are a good part of the three seconds.
-    assert last["rate"] < 0.5 * long.learning_rate, "the rate has fallen when the time is over"
-    train(config(rec=long, log_steps=10_000), limited, said.append)
-    assert f"resumed at step {last['step']}" in said
+    train(config(rec=long, log_steps=1), limited, said.append)
+    assert said[-1] == "time limit reached at step 11 of 100000: call again to continue"
+    rates = [line["rate"] / long.learning_rate for line in log_of(options.output)]
+    assert rates[:7] == pytest.approx([1.0] * 7)
+    assert rates[7:] == pytest.approx([(1 - math.cos(math.pi * left)) / 2 for left in (0.75, 0.5, 0.25, 0)], abs=1e-5)
+    train(config(rec=long, log_steps=1), limited, said.append)
+    assert "resumed at step 11" in said
+    assert log_of(options.output)[-1]["step"] == 22
 
 
-def test_the_log_says_how_far_a_stretch_will_come(options: RunOptions) -> None:
+def test_the_log_says_how_far_a_run_will_come(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 15 seconds: four are left when it is said, or as many as the time limit allows."""
+    steps_take(monkeypatch, 15.0)
     said: list[str] = []
-    train(config(log_steps=4), options, said.append)
-    assert re.fullmatch(r"[\d.e-]+ s a step: the stage takes 0 more minutes", said[3]), said
+    train(config(rec=dataclasses.replace(STAGE, steps=8), log_steps=2), options, said.append)
+    assert [line for line in said if "s a step" in line] == ["15 s a step: the stage takes 1 more minutes"]
     long = dataclasses.replace(STAGE, steps=1_000_000)
-    limited = dataclasses.replace(options, time_limit_s=1000.0, output=options.output.parent / "long")
-
-    def stop(line: str) -> None:
-        if found := re.fullmatch(r"[\d.e-]+ s a step: the time will be over at about step (\d+)", line):
-            raise KeyboardInterrupt(found[1])
-
-    with pytest.raises(KeyboardInterrupt) as foretold:
-        train(config(rec=long, log_steps=2), limited, stop)
-    assert 100 < int(str(foretold.value)) < 1_000_000
+    limited = dataclasses.replace(options, time_limit_s=150.0, output=options.output.parent / "long")
+    said = []
+    train(config(rec=long, log_steps=2), limited, said.append)
+    estimate = "15 s a step: the time limit ends it at about step 10"
+    assert [line for line in said if "s a step" in line] == [estimate]
 
 
 def test_crops_grow_and_lr_images_are_degraded(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,8 +301,8 @@ def test_crops_grow_and_lr_images_are_degraded(options: RunOptions, monkeypatch:
 def test_validation_keeps_the_best(options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "groups"
     folder.mkdir()
-    for name, seed in (("000_0", 5), ("000_1", 6), ("001_0", 7), ("001_1", 8)):
-        pixels = (texture(64, 64, seed)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    for name, seed, left in (("000_0", 5, 0), ("000_1", 5, 8), ("001_0", 6, 0), ("001_1", 6, 8)):
+        pixels = (texture(64, 72, seed)[0, ..., left : left + 64] * 255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(folder / f"{name}.png")
     limits: list[int] = []
     measure = run_benchmark
@@ -362,7 +371,7 @@ def test_a_network_grows_by_blocks_that_change_nothing(options: RunOptions, tmp_
 
 def test_a_model_without_an_alignment_cannot_train_it() -> None:
     model = SRNTT(SRNTTConfig(width=4, trunk_blocks=1, transfer_blocks=(1, 1, 1)))
-    with pytest.raises(UsageError, match="srntt has no alignment to be trained"):
+    with pytest.raises(UsageError, match="srntt has no alignment to train: leave out"):
         NetworkStep(model, config(), StageConfig(steps=1, crop_px=(32,), losses=LossWeights(alignment=1.0)), None)
 
 
@@ -386,7 +395,7 @@ def test_a_checkpoint_of_another_model_is_refused(options: RunOptions, tmp_path:
         train(run, dataclasses.replace(options, vgg19=vgg), silent)
 
 
-def test_a_checkpoint_of_an_older_version_is_gone_on_from(options: RunOptions) -> None:
+def test_a_checkpoint_of_an_older_version_is_resumed(options: RunOptions) -> None:
     """Settings that it did not know are as by default."""
     train(config(), options, silent)
     path = options.output / "checkpoint.pt"
@@ -405,8 +414,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(options: RunOptions, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             train(run, options, silent)
 
-    def full(_handle: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    written: list[int] = []
+
+    def full(handle: int) -> None:
+        written.append(handle)
+        if len(written) > 1:  # the first file is config.json
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as plug:
         plug.setattr("os.fsync", full)
@@ -437,15 +450,13 @@ def test_a_loss_that_is_no_number_stops_the_run(
 
     monkeypatch.setattr(NetworkStep, "forward", spoil)
     run = config(checkpoint_minutes=0.0, clip_norm=0.0 if spoilt == "weights" else 0.5)
-    with pytest.raises(
-        TrainingError,
-        match=r"not finite at step 3, on pairs of .*\d\.png.*: the last good checkpoint is .*checkpoint.pt",
-    ):
+    files = dict.fromkeys(pairs_of(options).file_of(number) for number in range(6, 9))
+    named = f"not finite at step 3, on pairs of {', '.join(files)}: the last good checkpoint is "
+    with pytest.raises(TrainingError, match=re.escape(named) + ".*checkpoint.pt"):
         train(run, options, silent)
     state = torch.load(options.output / "checkpoint.pt", weights_only=True)
     assert state["step"] == 2
     assert all(value.isfinite().all() for value in state["model"].values())
-    assert {f"{n}.png" for n in range(3)} >= {Path(pairs_of(options).file_of(n)).name for n in range(6, 9)}
 
 
 def pairs_of(options: RunOptions, clean: float = 1.0) -> PairSampler:
@@ -505,7 +516,7 @@ def batch(references: list[int]) -> dict[str, Tensor]:
     }
 
 
-def test_losses_do_not_depend_on_how_a_batch_is_dealt_out() -> None:
+def test_losses_of_a_batch_are_the_means_of_its_parts() -> None:
     """In float64: with random weights matches tie, and in float32 the order of additions moves them."""
     torch.manual_seed(0)
     perception = Perception(vgg=VGG19("relu3_1").double(), layer="relu3_1")
@@ -524,7 +535,7 @@ def test_losses_do_not_depend_on_how_a_batch_is_dealt_out() -> None:
     assert torch.allclose(sr[1:2], alone)
 
 
-def test_a_batch_without_references_tells_the_same_losses() -> None:
+def test_a_batch_without_references_reports_the_same_losses() -> None:
     """Else processes of which one has no reference would wait for each other."""
     weights = LossWeights(contrast=1.0, alignment=1.0)
     step = NetworkStep(small_models()["default"], config(), dataclasses.replace(STAGE, losses=weights), None)
@@ -564,16 +575,17 @@ def test_each_of_three_references_is_compared_with_its_own_truth(monkeypatch: py
         assert (truth == number).all()
 
 
-def test_the_truth_as_its_own_reference_helps() -> None:
-    """What train-with-truth offers is better than any other reference could be."""
+def test_the_loss_with_the_truth_as_reference_is_added() -> None:
     torch.manual_seed(0)
     model = SRNTT(SRNTTConfig(width=4, trunk_blocks=1, transfer_blocks=(1, 1, 1)))
     stage = StageConfig(steps=1, crop_px=(32,), truth=True)
     losses, _ = NetworkStep(model, config(), stage, None)(batch([1, 1]))
     assert losses["total"].item() == pytest.approx((losses["l1"] + losses["truth_l1"]).item(), rel=1e-5)
+    assert losses["truth_l1"] > 0
+    assert losses["truth_l1"] != losses["l1"]
 
 
-def test_contrast_loss_knows_right_from_wrong(rng: torch.Generator) -> None:
+def test_contrast_loss_is_low_for_right_and_high_for_wrong_places(rng: torch.Generator) -> None:
     key = torch.nn.functional.normalize(torch.randn(1, 32, 10, 12, generator=rng), dim=1)
     y, x = torch.meshgrid(torch.arange(10.0), torch.arange(12.0), indexing="ij")
     truth, number = torch.stack((y, x))[None], torch.tensor([7])
@@ -607,13 +619,13 @@ def test_contrast_loss_of_nothing_is_zero() -> None:
 
 def test_schedule_rises_holds_and_falls() -> None:
     stage = dataclasses.replace(STAGE, steps=100, warmup_steps=10, decay_share=0.5, learning_rate=1.0)
-    rates = [rate_at(stage, step) for step in range(1, 101)]
+    rates = [stage.rate_at(step) for step in range(1, 101)]
     assert rates[4] == 0.5
     assert rates[9:51] == [1.0] * 42
     assert rates[75] == pytest.approx(0.5)
     assert rates[-1] == pytest.approx((1 - math.cos(math.pi / 50)) / 2)
-    assert rate_at(stage, 20, time_left=0.25) == pytest.approx(0.5)
-    assert rate_at(dataclasses.replace(stage, decay_share=0.0), 100, time_left=0.0) == 1.0
+    assert stage.rate_at(20, time_left=0.25) == pytest.approx(0.5)
+    assert dataclasses.replace(stage, decay_share=0.0).rate_at(100, time_left=0.0) == 1.0
 
 
 def test_the_running_average() -> None:
@@ -627,7 +639,7 @@ def test_the_running_average() -> None:
     assert average.state["n"] == 199
 
 
-def test_durations() -> None:
+def test_durations_are_parsed() -> None:
     assert [parse_duration(text) for text in ("150min", "2h", "1.5h", "90s")] == [9000, 7200, 5400, 90]
     for text in ("150", "min", "-2h", "soon"):
         with pytest.raises(UsageError, match="is not a time: write it like 150min"):
@@ -661,7 +673,7 @@ def test_precision_is_only_bf16_where_it_is_computed() -> None:
 
 def test_precision_is_chosen_for_the_device_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for the one that auto would take, where another is asked for."""
-    monkeypatch.setattr("refsr.training.precision.computes_bf16", lambda device: device.type == "cuda")
+    monkeypatch.setattr("refsr.training.run.computes_bf16", lambda device: device.type == "cuda")
     assert choose_precision("auto", torch.device("cuda")) == "bf16-mixed"
     assert choose_precision("auto", torch.device("cpu")) == "32-true"
     assert fabric_precision("auto", torch.device("cpu")) == {"precision": "32-true"}

@@ -13,17 +13,23 @@ import torch
 from conftest import best_offset_px, texture
 from PIL import Image
 
-from refsr.data.pack import HEADER_NAME, encode_field, encode_header
 from refsr.data.photos import PhotoFiles, PhotoSource
 from refsr.data.plan import PairConfig, PairSampler
 from refsr.data.render import render
-from refsr.data.shards import list_shards, pair_up, read_index
-from refsr.data.sources import Sources, list_pairs, open_sources
-from refsr.data.training_pairs import Step, TrainingPairs
-from refsr.data.views import Partner, RealView, interpolate_field, verified_points
+from refsr.data.shards import (
+    HEADER_NAME,
+    encode_field,
+    encode_header,
+    interpolate_field,
+    list_shards,
+    pair_up,
+    read_index,
+    verified_points,
+)
+from refsr.data.sources import Partner, RealView, Sources, list_pairs, open_sources
 from refsr.degrade import DegradeConfig
 from refsr.errors import ImageError, UsageError
-from refsr.io.listing import list_photos
+from refsr.io.photo import list_photos
 
 
 def save(path: Path, height: int, width: int, seed: int = 0) -> None:
@@ -198,7 +204,7 @@ def test_the_truth_of_a_replaced_view_is_not_known(tmp_path: Path) -> None:
             assert bool(cells.isnan().all()) == (reference.photo == 1)
 
 
-def test_what_partners_lack_to_the_count_shows_other_things(pairs: Path) -> None:
+def test_missing_partners_are_replaced_by_photos_of_other_things(pairs: Path) -> None:
     sources = open_sources([pairs], 32)
     made = drawing(sources, references=(0.0, 0.0, 0.0, 1.0), unrelated=0.0)
     first = [
@@ -221,8 +227,8 @@ def test_a_pair_depends_on_seed_and_number_alone(photos: Path, pairs: Path) -> N
     assert not torch.equal(first["hr"], another["hr"])
     plans = [drawing(sources, 3).plan(number, 32) for number in range(200)]
     assert np.mean([plan.crop.photo not in sources.single for plan in plans]) == pytest.approx(0.5, abs=0.1)
-    steps = TrainingPairs(whole, [Step(numbers=range(4, 6), size_px=32), Step(numbers=range(6, 8), size_px=48)])
-    assert [plan.number for place in range(len(steps)) for plan in steps[place][0]] == [4, 5, 6, 7]
+    steps = ((range(4, 6), 32), (range(6, 8), 48))
+    assert [plan.number for step in steps for plan in whole.plans_of(step)[0]] == [4, 5, 6, 7]
     assert Path(whole.file_of(5)).name == Path(str(sources.photos.files[whole.plan(5, 32).crop.photo])).name
 
 

@@ -1,4 +1,4 @@
-"""Copies of a reference, and the way back from them."""
+"""Turned and scaled copies of a reference, and the positions in the reference that they lead back to."""
 
 import pytest
 import torch

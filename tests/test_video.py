@@ -7,8 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import Told, fails, texture
-from test_search_coarse import agreement, moved_view, smooth_field
+from conftest import Told, agreement, fails, moved_view, smooth_field, texture
 from torch import Tensor
 
 from refsr.bench.metrics import psnr_db
@@ -19,8 +18,8 @@ from refsr.models import RefSRModel, load_model
 from refsr.resize import downscale_bicubic
 from refsr.restore.pipeline import Matched, match
 from refsr.search import search
-from refsr.video.carry import carry
 from refsr.video.frames import VideoFile
+from refsr.video.motion import carry
 from refsr.video.upscale_video import VideoConfig, upscale_video
 
 FRAMES = 10
@@ -85,7 +84,7 @@ def test_frames_and_sound(
     assert sound_of(files["out"]) == sound_of(files["video"])
     assert not list(files["out"].parent.glob(".*part*"))
 
-    anew = upscale_video(files["video"], files["stills"], files["out"], shipped, VideoConfig(carried=False))
+    anew = upscale_video(files["video"], files["stills"], files["out"], shipped, VideoConfig(each_frame_anew=True))
     assert anew.searched == FRAMES
     assert result.flicker_levels < 1.01 * anew.flicker_levels
     frame_by_frame = frames_of(files["out"])
@@ -114,7 +113,7 @@ def test_carried_matches_follow_what_moves() -> None:
         assert match.score[0, 0, 20, 30] == pytest.approx((query[0, :, 20, 30] * key[0, :, row, column]).sum().item())
 
 
-def test_the_nearest_in_time_are_looked_at(
+def test_only_stills_near_in_time_are_tried(
     files: dict[str, Path], shipped: RefSRModel, sample: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(files["out"].parent / "cache"))
@@ -156,6 +155,6 @@ def test_the_command_and_bad_input(
     with pytest.raises(UsageError, match="give 0 to 51"):
         VideoConfig(crf=52)
     with pytest.raises(UsageError, match="give 1 or more"):
-        VideoConfig(stills=0)
+        VideoConfig(most=0)
     with pytest.raises(UsageError, match="bicubic has no matches"):
         upscale_video(video, stills, out, load_model("bicubic", device="cpu"), VideoConfig())

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import fails
+from conftest import fails, wait_for
 
 from refsr.assets import sample_path
 from refsr.cli import main
@@ -44,7 +43,10 @@ def server(*arguments: str) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            try:
+                process.wait(30)
+            finally:
+                process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +91,15 @@ def opened(browser: Any, address: str, width: int = 1280) -> Iterator[Any]:
 
 def status(page: Any, pattern: str, seconds: float = 60) -> str:
     """Wait for what the page says."""
-    until = time.monotonic() + seconds
-    while True:
+    said = ""
+
+    def is_said() -> bool:
+        nonlocal said
         said = str(page.locator("#status").inner_text())
-        if re.search(pattern, said):
-            return said
-        assert time.monotonic() < until, said
-        page.wait_for_timeout(100)
+        return re.search(pattern, said) is not None
+
+    wait_for(is_said, seconds)
+    return said
 
 
 @in_browser
@@ -232,10 +236,7 @@ def test_uploads_are_deleted_and_large_ones_refused(pictures: dict[str, Path]) -
         assert pictures["sharp"].stat().st_size > 0.3 * 2**20
         with pytest.raises(urllib.error.HTTPError, match="413"):
             upload(address, pictures["sharp"])
-        until = time.monotonic() + 60
-        while kept.exists():
-            assert time.monotonic() < until
-            time.sleep(0.5)
+        wait_for(lambda: not kept.exists())
         folder = kept.parents[2]
         assert folder.name.startswith("refsr-web-")
     assert not folder.exists()

@@ -11,16 +11,16 @@ from typing import Any, Final, get_args
 
 from refsr.device import Precision
 from refsr.errors import UsageError
-from refsr.io.listing import list_photos
+from refsr.io.photo import list_photos
 from refsr.io.records import parse_record, read_lines
-from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
+from refsr.restore.upscale import RestoreConfig
 from refsr.search import Engine
 
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobOptions:
+class JobOptions(RestoreConfig):
     """Settings of a job.
 
     Attributes:
@@ -30,9 +30,6 @@ class JobOptions:
 
     references: tuple[Path, ...] = ()
     album: Path | None = None
-    search: Engine = "auto"
-    precision: Precision = "auto"
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
     provenance: bool = False
 
 
@@ -50,7 +47,9 @@ class Job:
 
     def digest(self, model: str) -> str:
         """Digest of everything the result depends on, except for the contents of the files."""
-        content = {"image": self.image, "options": asdict(self.options), "model": model}
+        options = asdict(self.options)
+        options["search"] = options.pop("engine")  # as earlier releases named it
+        content = {"image": self.image, "options": options, "model": model}
         text = json.dumps(content, sort_keys=True, default=lambda path: str(path.resolve()))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -70,7 +69,8 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
         UsageError: The source is missing or empty, a line of it is wrong, or two jobs have the same output.
     """
     if source.is_dir():
-        jobs = _jobs_of_folder(source, options, out)
+        found = list_photos(source, without=out)
+        jobs = [Job(image=path, output=path.relative_to(source), options=options) for path in found]
     elif not source.is_file():
         raise UsageError(f"{source}: no such folder or list: check the name")
     elif source.suffix.lower() == ".csv":
@@ -91,11 +91,6 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
                 f"{source}: {other.image} and {job.image} would both be written to {job.output}: name their outputs"
             )
     return jobs
-
-
-def _jobs_of_folder(source: Path, options: JobOptions, out: Path) -> list[Job]:
-    found = list_photos(source, without=out)
-    return [Job(image=path, output=path.relative_to(source), options=options) for path in found]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +141,14 @@ def _job(folder: Path, line: _Line, options: JobOptions) -> Job:
     if output.is_absolute() or ".." in output.parts:
         raise ValueError(f"output {output} leads out of the folder of results")
     changed: dict[str, Any] = {
-        key: value for key, value in vars(line).items() if value is not None and key not in ("input", "output")
+        "references": None if line.references is None else tuple(folder / name for name in line.references),
+        "album": None if line.album is None else folder / line.album,
+        "engine": line.search,
+        "precision": line.precision,
+        "provenance": line.provenance,
     }
-    if line.references is not None:
-        changed["references"] = tuple(folder / name for name in line.references)
-    if line.album is not None:
-        changed["album"] = folder / line.album
-    return Job(image=image, output=output, options=replace(options, **changed))
+    options = replace(options, **{key: value for key, value in changed.items() if value is not None})
+    return Job(image=image, output=output, options=options)
 
 
 def _read_csv(source: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

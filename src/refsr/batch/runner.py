@@ -1,23 +1,61 @@
-"""Run of a batch: jobs without a result are distributed over processes or a cluster."""
+"""Run of a batch: jobs without a result are distributed over processes, or a Ray cluster that sees the same files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
-from refsr.batch.cluster import run_on_cluster
+import torch
+
 from refsr.batch.jobs import Job
-from refsr.batch.restore_job import Outcome, Setup, restore
+from refsr.device import Device
 from refsr.errors import OutputError, RefSRError, UsageError
+from refsr.extras import import_extra
 from refsr.io.files import claim, clear_unfinished, make_folder
+from refsr.io.photo import as_photo, check_output
 from refsr.io.progress import Progress, silent
 from refsr.io.records import read_record, write_record
 from refsr.io.workers import Workers
-from refsr.references.index import open_library
+from refsr.models import RefSRModel, load_model
+from refsr.references.choose import find_references
+from refsr.references.index import Library, open_library
+from refsr.restore.upscale import AnyReference
 
 STATE_FILE: Final = ".refsr-batch.json"
+_MAXIMUM_TRIES: Final = 2
+
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Model, as for `load_model`, and CPU threads per process: settings that all jobs share."""
+
+    model: str = "default"
+    device: Device = "auto"
+    vgg19: Path | None = None
+    threads: int = 1
+
+    def load(self) -> RefSRModel:
+        """The model, loaded once per process."""
+        return _loaded(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Outcome of a job.
+
+    Attributes:
+        reason: Reason of its failure; None if it is done.
+        unfit: References that show other things, and were not used.
+    """
+
+    job: Job
+    reason: str | None = None
+    unfit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,3 +164,82 @@ def _read_state(file: Path) -> dict[str, str]:
 def _killed(job: Job, code: int) -> Outcome:
     reason = f"its process was killed twice (exit code {code}), perhaps for want of memory: allow less (--memory)"
     return Outcome(job=job, reason=reason)
+
+
+def run_on_cluster(
+    task: Callable[[_Item], _Found],
+    items: Sequence[_Item],
+    killed: Callable[[_Item, int], _Found],
+    *,
+    address: str | None,
+    threads: int,
+) -> Iterator[_Found]:
+    """Yield the result of a task for each item, in any order; an item whose process or machine dies is tried again.
+
+    Args:
+        task: Picklable function of one item that raises nothing.
+        killed: Result for an item whose processes died twice, from the item and an exit code.
+        address: Address of the cluster; None for the one on this machine, which is started if there is none.
+        threads: Cores per item.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        UsageError: No cluster answers at the address.
+    """
+    ray = import_extra("ray", "a cluster")
+    owned = not ray.is_initialized()
+    if owned:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"no cluster at {address} ({reason}): start one with `ray start`") from error
+    try:
+        remote = ray.remote(_call).options(num_cpus=threads, max_retries=_MAXIMUM_TRIES - 1)
+        pending = {remote.remote(task, item): item for item in items}
+        while pending:
+            done, _ = ray.wait(list(pending), num_returns=1)
+            for reference in done:
+                item = pending.pop(reference)
+                try:
+                    yield ray.get(reference)
+                except ray.exceptions.RayError:
+                    yield killed(item, -9)
+    finally:
+        if owned:
+            ray.shutdown()
+
+
+def _call(task: Callable[[_Item], _Found], item: _Item) -> _Found:
+    return task(item)
+
+
+def restore(job: Job, out: Path, setup: Setup) -> Outcome:
+    """Enlarge one photo into the folder `out`; the map is written first, so that a job with a result is complete."""
+    try:
+        torch.set_num_threads(setup.threads)
+        model, options = setup.load(), job.options
+        photo = as_photo(job.image)
+        target = out / job.output
+        make_folder(target.parent)
+        check_output(target, photo, model.scale)
+        references: list[AnyReference] = list(options.references)
+        if options.album is not None:
+            references += find_references(photo, _library(options.album, setup), model, apart_from=[job.image])
+        result = options.upscale(photo, references, model=model, provenance=options.provenance)
+        if options.provenance:
+            result.save_provenance(target.with_suffix(".map.png"))
+        result.save(target)
+    except (RefSRError, OSError, MemoryError) as error:
+        return Outcome(job=job, reason=" ".join(str(error).split()) or type(error).__name__)
+    return Outcome(job=job, unfit=result.unfit)
+
+
+@lru_cache(maxsize=1)
+def _loaded(setup: Setup) -> RefSRModel:
+    return load_model(setup.model, device=setup.device, vgg19=setup.vgg19)
+
+
+@lru_cache(maxsize=4)
+def _library(folder: Path, setup: Setup) -> Library:
+    return open_library(folder, setup.load())

@@ -6,6 +6,7 @@ lr       ── upscale ──> without┴── PSNR, SSIM, LPIPS against truth
 """
 
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,48 +14,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from refsr.bench.crops import write_crops
 from refsr.bench.datasets import Dataset, LevelledReference, Sample
 from refsr.bench.lpips import LPIPS
-from refsr.bench.memory import peak_mib, reset_peak
 from refsr.bench.metrics import psnr_db, ssim
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
 from refsr.bench.results import ImageResult, Result, software_versions, source_commit
-from refsr.bench.resume import journaled, measure_each
-from refsr.bench.samples import Album, choose_references, prepare_sample, spread
+from refsr.bench.samples import Album, choose_references, measure_each, prepare_sample, spread
 from refsr.device import Precision
 from refsr.errors import UsageError
 from refsr.io.files import make_folder
 from refsr.io.photo import Photo
 from refsr.io.progress import Progress, silent
-from refsr.io.records import parse_record
+from refsr.io.records import Journal, parse_record, write_record
 from refsr.models import RefSRModel
 from refsr.references.choose import FoundReference
 from refsr.resize import upscale_bicubic
-from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, AnyReference, Upscaled, upscale
-from refsr.search import Engine
+from refsr.restore.upscale import AnyReference, RestoreConfig, upscale
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchConfig:
+class BenchConfig(RestoreConfig):
     """Settings of a benchmark run.
 
     Attributes:
-        references: "1" (the most similar one), "all", "level:K", "self" (the LR image itself), "none", "wrong" (another
-            sample's best reference), "album" (found by content among the references of all samples), or "auto": "1"
-            where the data set has references, else "none". A model without references is always measured with "none".
-        limit: Maximum number of samples, evenly spread over the data set; 0 for all.
+        references: 1 (the most similar), all, level:1 to level:5, self (the LR image), none, wrong (another sample's),
+            or album (found by content among the references of all samples); auto is 1 where there are references, else
+            none. A model without references is always measured with none.
+        protocol: Preparation and comparison as in the paper's own code: refsr, ttsr, masa or c2.
+        limit: Maximum count of pictures, evenly spread; 0 for all.
         precision: Precision of the network; fp32 makes figures of different machines comparable.
     """
 
     references: str = "auto"
     protocol: ProtocolName = "refsr"
     limit: int = 0
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
-    engine: Engine = "auto"
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
@@ -112,39 +107,28 @@ def run_benchmark(
         "dataset": dataset.name,
         "protocol": described,
         "crops": None if crops is None else str(crops),
+        "samples": [sample.name for sample in samples],
     }
-    with journaled(out, settings, samples) as journal:
-        if crops is not None:
-            make_folder(crops)
-        _warm_up(model)
-        run = _Run(
-            dataset=dataset, model=model, mode=mode, config=config, out=out, crops=crops, lpips=lpips,
-            album=Album(dataset, model) if mode == "album" else None,
-        )  # fmt: skip
-        measured, skipped = measure_each(dataset.name, samples, lambda sample: _measure(sample, run), journal, progress)
-        images = tuple(parse_record(part, ImageResult) for part in measured)
-        result = Result(
-            model=name, dataset=dataset.name, protocol=described, images=images, skipped=skipped, versions=versions,
-            commit=source_commit(),
-        )  # fmt: skip
-        if out is not None:
-            result.save(out)
+    journal = Journal(out, settings)
+    if crops is not None:
+        make_folder(crops)
+    # Keep one-time costs out of the first sample's time.
+    small, large = (Photo(pixels=torch.full((1, 3, side, side), 0.5)) for side in (16, 64))
+    upscale(small, [large], model=model, provenance=False)
+    run = _Run(
+        dataset=dataset, model=model, mode=mode, config=config, out=out, crops=crops, lpips=lpips,
+        album=Album(dataset, model) if mode == "album" else None,
+    )  # fmt: skip
+    measured, skipped = measure_each(dataset.name, samples, lambda sample: _measure(sample, run), journal, progress)
+    images = tuple(parse_record(part, ImageResult) for part in measured)
+    result = Result(
+        model=name, dataset=dataset.name, protocol=described, images=images, skipped=skipped, versions=versions,
+        commit=source_commit(),
+    )  # fmt: skip
+    if out is not None:
+        write_record(out, "bench", result.record())
+    journal.close()
     return result
-
-
-def restore(
-    lr: Float[Tensor, "1 3 h w"], references: Sequence[AnyReference], model: RefSRModel, config: BenchConfig
-) -> Upscaled:
-    """Enlarge an LR image, 0..1, with the settings of a run."""
-    return upscale(
-        Photo(pixels=lr),
-        references,
-        model=model,
-        engine=config.engine,
-        precision=config.precision,
-        memory_bytes=config.memory_bytes,
-        provenance=False,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,12 +151,13 @@ def _measure(sample: Sample, run: _Run) -> dict[str, Any]:
     chosen, prepared, references = _prepare(sample, run)
     reset_peak()
     begun = time.perf_counter()
-    restored = restore(prepared.lr, references, model, config)
+    restored = config.upscale(Photo(pixels=prepared.lr), references, model=model, provenance=False)
     seconds = time.perf_counter() - begun
     peak = peak_mib()
     with_sr, without_sr = (prepared.inside(restored.photo.pixels),) * 2
     if references:
-        without_sr = prepared.inside(restore(prepared.lr, (), model, config).photo.pixels)
+        alone = config.upscale(Photo(pixels=prepared.lr), model=model, provenance=False)
+        without_sr = prepared.inside(alone.photo.pixels)
     bicubic = prepared.inside(upscale_bicubic(prepared.lr, model.scale))
     border = PROTOCOLS[config.protocol].border_px
     quality = psnr_db(with_sr, prepared.truth, border).item()
@@ -226,7 +211,21 @@ def _relative(path: Path, out: Path | None) -> str:
         return str(path.resolve())
 
 
-def _warm_up(model: RefSRModel) -> None:
-    """Keep one-time costs out of the first sample's time."""
-    small = Photo(pixels=torch.full((1, 3, 16, 16), 0.5))
-    upscale(small, [Photo(pixels=torch.full((1, 3, 64, 64), 0.5))], model=model, provenance=False)
+def reset_peak() -> None:
+    """Restart the measurement on Linux; elsewhere the peak covers the whole life of the process."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_mib() -> float:
+    """Peak resident memory in MiB, since `reset_peak` on Linux."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource  # not on Windows
+
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return largest / 2**20 if sys.platform == "darwin" else largest / 1024

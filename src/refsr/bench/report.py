@@ -16,6 +16,8 @@ from refsr.io.photo import as_photo, read_photo, write_photo
 from refsr.io.records import read_record
 
 _STRIPS_PER_SHEET: Final = 12
+RESULTS: Final[dict[str, type[Result | RobustResult]]] = {"bench": Result, "robust": RobustResult}
+"""Schemas of the files that a report is made of."""
 
 
 def write_report(files: Sequence[Path], folder: Path) -> Path:
@@ -34,7 +36,7 @@ def write_report(files: Sequence[Path], folder: Path) -> Path:
     results: dict[tuple[str, str], list[tuple[Path, Result]]] = defaultdict(list)
     robust: dict[str, list[RobustResult]] = defaultdict(list)
     for file in files:
-        found = load_any(file)
+        found = read_record(file, RESULTS)
         if isinstance(found, RobustResult):
             robust[found.dataset].append(found)
         else:
@@ -50,15 +52,6 @@ def write_report(files: Sequence[Path], folder: Path) -> Path:
     report = folder / "report.md"
     write_atomically(report, ("\n\n".join(parts) + "\n").encode())
     return report
-
-
-def load_any(path: Path) -> Result | RobustResult:
-    """Read a file of `refsr bench` or `refsr bench robust`.
-
-    Raises:
-        UsageError: The file is missing, damaged or of another kind.
-    """
-    return read_record(path, {"bench": Result, "robust": RobustResult})
 
 
 def results_table(results: Iterable[Result], *, memory: bool = True) -> str:

@@ -1,4 +1,4 @@
-"""Results of a benchmark run, and their JSON file.
+"""Results of a benchmark run with their statistics, and their JSON file.
 
 {"kind": "bench", "version": 1, "model": "default", "dataset": "dev", "protocol": {"name": "refsr", ...},
  "mean": {"psnr_db": 30.6, "ssim": 0.85, "gain_db": 0.93}, "median": {...}, "ci95": {...}, "by_level": {...},
@@ -9,17 +9,52 @@
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from refsr.bench.statistics import Summary, summarise
-from refsr.errors import UsageError
-from refsr.io.records import read_record, write_record
+import numpy as np
+from rich.table import Table
 
+from refsr.errors import UsageError
+
+_BOOTSTRAP_RESAMPLES: Final = 10_000
 _STATISTICS: Final = ("mean", "median", "ci95")
 _METRICS: Final = ("psnr_db", "ssim", "gain_db", "bicubic_db", "psnr_rgb_db", "lpips", "seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Mean, median, minimum and maximum of one metric over pictures.
+
+    Attributes:
+        ci95: Bounds of the 95 % confidence interval of the mean.
+    """
+
+    mean: float
+    median: float
+    least: float
+    most: float
+    ci95: tuple[float, float]
+
+
+def summarise(figures: Sequence[float]) -> Summary:
+    """Summarise at least one figure; the confidence interval is a percentile bootstrap with a fixed seed.
+
+    Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
+    """
+    values = np.asarray(figures, dtype=np.float64)
+    drawn = np.random.default_rng(0).integers(len(values), size=(_BOOTSTRAP_RESAMPLES, len(values)))
+    low, high = np.percentile(values[drawn].mean(1), (2.5, 97.5))
+    return Summary(
+        mean=float(values.mean()),
+        median=float(np.median(values)),
+        least=float(values.min()),
+        most=float(values.max()),
+        ci95=(float(low), float(high)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,23 +151,6 @@ class Result:
         figures: dict[str, Any] = rounded({**brief, "by_level": by_level, "images": [asdict(i) for i in self.images]})
         return asdict(self) | figures
 
-    def save(self, path: Path) -> None:
-        """Write the JSON file.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-        write_record(path, "bench", self.record())
-
-
-def load_result(path: Path) -> Result:
-    """Read a file of `Result.save`.
-
-    Raises:
-        UsageError: The file is missing, damaged or of another kind.
-    """
-    return read_record(path, {"bench": Result})
-
 
 def software_versions() -> dict[str, str]:
     """Versions of Python and the computing packages, and the processor's name."""
@@ -173,14 +191,73 @@ def rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def check_comparable(first: Result, second: Result) -> None:
-    """Refuse results whose figures cannot be compared.
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Difference of one metric, second result minus first, over the pictures that both have.
+
+    Attributes:
+        difference: Summary of the pairwise differences; significant where its confidence interval excludes zero.
+        higher: Count of pictures in which the second is higher.
+    """
+
+    metric: str
+    first: float
+    second: float
+    difference: Summary
+    higher: int
+    count: int
+
+
+def compare(first: Result, second: Result) -> list[Difference]:
+    """Compare two results in every metric that both have.
 
     Raises:
-        UsageError: The results differ in data set, protocol, scale or LR images.
+        UsageError: The results share no picture, or differ in data set, protocol, scale or LR images.
     """
+    _check_comparable(first, second)
+    found = []
+    for metric in ("psnr_db", "ssim", "gain_db", "lpips", "seconds"):
+        a, b = first.figures(metric), second.figures(metric)
+        names = sorted(a.keys() & b.keys())
+        if not names:
+            continue
+        pairs = [b[name] - a[name] for name in names]
+        found.append(
+            Difference(
+                metric=metric,
+                first=sum(a[name] for name in names) / len(names),
+                second=sum(b[name] for name in names) / len(names),
+                difference=summarise(pairs),
+                higher=sum(pair > 0 for pair in pairs),
+                count=len(names),
+            )
+        )
+    if not found:
+        raise UsageError("the two results share no picture: measure the same data set")
+    return found
+
+
+def _check_comparable(first: Result, second: Result) -> None:
+    """Refuse results that differ in data set, protocol, scale or LR images."""
     settings = [{"data set": result.dataset} | result.protocol for result in (first, second)]
     for name in ("data set", "name", "scale", "lr"):
         a, b = (each.get(name) for each in settings)
         if a != b:
             raise UsageError(f"the results differ in their {name}, {a!r} and {b!r}: measure both alike")
+
+
+def comparison_table(first: Result, second: Result) -> Table:
+    """Comparison of two results for a terminal, one row per metric; raises as `compare`."""
+    title = f"{first.dataset}, protocol {first.protocol['name']}: A = {first.label}; B = {second.label}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("", "A", "B", "B - A", "95 %", "least", "most", "B higher"):
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+    for row in compare(first, second):
+        digits = 4 if row.metric in ("ssim", "lpips") else 3
+        found = row.difference
+        mean, low, high, least, most = (
+            f"{figure:+.{digits}f}" for figure in (found.mean, *found.ci95, found.least, found.most)
+        )
+        means = (f"{row.first:.{digits}f}", f"{row.second:.{digits}f}")
+        table.add_row(row.metric, *means, mean, f"{low}..{high}", least, most, f"{row.higher} of {row.count}")
+    return table

@@ -20,15 +20,13 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from refsr.bench.datasets import Dataset, Sample
-from refsr.bench.measure import BenchConfig, restore
+from refsr.bench.measure import BenchConfig
 from refsr.bench.metrics import psnr_db
-from refsr.bench.results import rounded, software_versions, source_commit
-from refsr.bench.resume import journaled, measure_each
-from refsr.bench.samples import choose_references, prepare_sample, spread
-from refsr.bench.statistics import Summary, summarise
+from refsr.bench.results import Summary, rounded, software_versions, source_commit, summarise
+from refsr.bench.samples import choose_references, measure_each, prepare_sample, spread
 from refsr.io.photo import Photo, as_photo
 from refsr.io.progress import Progress, silent
-from refsr.io.records import write_record
+from refsr.io.records import Journal, write_record
 from refsr.models import RefSRModel
 from refsr.references.variants import VariantConfig, make_variants
 
@@ -153,16 +151,13 @@ class RobustResult:
         worst = min(gains, key=lambda name: gains[name])
         return -self.summary(UNRELATED).mean, -gains[worst], worst
 
-    def save(self, path: Path) -> None:
-        """Write as JSON, with a summary of each change.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
+    def record(self) -> dict[str, Any]:
+        """Content of the JSON file, with a summary of each change."""
         mean, worst, name = self.unrelated_loss()
         rows = [asdict(row) | asdict(self.summary(row.change, row.strength)) for row in self.changes]
         unrelated = {"mean_loss_db": mean, "worst_loss_db": worst, "worst": name}
-        write_record(path, "robust", rounded({**asdict(self), "changes": rows, "unrelated": unrelated}))
+        found: dict[str, Any] = rounded({**asdict(self), "changes": rows, "unrelated": unrelated})
+        return found
 
 
 def run_robust(
@@ -189,23 +184,24 @@ def run_robust(
     versions = software_versions() | {"weights": model.digest()}
     asked = {change.name: list(change.strengths) for change in changes}
     settings = {"model": name, "weights": versions["weights"], "dataset": dataset.name, "changes": asked}
-    with journaled(out, settings, samples) as journal:
-        measure = partial(_measure, dataset=dataset, model=model, changes=changes)
-        measured, skipped = measure_each(dataset.name, samples, measure, journal, progress)
-        gains: dict[tuple[str, float], dict[str, float]] = {}
-        for part in measured:
-            for row in part["gains"]:
-                gains.setdefault((row["change"], float(row["strength"])), {})[part["name"]] = row["gain_db"]
-        result = RobustResult(
-            model=name,
-            dataset=dataset.name,
-            changes=tuple(ChangedGains(change=c, strength=s, images=images) for (c, s), images in gains.items()),
-            skipped={one.name: one.reason for one in skipped},
-            versions=versions,
-            commit=source_commit(),
-        )
-        if out is not None:
-            result.save(out)
+    journal = Journal(out, settings | {"samples": [sample.name for sample in samples]})
+    measure = partial(_measure, dataset=dataset, model=model, changes=changes)
+    measured, skipped = measure_each(dataset.name, samples, measure, journal, progress)
+    gains: dict[tuple[str, float], dict[str, float]] = {}
+    for part in measured:
+        for row in part["gains"]:
+            gains.setdefault((row["change"], float(row["strength"])), {})[part["name"]] = row["gain_db"]
+    result = RobustResult(
+        model=name,
+        dataset=dataset.name,
+        changes=tuple(ChangedGains(change=c, strength=s, images=images) for (c, s), images in gains.items()),
+        skipped={one.name: one.reason for one in skipped},
+        versions=versions,
+        commit=source_commit(),
+    )
+    if out is not None:
+        write_record(out, "robust", result.record())
+    journal.close()
     return result
 
 
@@ -216,7 +212,8 @@ def _measure(sample: Sample, dataset: Dataset, model: RefSRModel, changes: Seque
     reference, unrelated = prepared.references
 
     def quality(*references: Picture) -> float:
-        restored = restore(prepared.lr, [Photo(pixels=each) for each in references], model, BenchConfig())
+        refs = [Photo(pixels=each) for each in references]
+        restored = BenchConfig().upscale(Photo(pixels=prepared.lr), refs, model=model, provenance=False)
         return psnr_db(restored.photo.pixels, prepared.truth).item()
 
     without = quality()

@@ -1,15 +1,20 @@
-"""Preparation of samples: references are chosen, pictures read, and LR images made by a protocol."""
+"""Samples one by one: references are chosen, pictures read, LR images made by a protocol, figures kept in a journal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from refsr.bench.datasets import Dataset, LevelledReference, Sample
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
+from refsr.bench.results import Skipped
 from refsr.data.leaks import find_leaks
-from refsr.errors import ImageError
+from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.photo import Photo, read_photo
+from refsr.io.progress import Progress
+from refsr.io.records import Journal, parse_record
 from refsr.models import RefSRModel
 from refsr.references.choose import FoundReference, find_references
 from refsr.references.index import read_library
@@ -91,3 +96,42 @@ def _read(sample: Sample) -> tuple[Tensor, Tensor | None]:
     """Truth, and the real LR image if there is one."""
     truth = read_photo(sample.truth).pixels
     return truth, None if sample.lr is None else read_photo(sample.lr).pixels
+
+
+def measure_each(
+    dataset: str,
+    samples: Sequence[Sample],
+    measure: Callable[[Sample], dict[str, Any]],
+    journal: Journal,
+    progress: Progress,
+) -> tuple[list[dict[str, Any]], tuple[Skipped, ...]]:
+    """Measure the samples that the journal does not hold yet.
+
+    Args:
+        measure: Gives a sample's figures in JSON's types, its "name" among them; a `RefSRError` skips the sample.
+
+    Returns:
+        Figures of the measured samples, and the skipped samples, both in order.
+
+    Raises:
+        UsageError: No sample could be measured.
+    """
+    finished = {part["name"]: part for part in journal.done}
+    parts = []
+    for count, sample in enumerate(samples, 1):
+        part = finished.get(sample.name)
+        if part is None:
+            try:
+                part = measure(sample)
+            except RefSRError as error:
+                part = asdict(Skipped(name=sample.name, reason=str(error)))
+            journal.add(part)
+        parts.append(part)
+        progress(count, len(samples))
+    measured = [part for part in parts if "reason" not in part]
+    skipped = tuple(parse_record(part, Skipped) for part in parts if "reason" in part)
+    if not measured:
+        raise UsageError(
+            f"no picture of {dataset} could be measured; the first: {skipped[0].name}: {skipped[0].reason}"
+        )
+    return measured, skipped

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from math import log, nan
 from pathlib import Path
@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from refsr.assets import sample_path
-from refsr.bench.measure import BenchConfig, restore
-from refsr.bench.memory import peak_mib, reset_peak
+from refsr.bench.measure import peak_mib, reset_peak
 from refsr.bench.protocol import PROTOCOLS
 from refsr.bench.results import software_versions, source_commit
 from refsr.device import Device, Precision, choose_device
@@ -33,7 +32,7 @@ from refsr.io.progress import Progress, silent
 from refsr.io.records import write_record
 from refsr.models import load_model
 from refsr.resize import resize, upscale_bicubic
-from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
+from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, RestoreConfig
 from refsr.search import Engine
 
 _ASPECT_RATIO: Final = 1.5
@@ -48,14 +47,18 @@ class SpeedConfig:
     """Settings of a speed run; every combination of sizes, references, engines, precisions and threads is a case.
 
     Attributes:
-        megapixels: Sizes of the output; references have the output's size.
+        megapixels: Size of the output in megapixels, such as 2.4; references have the output's size.
+        references: Count of references.
+        engines: Search engine.
+        precisions: Precision of the network.
+        threads: Count of CPU threads; by default, one and all.
     """
 
     megapixels: tuple[float, ...] = (0.15, 0.6, 2.4, 12.0, 24.0)
     references: tuple[int, ...] = (1, 5)
     engines: tuple[Engine, ...] = ("auto",)
     precisions: tuple[Precision, ...] = ("auto",)
-    threads: tuple[int, ...] = (1, 2)
+    threads: tuple[int, ...] = field(default_factory=lambda: tuple(sorted({1, os.cpu_count() or 1})))
     device: Device = "cpu"
     memory_bytes: int = DEFAULT_MEMORY_BYTES
 
@@ -134,14 +137,6 @@ class SpeedResult:
         sizes, seconds = zip(*points, strict=True)
         return linear_regression([log(size) for size in sizes], [log(s) for s in seconds]).slope
 
-    def save(self, path: Path) -> None:
-        """Write as JSON.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-        write_record(path, "speed", asdict(self))
-
 
 def run_speed(
     model: str,
@@ -181,7 +176,7 @@ def run_speed(
     versions = software_versions() | ({} if device == "cpu" else {"device": device})
     result = SpeedResult(model=model, measurements=tuple(measured), versions=versions, commit=source_commit())
     if out is not None:
-        result.save(out)
+        write_record(out, "speed", asdict(result))
     return result
 
 
@@ -195,10 +190,10 @@ def measure_case(
     size = (height, round(height * _ASPECT_RATIO / loaded.scale) * loaded.scale)
     lr = PROTOCOLS["refsr"].prepare(_sample("truth", size), (), loaded.scale).lr
     references = [Photo(pixels=_sample("reference", size))] * case.references
-    config = BenchConfig(engine=case.engine, precision=case.precision, memory_bytes=memory_bytes)
+    config = RestoreConfig(engine=case.engine, precision=case.precision, memory_bytes=memory_bytes)
 
     def run() -> None:
-        restore(lr, references, loaded, config)
+        config.upscale(Photo(pixels=lr), references, model=loaded, provenance=False)
 
     reset_peak()
     try:

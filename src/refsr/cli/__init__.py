@@ -6,6 +6,7 @@ Exit codes: 0; 1 for a defect of refsr; 2 for wrong usage or input; 3 for a batc
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
+from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -14,7 +15,6 @@ from refsr.cli.bench import bench
 from refsr.cli.console import complain
 from refsr.cli.demo import demo
 from refsr.cli.enlarge import upscale
-from refsr.cli.old_names import with_new_names
 from refsr.cli.options import examples_of
 from refsr.cli.pairs import pairs
 from refsr.cli.serve import serve
@@ -22,6 +22,15 @@ from refsr.cli.train import train
 from refsr.cli.video import video
 from refsr.cli.weights_files import convert, export, models
 from refsr.errors import RefSRError
+
+_RENAMED: Final = {
+    "batch": {"--engine": "--where"},
+    "bench": {"--json": "--output", "--refs": "--references"},
+    "demo": {"--out": "--output"},
+    "pairs": {"--jobs": "--processes"},
+    "train": {"--out": "--output", "--accelerator": "--device", "--devices": "--processes"},
+}
+"""Old flag to new flag, by verb, for flags renamed since the last release; the old ones work for one more release."""
 
 app = App(
     name="refsr",
@@ -60,10 +69,27 @@ def _failure(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "stopped", 130
     if isinstance(error, RefSRError | CycloptsError):
-        return str(error), 2
+        ours = isinstance(error, CycloptsError) and isinstance(error.__cause__, RefSRError)  # of a converter
+        return str(error.__cause__ if ours else error), 2
     if isinstance(error, MemoryError):  # in reading or writing; `upscale` itself names the picture
         return "out of memory: close other programs, or use smaller pictures", 2
     if isinstance(error, OSError):
         culprit = "the output" if error.filename is None else error.filename
         return f"{culprit}: {error.strerror}: choose another path, or free some disk space", 2
     return f"a defect of refsr, please report it: {type(error).__name__}: {error}", 1
+
+
+def with_new_names(arguments: Sequence[str]) -> list[str]:
+    """Replace old flags by new ones, with a hint for each on standard error.
+
+    Args:
+        arguments: Command line, beginning with the verb.
+    """
+    renamed = _RENAMED.get(arguments[0], {}) if arguments else {}
+    found = []
+    for argument in arguments:
+        flag, *value = argument.split("=", 1)
+        if flag in renamed:
+            complain(f"{flag} is called {renamed[flag]} now: the old name works in this release only")
+        found.append("=".join((renamed.get(flag, flag), *value)))
+    return found

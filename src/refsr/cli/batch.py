@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from refsr.batch.jobs import JobOptions, read_jobs
-from refsr.batch.restore_job import Setup
-from refsr.batch.runner import run_batch
+from refsr.batch.runner import Setup, run_batch
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, RestoreOptions, count_processes
 
@@ -52,7 +51,7 @@ def batch(
     defaults = JobOptions(
         references=tuple(ref or ()),
         album=album,
-        search=options.search,
+        engine=options.engine,
         precision=options.precision,
         memory_bytes=options.memory_bytes,
         provenance=provenance,

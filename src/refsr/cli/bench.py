@@ -1,6 +1,5 @@
 """refsr bench: measure models, compare results, write a report."""
 
-import os
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -10,20 +9,19 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from refsr.bench.compare import comparison_table
 from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import load_lpips
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.plots import plot_robustness, plot_speed
-from refsr.bench.protocol import ProtocolName
 from refsr.bench.report import write_report
-from refsr.bench.results import Result, load_result
+from refsr.bench.results import Result, comparison_table
 from refsr.bench.robust import run_robust
 from refsr.bench.speed import SpeedConfig, run_speed, speed_table
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import MemoryOptions, ModelOptions, Output, RestoreOptions
 from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
+from refsr.io.records import read_record
 from refsr.search import Engine
 
 _EXAMPLES = """**Examples**
@@ -43,21 +41,24 @@ OutputFile = Annotated[Path | None, Parameter(name=("--output", "-o"))]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class MeasureOptions(RestoreOptions):
-    """Options of restoring, with a precision that is the same on every processor."""
+class MeasureOptions(RestoreOptions, BenchConfig):
+    """Settings of a benchmark run, with a precision that is the same on every processor."""
 
     precision: Precision = "fp32"
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class SpeedOptions(MemoryOptions):
-    """Model, device and memory budget; the CPU is the default, since its threads are varied.
+class SpeedOptions(MemoryOptions, SpeedConfig):
+    """Cases of a speed run, model and memory budget; the CPU is the default, since its threads are varied.
 
     Attributes:
         device: Device of the model; auto takes CUDA, then MPS, then the CPU.
     """
 
+    megapixels: Annotated[tuple[float, ...], Parameter(name="--sizes")] = SpeedConfig.megapixels
+    engines: Annotated[tuple[Engine, ...], Parameter(name="--search")] = SpeedConfig.engines
+    precisions: Annotated[tuple[Precision, ...], Parameter(name="--precision")] = SpeedConfig.precisions
     device: Device = "cpu"
 
 
@@ -67,12 +68,9 @@ def measure(
     /,
     *,
     output: OutputFile = None,
-    references: str = "auto",
-    protocol: ProtocolName = "refsr",
     lr: Path | None = None,
     lpips: list[Path] | None = None,
     crops: Path | None = None,
-    limit: int = 0,
     strict: bool = False,
     options: MeasureOptions = MeasureOptions(),
 ) -> None:
@@ -81,23 +79,11 @@ def measure(
     Args:
         dataset: Folder of groups (NNN_0 the truth, NNN_1 to NNN_5 its references), folder of truths, or manifest.jsonl.
         output: JSON file for all figures; a killed run resumes where it stopped.
-        references: 1 (the most similar), all, level:1 to level:5, self (the LR image), none, wrong (another sample's),
-            or album (found among the references of all samples); auto is 1 where there are references, else none.
-        protocol: Preparation and comparison as in the paper's own code: refsr, ttsr, masa or c2.
         lr: Folder of real LR images, named like the truths; by default, truths are reduced by bicubic interpolation.
         lpips: Weights of AlexNet or VGG19, to measure LPIPS too; repeat the option for the learned ones of AlexNet.
         crops: Folder for crops, which `refsr bench report` shows.
-        limit: Maximum count of pictures, evenly spread; 0 for all.
         strict: End with an error if a picture was left out.
     """
-    config = BenchConfig(
-        references=references,
-        protocol=protocol,
-        limit=limit,
-        memory_bytes=options.memory_bytes,
-        engine=options.search,
-        precision=options.precision,
-    )
     samples = open_dataset(dataset, lr)
     distance = load_lpips(lpips) if lpips else None
     loaded = options.load()
@@ -106,7 +92,7 @@ def measure(
             samples,
             loaded,
             Path(options.model).name,
-            config,
+            options,
             out=output,
             crops=crops,
             lpips=distance,
@@ -132,7 +118,7 @@ def compare(first: Path, second: Path, /) -> None:
         first: JSON file of `refsr bench`.
         second: JSON file of `refsr bench`; differences are second minus first.
     """
-    Console().print(comparison_table(load_result(first), load_result(second)))
+    Console().print(comparison_table(*(read_record(file, {"bench": Result}) for file in (first, second))))
 
 
 @bench.command
@@ -150,39 +136,21 @@ def report(results: list[Path], /, *, output: Output) -> None:
 def speed(
     *,
     output: OutputFile = None,
-    sizes: list[float] | None = None,
-    references: list[int] | None = None,
-    search: list[Engine] | None = None,
-    precision: list[Precision] | None = None,
-    threads: list[int] | None = None,
     options: SpeedOptions = SpeedOptions(),
 ) -> None:
     """Measure seconds and peak memory by size, references, search and threads, beside bicubic and a matrix product.
 
+    Options of which every combination is measured may be repeated: --sizes 2.4 --sizes 12.
+
     Args:
         output: JSON file for all figures; the plot is written beside it.
-        sizes: Size of the output in megapixels, such as 2.4; repeat the option for more. By default, 0.15 to 24.
-        references: Count of references; repeat the option for more. By default, 1 and 5.
-        search: Search engine; repeat the option for more. By default, auto.
-        precision: Precision of the network; repeat the option for more. By default, auto.
-        threads: Count of CPU threads; repeat the option for more. By default, one and all.
     """
-    plain = SpeedConfig()
-    config = SpeedConfig(
-        megapixels=tuple(sizes or plain.megapixels),
-        references=tuple(references or plain.references),
-        engines=tuple(search or plain.engines),
-        precisions=tuple(precision or plain.precisions),
-        threads=tuple(threads or sorted({1, os.cpu_count() or 1})),
-        device=options.device,
-        memory_bytes=options.memory_bytes,
-    )
     with progress_bar(f"{options.model}, speed") as progress:
-        result = run_speed(options.model, config, vgg19=options.vgg19, out=output, progress=progress)
+        result = run_speed(options.model, options, vgg19=options.vgg19, out=output, progress=progress)
     Console().print(speed_table(result))
-    for count in config.references:
-        for engine, number in product(config.engines, config.precisions):
-            slope = result.slope(count, engine, number, max(config.threads))
+    for count in options.references:
+        for engine, number in product(options.engines, options.precisions):
+            slope = result.slope(count, engine, number, max(options.threads))
             print(f"{count} references, {engine}, {number}: time grows with the size to the power of {slope:.2f}")
     if output is not None:
         plot_speed(result, output.with_suffix(".png"))

@@ -21,22 +21,15 @@ _TITLE_PX = 20
 def demo(*, output: Output = Path("out/demo")) -> None:
     """Restore a bundled sample, and write the pictures.
 
+    The sample's truth is blurred, and restored without and with the reference.
+
     Args:
         output: Folder for the pictures; created if missing.
 
     Examples:
         refsr demo -o out/demo
     """
-    Console().print(run_demo(output))
-
-
-def run_demo(out: Path) -> Table:
-    """Reduce the sample's truth, restore it without and with the reference, and write all pictures and the map.
-
-    Returns:
-        Table of PSNR and SSIM of bicubic interpolation, and of the model without and with the reference.
-    """
-    make_folder(out)
+    make_folder(output)
     truth, reference = as_photo(sample_path("truth")), as_photo(sample_path("reference"))
     model = load_model()
     lr = Photo(pixels=stored(downscale_bicubic(truth.pixels, model.scale)))
@@ -48,15 +41,15 @@ def run_demo(out: Path) -> Table:
         "with reference": helped.photo,
     }
     for name, photo in {"lr": lr, "reference": reference, "truth": truth, **results}.items():
-        write_photo(out / f"{name.replace(' ', '_')}.png", photo)
-    helped.save_provenance(out / "map.png")
-    side_by_side({**results, "truth": truth, "reference": reference}, out / "side_by_side.png")
+        write_photo(output / f"{name.replace(' ', '_')}.png", photo)
+    helped.save_provenance(output / "map.png")
+    side_by_side({**results, "truth": truth, "reference": reference}, output / "side_by_side.png")
 
-    table = Table("", "PSNR dB", "SSIM", title=f"pictures in {out}", box=None, title_justify="left")
+    table = Table("", "PSNR dB", "SSIM", title=f"pictures in {output}", box=None, title_justify="left")
     for name, photo in results.items():
         quality = psnr_db(photo.pixels, truth.pixels).item(), ssim(photo.pixels, truth.pixels).item()
         table.add_row(name, f"{quality[0]:.2f}", f"{quality[1]:.4f}")
-    return table
+    Console().print(table)
 
 
 def side_by_side(photos: dict[str, Photo], path: Path, height_px: int = 480) -> None:

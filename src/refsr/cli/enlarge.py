@@ -14,7 +14,6 @@ from refsr.references.choose import FoundReference, find_references
 from refsr.references.index import open_library
 from refsr.references.variants import VariantConfig
 from refsr.restore.provenance import check_map_path
-from refsr.restore.upscale import upscale as run_upscale
 
 
 def upscale(
@@ -46,7 +45,6 @@ def upscale(
         refsr upscale blurry.jpg --ref a.jpg --ref b.jpg -o restored.png --provenance map.png
         refsr upscale blurry.jpg --album PHOTOS -o restored.png --memory 800MiB
     """
-    memory_bytes = options.memory_bytes
     refs = ref or []
     for path in (output, *([provenance] if provenance else [])):
         check_writable(path)
@@ -66,16 +64,9 @@ def upscale(
 
     begun = time.monotonic()
     with progress_bar() as progress:
-        result = run_upscale(
-            photo,
-            [*refs, *found],
-            model=loaded,
-            memory_bytes=memory_bytes,
-            variants=variants,
-            engine=options.search,
-            precision=options.precision,
-            provenance=provenance is not None,
-            progress=progress,
+        mapped = provenance is not None
+        result = options.upscale(
+            photo, [*refs, *found], model=loaded, variants=variants, provenance=mapped, progress=progress
         )
     for note in result.notes:
         complain(note)

@@ -1,4 +1,4 @@
-"""Options shared by several verbs, under the same flags."""
+"""Options that verbs share, under the same flags."""
 
 import inspect
 import os
@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from refsr.cli.quantities import parse_bytes
-from refsr.device import Device, Precision
+from refsr.device import GIB, Device, Precision
 from refsr.errors import UsageError
 from refsr.models import RefSRModel, load_model
+from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, RestoreConfig
 from refsr.search import Engine
 
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
@@ -45,33 +46,31 @@ class MemoryOptions(ModelOptions):
     """Model, device and memory budget.
 
     Attributes:
-        memory: Maximum working memory of each process, such as 800MiB or 2GiB.
+        memory_bytes: Maximum working memory of each process, such as 800MiB or 2GiB.
     """
 
-    memory: str = "2GiB"
-
-    @property
-    def memory_bytes(self) -> int:
-        """Memory budget in bytes.
-
-        Raises:
-            UsageError: The text is no size.
-        """
-        return parse_bytes(self.memory)
+    memory_bytes: Annotated[
+        int,
+        Parameter(
+            name="--memory",
+            converter=lambda _, tokens: parse_bytes(tokens[0].value),
+            show_default=lambda size: f"{size // GIB}GiB",
+        ),
+    ] = DEFAULT_MEMORY_BYTES
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class RestoreOptions(MemoryOptions):
+class RestoreOptions(MemoryOptions, RestoreConfig):
     """Model, device, memory budget, search engine and precision.
 
     Attributes:
-        search: Search engine: exact compares all pairs of patches; coarse compares blocks first; faiss suits very many
+        engine: Search engine: exact compares all pairs of patches; coarse compares blocks first; faiss suits very many
             references; auto chooses by size.
         precision: Precision of the network; bf16 halves its time on devices with bf16 instructions, which auto detects.
     """
 
-    search: Engine = "auto"
+    engine: Annotated[Engine, Parameter(name="--search")] = "auto"
     precision: Precision = "auto"
 
 

@@ -1,7 +1,10 @@
 """refsr pairs: a test set and a training set from a folder of photos."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, count_processes
@@ -10,15 +13,20 @@ from refsr.pairs.build import build_pairs
 from refsr.pairs.output_folder import BuildConfig
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PairsOptions(BuildConfig):
+    """Settings of the sets."""
+
+    crop_px: Annotated[Literal[160, 320], Parameter(name="--crop")] = 160
+
+
 def pairs(
     album: Path,
     /,
     *,
     output: Output,
-    crop: Literal[160, 320] = 160,
-    train_from: Literal["matches", "single", "both"] = "matches",
-    test_share: float = 0.2,
-    licence: str = "",
+    options: PairsOptions = PairsOptions(),
     processes: Processes = "auto",
     strict: bool = False,
 ) -> None:
@@ -27,10 +35,6 @@ def pairs(
     Args:
         album: Folder of photos, with its subfolders; photos of a subfolder stay together in testing or training.
         output: Folder for the sets, created if missing; an interrupted run in it continues.
-        crop: Side of the training crops in pixels.
-        train_from: Crops around matches of two photos, or two crops of a single photo without overlap, or both.
-        test_share: Share of the photos for testing, 0 to 1.
-        licence: Licence in the manifests for photos whose EXIF has none.
         processes: Number of processes; auto takes one for each core.
         strict: End with an error if a photo could not be read.
 
@@ -38,10 +42,9 @@ def pairs(
         refsr pairs ~/Photos -o pairs
         refsr pairs ~/Photos -o pairs --train-from both --test-share 0.1 --processes 4
     """
-    config = BuildConfig(crop_px=crop, train_from=train_from, test_share=test_share, licence=licence)
     count = count_processes(processes)
     with progress_bar() as progress:
-        built = build_pairs(album, output, config, processes=count, progress=progress)
+        built = build_pairs(album, output, options, processes=count, progress=progress)
     for name, reason in built.unreadable.items():
         complain(f"left out {name}: {reason}")
     verified = ", ".join(f"level {level}: {count}" for level, count in built.levels.items())

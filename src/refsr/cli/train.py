@@ -1,11 +1,10 @@
 """refsr train: training by a recipe."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
-from cyclopts import App, Parameter, Token
+from cyclopts import App, Parameter
 from cyclopts.config import Yaml
 from rich.console import Console
 
@@ -16,9 +15,9 @@ from refsr.errors import UsageError
 from refsr.extras import import_extra
 from refsr.training.config import RunOptions, TrainConfig
 
-
-def _duration(_: object, tokens: Sequence[Token]) -> float:
-    return parse_duration(tokens[0].value)
+_DURATION: Final = Parameter(
+    name="--time-limit", converter=lambda _, tokens: parse_duration(tokens[0].value), show_default=False
+)
 
 
 @Parameter(name="*")
@@ -31,7 +30,7 @@ class TrainOptions(RunOptions):
     """
 
     output: Output
-    time_limit_s: Annotated[float, Parameter(name="--time-limit", converter=_duration, show_default=False)] = 0.0
+    time_limit_s: Annotated[float, _DURATION] = 0.0
 
 
 def train(

@@ -1,6 +1,9 @@
 """refsr video: a video, with sharp stills as references."""
 
+from dataclasses import dataclass
 from pathlib import Path
+
+from cyclopts import Parameter
 
 from refsr.cli.console import progress_bar
 from refsr.cli.options import Output, RestoreOptions
@@ -8,43 +11,28 @@ from refsr.errors import OutputError
 from refsr.video.upscale_video import VideoConfig, upscale_video
 
 
-def video(
-    source: Path,
-    /,
-    *,
-    keyframes: Path,
-    output: Output,
-    most: int = 1,
-    each_frame_anew: bool = False,
-    crf: int = 16,
-    options: RestoreOptions = RestoreOptions(),
-) -> None:
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions(RestoreOptions, VideoConfig):
+    """Settings of a video's enlargement, and the model."""
+
+
+def video(source: Path, /, *, keyframes: Path, output: Output, options: VideoOptions = VideoOptions()) -> None:
     """Enlarge a video four times, with real detail from sharp stills of the same things; the sound is copied.
 
     Args:
         source: Video to enlarge.
         keyframes: Folder of stills; those that fit are chosen for each shot.
         output: Video to write, .mp4 or .mkv.
-        most: Maximum count of stills per frame.
-        each_frame_anew: Match each frame independently: slower, and with more flicker.
-        crf: Quality of H.264, from 0 (lossless) to 51.
 
     Examples:
         refsr video holiday.mp4 --keyframes STILLS -o large.mp4
         refsr video holiday.mp4 --keyframes STILLS -o large.mkv --most 2 --crf 0
     """
-    config = VideoConfig(
-        stills=most,
-        carried=not each_frame_anew,
-        crf=crf,
-        memory_bytes=options.memory_bytes,
-        engine=options.search,
-        precision=options.precision,
-    )
     if output.resolve() == source.resolve():
         raise OutputError(f"{output}: is the video given: choose another name for the result")
     with progress_bar(source.name) as progress:
-        result = upscale_video(source, keyframes, output, options.load(), config, progress=progress)
+        result = upscale_video(source, keyframes, output, options.load(), options, progress=progress)
     stills = ", ".join(f"{path.name} for {count}" for path, count in result.used.items()) or "none fits"
     print(f"{output}: {result.frames} frames, matched anew {result.searched} times; stills: {stills}")
     print(f"flicker: {result.flicker_levels:.2f} grey levels from frame to frame")

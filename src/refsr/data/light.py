@@ -18,9 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refsr.degrade.camera import unit_noise
-from refsr.degrade.checks import check_ranges, check_shares
 from refsr.degrade.jpeg import jpeg
-from refsr.degrade.parameters import RandomNumbers, Range, choose_kind
+from refsr.degrade.parameters import RandomNumbers, Range, check_ranges, check_shares, choose_kind
 from refsr.device import constant, moved, per_picture, pick, put
 from refsr.errors import UsageError
 from refsr.resize import stored

@@ -10,24 +10,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from PIL import Image
 
 from refsr.data.geometry import Matrix, about, linear, project, rotation, tilt, translation
 from refsr.data.light import Light, LightConfig, draw_light
-from refsr.data.pack import NODE_PX
 from refsr.data.photos import PhotoFiles
 from refsr.data.sample import Crop
-from refsr.data.scene import MAXIMUM_PLANES, Planes, Relief
-from refsr.data.sources import Sources
-from refsr.data.views import RealView, interpolate_field, verified_points
+from refsr.data.scene import MAXIMUM_PLANES, Planes, Relief, random_plane_motion, random_relief, smooth_nodes
+from refsr.data.shards import NODE_PX, interpolate_field, verified_points
+from refsr.data.sources import RealView, Sources
 from refsr.degrade import Degradation, DegradeConfig, draw
-from refsr.degrade.checks import check_shares
+from refsr.degrade.parameters import check_shares
 from refsr.errors import UsageError
 
 MAXIMUM_REFERENCES = 5
 _MAXIMUM_TRIES = 10
 _MASK_NODES = 48
-_RELIEF_NODES = 24
 _COUNT_STREAM = 1  # last word of the seed for a step's count of references
 
 
@@ -146,13 +143,20 @@ class PairSampler:
         degradation = draw(self.degrade, rng)
         return PairPlan(number=number, crop=crop, planes=planes, references=shuffled, degradation=degradation)
 
-    def count_of_step(self, first: int) -> int:
-        """Common count of references of a step's pairs that get any; `first` is the number of its first pair."""
-        shares = np.array(self.pairs.references)[1:]
-        if not shares.any():
-            return 0
-        rng = np.random.default_rng((self.seed, first, _COUNT_STREAM))
-        return 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
+    def plans_of(self, step: tuple[range, int]) -> tuple[list[PairPlan], int]:
+        """Plans of a step, given by the numbers of its pairs and the side of their crops in pixels.
+
+        All pairs with references have one count of them: pairs of equal count are restored together.
+
+        Returns:
+            The plans, and the count of unusable files found so far.
+        """
+        numbers, size_px = step
+        shares, count = np.array(self.pairs.references)[1:], 0
+        if shares.any():
+            rng = np.random.default_rng((self.seed, numbers.start, _COUNT_STREAM))
+            count = 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
+        return [self.plan(number, size_px, count) for number in numbers], len(self.sources.photos.unusable)
 
     def file_of(self, number: int) -> str:
         """The file of a pair's HR crop."""
@@ -225,8 +229,9 @@ def _synthetic(
             continue
         reach_px = size * (1.5 if kind < config.unrelated + config.elsewhere else 0.25)
         motion = random_motion(config, size, rng, reach_px)
-        motions = (motion, *(_plane_motion(size, rng) @ motion for _ in (planes.masks if planes is not None else ())))
-        relief = _relief(size, rng) if rng.random() < config.relief else None
+        in_front = () if planes is None else planes.masks
+        motions = (motion, *(random_plane_motion(size, rng) @ motion for _ in in_front))
+        relief = random_relief(size, rng) if rng.random() < config.relief else None
         view = crop.view(size)
         references.append(ReferencePlan(photo=photo, view=view, motions=motions, relief=relief, light=light))
     return crop, planes, references
@@ -267,26 +272,6 @@ def _planes(sampler: PairSampler, size: int, rng: np.random.Generator) -> Planes
     share = sampler.pairs.cutout
     cutouts = tuple(sampler.distractor(size, rng) if rng.random() < share else None for _ in range(count))
     return Planes(masks=masks, cutouts=cutouts, fill_px=(0.4 * size * math.cos(angle), 0.4 * size * math.sin(angle)))
-
-
-def smooth_nodes(rng: np.random.Generator, coarse: int, fine: int) -> NDArray[np.float32]:
-    """(fine, fine) values of a smooth random function of about unit variance, from (coarse, coarse) normal ones."""
-    values = rng.standard_normal((coarse, coarse), dtype=np.float32)
-    return np.array(Image.fromarray(values).resize((fine, fine), Image.Resampling.BICUBIC))
-
-
-def _plane_motion(size: int, rng: np.random.Generator) -> Matrix:
-    """Motion of a plane relative to the photo behind it."""
-    angle, length = rng.uniform(0, 2 * math.pi), size * rng.uniform(0.03, 0.3)
-    zoomed = linear(2 ** rng.uniform(-0.15, 0.15) * rotation(rng.uniform(-5, 5)))
-    offset = length * np.array((math.cos(angle), math.sin(angle)))
-    return translation(offset) @ about(zoomed, np.full(2, (size - 1) / 2))
-
-
-def _relief(size: int, rng: np.random.Generator) -> Relief:
-    angle = rng.uniform(0, 2 * math.pi)
-    heights = smooth_nodes(rng, 5, _RELIEF_NODES) * size * rng.uniform(0.005, 0.03)
-    return Relief(shift_px=heights, direction=(math.cos(angle), math.sin(angle)))
 
 
 def _real(

@@ -7,6 +7,7 @@ shows the front-most plane that covers its place; a cell of the crop is visible 
 front-most one there too.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,14 +17,16 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from refsr.data.geometry import pixel_grid, project_many
+from refsr.data.geometry import Matrix, about, linear, pixel_grid, project_many, rotation, translation
 from refsr.data.sample import Crop
 from refsr.device import moved
 
 MAXIMUM_PLANES: Final = 2
 """Maximum number of planes in front of the photo."""
+_RELIEF_NODES: Final = 24
 _INVERSION_STEPS: Final = 8  # fixed-point iterations that invert the relief; each at least halves the error
 
 
@@ -53,6 +56,27 @@ class Relief:
 
     shift_px: Float[np.ndarray, "nodes nodes"]
     direction: tuple[float, float]
+
+
+def smooth_nodes(rng: np.random.Generator, coarse: int, fine: int) -> NDArray[np.float32]:
+    """(fine, fine) values of a smooth random function of about unit variance, from (coarse, coarse) normal ones."""
+    values = rng.standard_normal((coarse, coarse), dtype=np.float32)
+    return np.array(Image.fromarray(values).resize((fine, fine), Image.Resampling.BICUBIC))
+
+
+def random_plane_motion(size: int, rng: np.random.Generator) -> Matrix:
+    """Motion of a plane relative to the photo behind it."""
+    angle, length = rng.uniform(0, 2 * math.pi), size * rng.uniform(0.03, 0.3)
+    zoomed = linear(2 ** rng.uniform(-0.15, 0.15) * rotation(rng.uniform(-5, 5)))
+    offset = length * np.array((math.cos(angle), math.sin(angle)))
+    return translation(offset) @ about(zoomed, np.full(2, (size - 1) / 2))
+
+
+def random_relief(size: int, rng: np.random.Generator) -> Relief:
+    """Relief of a reference of a side of `size` pixels."""
+    angle = rng.uniform(0, 2 * math.pi)
+    heights = smooth_nodes(rng, 5, _RELIEF_NODES) * size * rng.uniform(0.005, 0.03)
+    return Relief(shift_px=heights, direction=(math.cos(angle), math.sin(angle)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,15 +9,44 @@ from typing import Final
 import numpy as np
 
 from refsr.data.leaks import find_leaks
-from refsr.data.pack import decode_field
 from refsr.data.photos import PhotoFiles
-from refsr.data.shards import FIELD_SUFFIX, TarMember, list_shards, pair_up, read_index, read_pack_kind
-from refsr.data.views import Partner, RealView
+from refsr.data.shards import (
+    FIELD_SUFFIX,
+    Field,
+    TarMember,
+    decode_field,
+    list_shards,
+    pair_up,
+    read_index,
+    read_pack_kind,
+)
 from refsr.errors import ImageError, UsageError
-from refsr.io.listing import list_photos
+from refsr.io.photo import list_photos
 
 File = Path | TarMember
 _FIELD_NAME: Final = re.compile(rf"(.+)/(\d+)-(\d+){re.escape(FIELD_SUFFIX)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partner:
+    """Another photo of the same place.
+
+    Attributes:
+        photo: Number of the photo.
+        field_px: (y, x) in it of each node of the view, NaN where not verified (see `refsr.data.shards`); None for a
+            pair of crops of one place and size, without known correspondences.
+    """
+
+    photo: int
+    field_px: Field | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealView:
+    """A photo, by number, with at least one partner."""
+
+    photo: int
+    partners: tuple[Partner, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,9 @@
 drawn on the CPU from seeds among the parameters, so that the same parameters give the same picture on every device.
 """
 
-from refsr.degrade.apply import degrade
+from refsr.degrade.apply import degrade, reduce
 from refsr.degrade.blur import blur, blur_kernel
 from refsr.degrade.jpeg import jpeg
 from refsr.degrade.parameters import CLEAN, Degradation, DegradeConfig, draw
-from refsr.degrade.reduction import reduce
 
 __all__ = ["CLEAN", "Degradation", "DegradeConfig", "blur", "blur_kernel", "degrade", "draw", "jpeg", "reduce"]

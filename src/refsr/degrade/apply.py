@@ -1,22 +1,26 @@
-"""Degradation of a batch; pictures that share a step go through it together."""
+"""Degradation of a batch, its reduction and its codecs; pictures that share a step go through it together."""
 
+import io
 from collections.abc import Callable, Sequence
+from typing import Final, Literal
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor
 
 from refsr.degrade import camera
 from refsr.degrade.blur import blur, blur_kernel, gaussian_kernel
-from refsr.degrade.codec import webp
 from refsr.degrade.jpeg import jpeg
 from refsr.degrade.parameters import Degradation, Reduction
-from refsr.degrade.reduction import reduce
 from refsr.device import moved, pick, put
 from refsr.errors import UsageError
-from refsr.resize import stored
+from refsr.resize import downscale_bicubic, stored
 
-_MAXIMUM_SHIFT_PX = 7  # maximum shift of a first JPEG's grid of blocks
+_LOBES: Final = 3  # of the kernel of Lanczos
+_MAXIMUM_SHIFT_PX: Final = 7  # maximum shift of a first JPEG's grid of blocks
 
 Images = Float[Tensor, "b c h w"]
 Step = Callable[[Tensor, list[Degradation]], Tensor]
@@ -127,9 +131,62 @@ def _gather(images: Images, rows: Int[Tensor, "b h2"], columns: Int[Tensor, "b w
     return images[tuple(places)]
 
 
+def _webp(images: Images, values: list[Degradation]) -> Images:
+    return webp(images, [one.quality for one in values])
+
+
 def _jpeg(images: Images, values: list[Degradation]) -> Images:
     return jpeg(images, [one.quality for one in values], [one.subsampled for one in values])
 
 
-def _webp(images: Images, values: list[Degradation]) -> Images:
-    return webp(images, [one.quality for one in values])
+def webp(images: Float[Tensor, "b 3 h w"], qualities: Sequence[int]) -> Float[Tensor, "b 3 h w"]:
+    """Compress RGB pictures 0..1 as lossy WebP and decode them, by Pillow on the CPU; a GPU has to wait.
+
+    Pictures are quantised to 8 bits before and after; qualities are 1..100, one per picture.
+    """
+    levels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    read = []
+    for pixels, quality in zip(levels, qualities, strict=True):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "WEBP", quality=quality)
+        read.append(torch.from_numpy(np.array(Image.open(buffer).convert("RGB"))))
+    return (torch.stack(read).permute(0, 3, 1, 2).float() / 255).to(images.device)
+
+
+def reduce(
+    images: Float[Tensor, "b c h w"], kind: Literal["bicubic", "area", "lanczos"], scale: int
+) -> Float[Tensor, "b c h2 w2"]:
+    """Reduce pictures.
+
+    Args:
+        images: 0..1.
+        kind: "bicubic", "area" (mean of each square, Pillow's BOX), or "lanczos" (three lobes, antialiased).
+        scale: Integer factor.
+
+    Raises:
+        UsageError: A side is not a multiple of `scale`.
+    """
+    height, width = images.shape[-2:]
+    if height % scale or width % scale:
+        raise UsageError(f"{width}x{height} is no multiple of {scale}: crop or pad the image first")
+    if kind == "bicubic":
+        return downscale_bicubic(images, scale)
+    if kind == "area":
+        return F.avg_pool2d(images, scale)
+    return _lanczos_rows(_lanczos_rows(images, scale).mT, scale).mT.contiguous()
+
+
+def _lanczos_rows(images: Float[Tensor, "b c h w"], scale: int) -> Float[Tensor, "b c h w2"]:
+    """Reduce the width. With an integer factor all windows have equal weights; at the border, as in Pillow, the weights
+    outside are left out and the others normalised."""
+    margin = 5 * scale // 2
+    offset = (torch.arange(-margin, margin + scale, dtype=torch.float64) + 0.5) / scale - 0.5
+    weights = torch.sinc(offset) * torch.sinc(offset / _LOBES)
+    total = _windows(torch.ones(images.shape[-1], dtype=torch.float64), margin, scale) @ weights
+    windows = _windows(images, margin, scale)
+    product = (windows.reshape(-1, len(weights)) @ moved(weights.to(images.dtype), images)).view(windows.shape[:-1])
+    return (product / moved(total.to(images.dtype), images)).clamp(0, 1)
+
+
+def _windows(rows: Float[Tensor, "*n w"], margin: int, scale: int) -> Float[Tensor, "*n w2 k"]:
+    return F.pad(rows, (margin, margin)).unfold(-1, 2 * margin + scale, scale)

@@ -1,13 +1,13 @@
 """Parameters of the degradation: the settings that they are drawn from, and those of one picture."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 
-from refsr.degrade.checks import check_ranges, check_shares
+from refsr.errors import UsageError
 
 Blur = Literal["none", "gaussian", "anisotropic", "disc", "line", "curve"]
 Reduction = Literal["bicubic", "area", "lanczos", "camera"]
@@ -18,10 +18,6 @@ _Kind = TypeVar("_Kind", bound=str)
 _NUMBERS: Final = 28
 _BLURS: Final[tuple[Blur, ...]] = ("gaussian", "anisotropic", "disc", "line", "curve")
 _REDUCTIONS: Final[tuple[Reduction, ...]] = ("area", "lanczos", "camera")
-_SHARES: Final = (
-    *("clean", *_BLURS, *_REDUCTIONS, "noise", "grain", "sharpen", "tone"),
-    *("compress", "subsampled", "twice", "webp"),
-)
 _LIMITS: Final[dict[str, Range]] = {
     "gaussian_px": (0.1, 50), "ratio": (0.05, 1), "disc_px": (0.1, 100), "motion_px": (0.1, 200),
     "bend_degrees": (-360, 360), "sway_degrees": (-180, 180), "optics_px": (0.05, 10),
@@ -104,7 +100,7 @@ class DegradeConfig:
     webp: float = 0.0
 
     def __post_init__(self) -> None:
-        check_shares(self, _SHARES, (_BLURS, _REDUCTIONS))
+        check_shares(self, [each.name for each in fields(self) if each.type is float], (_BLURS, _REDUCTIONS))
         check_ranges(self, _LIMITS)
 
 
@@ -249,3 +245,30 @@ def choose_kind(number: float, shares: Mapping[_Kind, float], rest: _Kind) -> _K
 def log_interpolate(limits: Range, share: float) -> float:
     """From the lower limit, at share 0, to the upper one, at share 1, by equal factors."""
     return limits[0] * math.exp(share * math.log(limits[1] / limits[0]))
+
+
+def check_shares(config: Any, names: Sequence[str], exclusive: Sequence[Sequence[str]] = ()) -> None:
+    """Check attributes that are shares, and groups of them that exclude each other.
+
+    Raises:
+        UsageError: A share is not in 0..1, or a group adds up to more than 1.
+    """
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise UsageError(f"{name} is {getattr(config, name)}: give a share between 0 and 1")
+    for group in exclusive:
+        total = sum(getattr(config, name) for name in group)
+        if total > 1 + 1e-9:
+            raise UsageError(f"{', '.join(group)} add up to {total:g}: give shares that add up to 1 at most")
+
+
+def check_ranges(config: Any, limits: Mapping[str, tuple[float | int, float | int]]) -> None:
+    """Check attributes that are ranges (low, high), by the minimum and maximum of each.
+
+    Raises:
+        UsageError: A range exceeds its limits, or its lower end comes last.
+    """
+    for name, (least, most) in limits.items():
+        low, high = getattr(config, name)
+        if not least <= low <= high <= most:
+            raise UsageError(f"{name} is {low}..{high}: give the lower limit first, both in {least:g}..{most:g}")

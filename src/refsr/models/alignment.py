@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refsr.models.descriptor import even_out
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import Match
 from refsr.transfer.swap import warp
@@ -18,6 +17,7 @@ _MAXIMUM_STEP_CELLS: Final = 2.0
 _MAXIMUM_MOVED_CELLS: Final = 4.0
 _MAXIMUM_DOUBT: Final = 4.0
 _RIDGE: Final = 0.05
+_MINIMUM_DEVIATION: Final = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,3 +148,14 @@ def solve_offset(slopes: Float[Tensor, "b 2 h w"], lacking: Float[Tensor, "b 1 h
 def _softly(values: Float[Tensor, "b c h w"], limit: float) -> Float[Tensor, "b c h w"]:
     """Soft clamp to -limit..limit; near the identity for small values."""
     return limit * torch.tanh(values / limit)
+
+
+def even_out(image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 1 h w"]]:
+    """Local contrast normalisation over 9x9 pixels: (image - mean) / deviation; and that deviation, at least 0.02."""
+    centred = image - _local_mean(image)
+    deviation = _local_mean(centred.square().mean(1, keepdim=True)).sqrt() + _MINIMUM_DEVIATION
+    return centred / deviation, deviation
+
+
+def _local_mean(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    return F.avg_pool2d(image, 9, stride=1, padding=4, count_include_pad=False)

@@ -14,9 +14,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refsr.models.alignment import Aligned, Alignment
+from refsr.models.alignment import Aligned, Alignment, even_out
 from refsr.models.base import Costs, Reference, RefSRModel, Values
-from refsr.models.descriptor import Descriptor
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import Match, search_candidates
 from refsr.transfer.smoothing import SMOOTHING_HALO_CELLS, smooth
@@ -48,6 +47,33 @@ class DefaultConfig:
     descriptor_size: int = 64
     alignment_width: int = 32
     alignment_steps: int = 3
+
+
+class Descriptor(nn.Module):
+    """Gives each pixel a unit descriptor that is nearly invariant to brightness and contrast.
+
+    lr (B, 3, h, w) ── normalise ── five 3x3 convolutions, 19 px wide ─┬───────────────────────(+)── (B, C, h, w)
+                                                                       └─ two more, 43 px wide ─┘
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels, dilation in zip((3, width, width, width, width), (1, 1, 2, 4, 1), strict=True):
+            layers += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, size, 1))
+        context: list[nn.Module] = []
+        for dilation in (4, 8):
+            context += [nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation), nn.ReLU()]
+        last = nn.Conv2d(width, size, 1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        self.context = nn.Sequential(*context, last)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        even, _ = even_out(image)
+        near = self.layers[:-1](even)
+        return F.normalize((self.layers[-1](near) + self.context(near)).to(image.dtype), dim=1)
 
 
 class ResidualBlock(nn.Module):

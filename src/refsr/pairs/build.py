@@ -22,22 +22,21 @@ from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.decode import READABLE_SUFFIXES
 from refsr.io.files import claim, clear_unfinished
-from refsr.io.journal import Journal
-from refsr.io.listing import list_photos
+from refsr.io.photo import list_photos
 from refsr.io.progress import Progress, silent
-from refsr.io.records import parse_record, write_lines
+from refsr.io.records import Journal, parse_record, write_lines, write_record
 from refsr.io.workers import Workers
 from refsr.pairs import output_folder
-from refsr.pairs.contact_sheet import contact_sheet
-from refsr.pairs.cutting import write_crops, write_whole
-from refsr.pairs.features import detect, load_features, pool_of
-from refsr.pairs.manifest import crop_records, group_records
+from refsr.pairs.features import detect, learn_words, load_features, nearest_pairs, pool_of, vlad
 from refsr.pairs.output_folder import BuildConfig, BuildSummary
-from refsr.pairs.selection import AlbumPhoto, CropPair, Group, Square, make_plan
-from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
+from refsr.pairs.selection import CROPS_A_PAIR, AlbumPhoto, CropPair, Group, Square, make_plan
+from refsr.pairs.sets import contact_sheet, crop_records, group_records, write_crops, write_whole
 from refsr.pairs.verify import Overlap, verify
 
 _WORD_PHOTOS: Final = 200  # photos that the visual words are learnt from, about
+_WORK_PX: Final = 1024  # long side of the working copies in which features are detected and crops are cut
+_TEST_PX: Final = 640  # long side of the test pictures
+_NEIGHBOURS: Final = 20  # photos that each photo is compared with
 _load_cached: Final = lru_cache(maxsize=256)(load_features)
 
 _Item = TypeVar("_Item")
@@ -83,7 +82,7 @@ def build_pairs(
         output_folder.begin_or_resume(out, settings)
         built = _Run(album, out, config, pool, progress).build(paths)
         if built.groups or built.crops:
-            output_folder.write_built(out, settings, built)
+            write_record(out / "built.json", "pairs", {"settings": asdict(settings), "built": asdict(built)})
     if not built.groups and not built.crops:
         shutil.rmtree(out)
         raise UsageError(
@@ -129,7 +128,7 @@ class _Run:
         folder.mkdir(exist_ok=True)
         files = {path: folder / f"{output_folder.digest(path)}.npz" for path in paths}
         missing = [(path, file) for path, file in files.items() if not file.exists()]
-        results = self._do("features", partial(_detect_to_file, self.album, self.config.work_px), missing)
+        results = self._do("features", partial(_detect_to_file, self.album, _WORK_PX), missing)
         unreadable = {path: reason for path, reason in results if reason is not None}
         return {path: files[path] for path in paths if path not in unreadable}, dict(sorted(unreadable.items()))
 
@@ -144,7 +143,7 @@ class _Run:
             raise OutputError(f"{journal.path}: damaged ({error}): delete it") from error
         done = {(entry.first, entry.second): entry for entry in entries}
         missing = [(a, b) for a, b in pairs if (names[a], names[b]) not in done]
-        task = partial(_verify_files, self.config.crop_px, self.config.crops_a_pair)
+        task = partial(_verify_files, self.config.crop_px, CROPS_A_PAIR)
         for (a, b), overlap in self._do("matches", task, [(pair, files[pair[0]], files[pair[1]]) for pair in missing]):
             found = {} if overlap is None else asdict(overlap)
             entry = _Compared(**found | {"first": names[a], "second": names[b]})
@@ -165,7 +164,7 @@ class _Run:
         records, files = group_records(groups, photos)
         outputs = [(folder / name, self.album / photos[index].path) for name, index in files.items()]
         items = [(output, photo) for output, photo in outputs if not output.exists()]
-        list(self._do("test set", partial(write_whole, self.config.test_px), items))
+        list(self._do("test set", partial(write_whole, _TEST_PX), items))
         write_lines(folder / "manifest.jsonl", records)
 
     def write_crops(self, crops: Sequence[CropPair], photos: Sequence[AlbumPhoto]) -> None:
@@ -179,11 +178,11 @@ class _Run:
             if not (folder / name).exists():
                 by_photo.setdefault(square.photo, []).append((folder / name, square))
         items = [(self.album / photos[index].path, squares) for index, squares in sorted(by_photo.items())]
-        list(self._do("training set", partial(write_crops, self.config.work_px, self.config.crop_px), items))
+        list(self._do("training set", partial(write_crops, _WORK_PX, self.config.crop_px), items))
         write_lines(folder / "manifest.jsonl", records)
 
     def _shortlist(self, files: Sequence[Path]) -> list[tuple[int, int]]:
-        if len(files) - 1 <= self.config.neighbours:
+        if len(files) - 1 <= _NEIGHBOURS:
             return [(a, b) for a in range(len(files)) for b in range(a + 1, len(files))]
         step = max(1, len(files) // _WORD_PHOTOS)
         words = learn_words([load_features(file).root_descriptors() for file in files[::step]])
@@ -191,7 +190,7 @@ class _Run:
         for index, file in enumerate(files):
             vectors[index] = vlad(load_features(file).root_descriptors(), words)
             self.progress(index + 1, len(files), stage="shortlist")
-        return nearest_pairs(vectors, self.config.neighbours)
+        return nearest_pairs(vectors, _NEIGHBOURS)
 
     def _do(self, stage: str, task: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
         """Results of a stage's task, in any order, with its time and progress."""

@@ -19,33 +19,20 @@ class BuildConfig:
     """Settings of `refsr pairs`.
 
     Attributes:
-        crop_px: Side of the training crops; those of CUFED are 160, of DIV2K 320.
-        work_px: Long side of the working copies in which features are detected and crops are cut.
-        test_px: Long side of the test pictures.
-        test_share: Share of the photos for testing, 0..1; photos of one folder, or with matches, stay together.
-        train_from: Crops around verified matches of two photos, disjoint crops of single photos, or both.
-        neighbours: Photos that each photo is compared with.
-        crops_a_pair: Maximum training crops of two photos, or of a single photo.
-        pairs_a_photo: Maximum training pairs of photos that one photo is part of.
-        licence: Licence of photos without one in their EXIF.
+        crop_px: Side of the training crops in pixels; those of CUFED are 160, of DIV2K 320.
+        train_from: Crops round the matches of two photos, or two of a single photo without overlap, or both.
+        test_share: Share of the photos for testing, 0 to 1; photos of one folder, or with matches, stay together.
+        licence: Said in the manifests of photos whose EXIF says none.
     """
 
     crop_px: Literal[160, 320] = 160
-    work_px: int = 1024
-    test_px: int = 640
-    test_share: float = 0.2
     train_from: Literal["matches", "single", "both"] = "matches"
-    neighbours: int = 20
-    crops_a_pair: int = 4
-    pairs_a_photo: int = 5
+    test_share: float = 0.2
     licence: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.test_share <= 1:
             raise UsageError(f"--test-share {self.test_share}: give a share between 0 and 1")
-        smallest = min(self.work_px, self.test_px)
-        if smallest < 2 * self.crop_px:
-            raise UsageError(f"pictures of {smallest} pixels are too small for crops of {self.crop_px}: enlarge them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,16 +114,11 @@ def begin_or_resume(out: Path, settings: RunSettings) -> None:
         write_record(path, "pairs-settings", asdict(settings))
 
 
-def write_built(out: Path, settings: RunSettings, built: BuildSummary) -> None:
-    """Write the last file of a run."""
-    write_record(out / "built.json", "pairs", asdict(_FinishedRun(settings=settings, built=built)))
-
-
 def digest(text: str) -> str:
     """24 hexadecimal digits of SHA-256, for any path."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 def _check_same(out: Path, before: RunSettings, settings: RunSettings) -> None:
-    if before != settings:
+    if asdict(before) != asdict(settings):  # a config may be of a class that has flags beside its settings
         raise OutputError(f"{out}: was built of other photos or with other settings: choose another folder")

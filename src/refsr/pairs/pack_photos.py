@@ -1,4 +1,4 @@
-"""Packing of photos and views of scenes in tar shards, in the format of `refsr.data.pack`.
+"""Packing of photos and views of scenes in tar shards, in the format of `refsr.data.shards`.
 
 photos --> without damaged and held-out ones --> most diverse first -------------------------> photos-NNNN.tar
 scenes --> the same                          --> verified pairs of views --> dense truth --> views-NNNN.tar
@@ -19,13 +19,12 @@ from jaxtyping import Float
 from PIL import Image
 
 from refsr.data.leaks import find_leaks
-from refsr.data.pack import ShardWriter, tar_bytes
+from refsr.data.shards import ShardWriter, tar_bytes
 from refsr.device import MIB
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.files import make_folder
-from refsr.io.listing import list_photos
-from refsr.io.photo import read_preview
+from refsr.io.photo import list_photos, read_preview
 from refsr.io.workers import Workers
 from refsr.pairs.features import pool_of
 from refsr.pairs.pack_scene import PackConfig, encode_picture, pack_scene

@@ -12,11 +12,15 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from refsr.pairs.output_folder import BuildConfig
 from refsr.pairs.verify import Overlap
+
+CROPS_A_PAIR: Final = 4  # training crops of two photos, or of a single photo, at most
+_PAIRS_A_PHOTO: Final = 5  # training pairs of photos that one photo is part of, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +84,9 @@ def make_plan(photos: Sequence[AlbumPhoto], overlaps: Sequence[Overlap], config:
     training = usable - test
     crops: list[CropPair] = []
     if config.train_from in ("matches", "both"):
-        crops += matched_crops(kept, training, config.crop_px, config.pairs_a_photo)
+        crops += matched_crops(kept, training, config.crop_px, _PAIRS_A_PHOTO)
     if config.train_from in ("single", "both"):
-        crops += single_crops(photos, sorted(training), config.crop_px, config.crops_a_pair)
+        crops += single_crops(photos, sorted(training), config.crop_px, CROPS_A_PAIR)
     groups = make_groups(photos, kept, usable & test)
     return BuildPlan(duplicates=duplicates, test=test, groups=groups, crops=tuple(crops))
 
@@ -231,19 +235,12 @@ def _random_centre(size_px: tuple[int, int], reach: float, rng: np.random.Genera
 
 
 def _clusters(count: int, pairs: Sequence[tuple[int, int]]) -> list[frozenset[int]]:
-    """Connected components, ordered by their smallest index (union-find)."""
-    parent = list(range(count))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for first, second in pairs:
-        a, b = root(first), root(second)
-        parent[max(a, b)] = min(a, b)
-    members: dict[int, set[int]] = defaultdict(set)
-    for index in range(count):
-        members[root(index)].add(index)
-    return [frozenset(found) for _, found in sorted(members.items())]
+    """Connected components, ordered by their smallest index."""
+    cluster_of = [{index} for index in range(count)]
+    for pair in pairs:
+        small, large = sorted((cluster_of[index] for index in pair), key=len)
+        if small is not large:
+            large |= small
+            for index in small:
+                cluster_of[index] = large
+    return [frozenset(found) for found in {id(found): found for found in cluster_of}.values()]

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 
 from refsr.data.geometry import translation
-from refsr.data.pack import NODE_PX
+from refsr.data.shards import NODE_PX
 from refsr.extras import import_extra
 from refsr.pairs.features import LocalFeatures
 from refsr.pairs.verify import mutual_matches

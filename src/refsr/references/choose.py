@@ -11,8 +11,7 @@ from refsr.errors import ImageError
 from refsr.io.photo import Photo, as_photo
 from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
-from refsr.references.describe import describe_blurry
-from refsr.references.index import Library, nearest
+from refsr.references.index import Library, describe_blurry, nearest
 from refsr.references.pose import Pose, Poses
 
 _SHORTLIST: Final = 24
@@ -77,18 +76,18 @@ def find_references(
     shortlist = [path for path in near if path.resolve() not in left_out][:_SHORTLIST]
     finalists = max(most, _MINIMUM_FINALISTS)
     total = len(shortlist) + min(len(shortlist), finalists)
-    best: list[_Finalist] = []
+    best: list[tuple[float, Path, Photo, Poses]] = []  # with the fit of each photo as it is
     with torch.inference_mode():
         for done, path in enumerate(shortlist, 1):
             seen = _read(path)
             if seen is not None:
                 poses = Poses(model, lr, seen.pixels)
-                best.append(_Finalist(path=path, photo=seen, poses=poses, rough=poses.score(1.0, 0.0)))
-                best = sorted(best, key=lambda finalist: -finalist.rough)[:finalists]
+                best.append((poses.score(1.0, 0.0), path, seen, poses))
+                best = sorted(best, key=lambda finalist: -finalist[0])[:finalists]
             progress(done, total)
         found = []
-        for done, finalist in enumerate(best, len(shortlist) + 1):
-            found.append(FoundReference(path=finalist.path, photo=finalist.photo, pose=finalist.poses.best()))
+        for done, (_, path, seen, poses) in enumerate(best, len(shortlist) + 1):
+            found.append(FoundReference(path=path, photo=seen, pose=poses.best()))
             progress(done, total)
     found.sort(key=lambda reference: -reference.fit)
     return [
@@ -96,16 +95,6 @@ def find_references(
         for reference in found[:most]
         if reference.fit >= max(MINIMUM_FIT, _MINIMUM_SHARE_OF_BEST * found[0].fit)
     ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Finalist:
-    """A photo whose pose is worth estimating; `rough` is its fit as it is."""
-
-    path: Path
-    photo: Photo
-    poses: Poses
-    rough: float
 
 
 def _read(path: Path) -> Photo | None:

@@ -8,6 +8,7 @@ The search sees whole references; only `transfer`, whose receptive field is smal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,20 @@ class Upscaled:
             UsageError: `upscale` was called with provenance=False.
         """
         self.provenance.save(Path(path), self.to_pil())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreConfig:
+    """Settings of `upscale` that a whole job shares; see there."""
+
+    engine: Engine = "auto"
+    precision: Precision = "auto"
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+
+    def upscale(self, image: ImageSource | Photo, refs: Sequence[AnyReference] = (), **others: Any) -> Upscaled:
+        """`upscale` with these settings, and others by name."""
+        how = {name: getattr(self, name) for name in ("engine", "precision", "memory_bytes")}
+        return upscale(image, refs, **how, **others)
 
 
 def upscale(

@@ -24,14 +24,13 @@ from torch import Tensor
 from refsr.device import MIB
 from refsr.errors import ImageError, UsageError
 from refsr.extras import is_installed
-from refsr.io.progress import Progress, part_of, silent
+from refsr.io.progress import Progress, silent
 from refsr.search.batched import find_small, is_small
 from refsr.search.candidates import PATCH, find_candidates, find_coarse
 from refsr.search.exact import find_exact
 from refsr.search.faiss import find_ivf
-from refsr.search.match import Found, Match, cell_grid, strongest
+from refsr.search.match import Found, Match, cell_grid, refine_subpixel, strongest
 from refsr.search.patches import patch_grid_size
-from refsr.search.subpixel import refine_subpixel
 
 DEFAULT_SEARCH_BYTES = 512 * MIB
 _ENGINES: Final[dict[str, Callable[..., Found]]] = {"exact": find_exact, "coarse": find_coarse, "faiss": find_ivf}
@@ -198,10 +197,8 @@ __all__ = [
     "DEFAULT_SEARCH_BYTES",
     "Engine",
     "Match",
-    "Progress",
     "cell_grid",
     "choose_engine",
-    "part_of",
     "refine_subpixel",
     "search",
     "strongest",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from refsr.search.candidates import CANDIDATES, choose_references
 from refsr.search.match import Match
-from refsr.search.neighbours import mean_with_neighbours
+from refsr.search.patches import mean_with_neighbours
 
 MAXIMUM_CELLS: Final = 2048
 """Coarse search is faster above this many cells of a picture or reference; on a CPU, at any size."""

@@ -24,8 +24,7 @@ from torch import Tensor
 from refsr.errors import MemoryBudgetError
 from refsr.io.progress import Progress, silent
 from refsr.search.match import cell_grid
-from refsr.search.neighbours import mean_with_neighbours
-from refsr.search.patches import patch_grid_size, unit_rows
+from refsr.search.patches import mean_with_neighbours, patch_grid_size, unit_rows
 
 _STEP: Final = 4
 """Side of a block in blocks of the next finer level."""

@@ -3,6 +3,7 @@
 `RunOptions` holds what is not part of a recipe: data, folders, time, device.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -77,16 +78,35 @@ class StageConfig:
         if self.steps < 0 or self.batch < 1:
             raise UsageError(f"a stage of {self.steps} steps of {self.batch} pairs: give at least 0 steps of 1 pair")
         multiple = 32 if self.losses.adversarial else 4
+        sides = ", ".join(map(str, self.crop_px))
         if any(side < 16 or side % multiple for side in self.crop_px) or not self.crop_px:
-            raise UsageError(f"crops of {_listed(self.crop_px)} pixels: give multiples of {multiple}, 16 or more")
+            raise UsageError(f"crops of {sides} pixels: give multiples of {multiple}, 16 or more")
         if self.losses.adversarial and len(self.crop_px) > 1:
-            raise UsageError(f"crops of {_listed(self.crop_px)} pixels: a critic needs one size")
+            raise UsageError(f"crops of {sides} pixels: a critic needs one size")
         if not 0 <= self.decay_share <= 1:
             raise UsageError(f"a decay over {self.decay_share} of a stage: give a share between 0 and 1")
 
     def crop_at(self, step: int) -> int:
         """Side of the crops at a step of the stage, the first being 0."""
         return self.crop_px[step * len(self.crop_px) // self.steps]
+
+    def rate_at(self, step: int, time_left: float = 1.0) -> float:
+        """Learning rate at a step: linear warm-up, constant, cosine decay to zero. A continued run may prolong it.
+
+        Args:
+            step: Step of the stage; the first is 1.
+            time_left: Share of the run's time limit that is left; 1 without a limit. If the limit comes before the end
+                of the stage, the rate decays over the last share of the time, so that the final weights are finished.
+
+        Source of the cosine: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017,
+        equation 5.
+        """
+        rate = self.learning_rate * min(1.0, step / max(1, self.warmup_steps))
+        if self.decay_share:
+            decay_steps = max(1.0, self.decay_share * self.steps)
+            left = min(1.0, max(0.0, (self.steps - step + 1) / decay_steps), max(0.0, time_left / self.decay_share))
+            rate = min(rate, self.learning_rate * (1 - math.cos(math.pi * left)) / 2)
+        return rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +220,3 @@ class RunOptions:
     device: Device = "auto"
     processes: Literal["auto"] | int = "auto"
     nodes: int = 1
-
-
-def _listed(numbers: tuple[int, ...]) -> str:
-    return ", ".join(str(number) for number in numbers)

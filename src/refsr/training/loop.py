@@ -19,9 +19,7 @@ from refsr.device import choose_device
 from refsr.io.files import claim, clear_unfinished, make_folder
 from refsr.io.progress import Progress, silent
 from refsr.training.config import RunOptions, TrainConfig
-from refsr.training.precision import fabric_precision
-from refsr.training.run import Run
-from refsr.training.setup import Report
+from refsr.training.run import Report, Run, fabric_precision
 from refsr.training.stage import Stage
 
 

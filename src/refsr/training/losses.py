@@ -1,4 +1,4 @@
-"""SRNTT's losses, each a value for each picture of a batch.
+"""The losses: SRNTT's, and those of the alignment and the descriptors; each a value for each picture of a batch.
 
 Not a mean of the batch, since pairs without references have no part in some losses, and the mean must not depend on how
 the batch is divided among processes.
@@ -7,16 +7,20 @@ Source: Zhang et al., "Image Super-Resolution by Neural Texture Transfer", CVPR 
 ZZUTK/SRNTT for the sizes of the critic.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from refsr.data.geometry import pixel_grid
+from refsr.device import moved
 from refsr.errors import UsageError
+from refsr.models.alignment import Aligned
 from refsr.models.vgg import VGG19
 from refsr.resize import downscale_bicubic
 
@@ -24,6 +28,12 @@ TEXTURE_LEVELS: Final = ("relu3_1", "relu2_1", "relu1_1")
 """Levels of the texture loss, coarsest first, as in `refsr.models.srntt`."""
 
 _GRADIENT_EPSILON: Final = 1e-12
+_MAXIMUM_INITIAL_ERROR_CELLS: Final = 3.0
+_EPSILON_CELLS: Final = 0.01
+_STEP_DECAY: Final = 0.8
+_DOUBT_WEIGHT: Final = 0.1
+_MAXIMUM_ERROR_CELLS: Final = 8.0
+_NEAR_CELLS: Final = 2
 
 
 def reconstruction(sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
@@ -172,3 +182,93 @@ def critic_loss(
     (slope,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
     norm = (slope.flatten(1).square().sum(1) + _GRADIENT_EPSILON).sqrt()
     return critic(sr) - critic(hr) + penalty * (norm - 1).square()  # type: ignore[no-any-return]
+
+
+def alignment_loss(
+    steps: Sequence[Aligned], begun: Float[Tensor, "b 2 h w"], truth_cells: Float[Tensor, "b 2 h w"]
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Mean error of the fields in cells, plus the negative log likelihood of their doubt.
+
+    The error counts where the initial field is within three cells of the truth, the doubt wherever the truth is known.
+
+    Args:
+        steps: Fields after each step of the alignment; earlier ones weigh less.
+        begun: Initial positions (y, x).
+        truth_cells: True positions (y, x); NaN where unknown.
+
+    Returns:
+        The loss of each pair, and the error of its last field; zeros where no position is known.
+
+    Source: Teed and Deng, "RAFT", ECCV 2020, equation 7; for the doubt, the likelihood of a Laplace distribution as in
+        Kendall and Gal, "What uncertainties do we need?", NeurIPS 2017, section 2.2.
+    """
+    known = truth_cells.isfinite().all(1)
+    near = known & ((truth_cells - begun).abs().amax(1) < _MAXIMUM_INITIAL_ERROR_CELLS)
+    truth = torch.where(known[:, None], truth_cells, begun)
+    weights = [_STEP_DECAY ** (len(steps) - 1 - place) for place in range(len(steps))]
+    total, last = torch.zeros_like(begun[:, 0, 0, 0]), torch.zeros_like(begun[:, 0, 0, 0])
+    for weight, step in zip(weights, steps, strict=True):
+        distance = ((step.field.position_cells - truth).square().sum(1) + _EPSILON_CELLS**2).sqrt() - _EPSILON_CELLS
+        last = _mean(distance, near)
+        error = distance.detach().clamp(max=_MAXIMUM_ERROR_CELLS)
+        doubt = step.doubt[:, 0]
+        total = total + weight / sum(weights) * (last + _DOUBT_WEIGHT * _mean(doubt + error * (-doubt).exp(), known))
+    return total, last.detach()
+
+
+def _mean(values: Float[Tensor, "b h w"], counted: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:
+    return (values * counted).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp_min(1)
+
+
+def contrast_loss(
+    query: Float[Tensor, "b c h w"],
+    key: Float[Tensor, "b c h2 w2"],
+    truth_cells: Float[Tensor, "b 2 h w"],
+    numbers: Int[Tensor, " b"],
+    queries: int,
+    temperature: float,
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """InfoNCE: the positive is the key at the true position, the negatives are the reference's cells.
+
+    Cells within two cells of the true position are not negatives.
+
+    Args:
+        query: Unit descriptors of the LR images.
+        key: Unit descriptors of the references.
+        truth_cells: True positions (y, x) in the reference; NaN where unknown.
+        numbers: Numbers of the pairs, which seed the choice of query cells.
+        queries: Maximum number of query cells of a pair, drawn from those with a known position.
+        temperature: Divisor of the cosines.
+
+    Returns:
+        The loss of each pair, and the share of its query cells whose best match is within one cell of the truth; zeros
+        where no position is known.
+
+    Source: van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018, equation 4.
+    """
+    height, width = key.shape[-2:]
+    cells = pixel_grid(height, width, key.device).flip(-1).flatten(0, 1).to(key)
+    order = torch.stack(
+        [torch.rand(truth_cells[0, 0].numel(), generator=torch.Generator().manual_seed(int(n))) for n in numbers]
+    )
+    order = moved(order.to(query.dtype), query)
+    known = ~truth_cells[:, 0].flatten(1).isnan()
+    rank, asked = order.masked_fill(~known, -1.0).topk(min(queries, order.shape[1]), dim=1)
+    counted = (rank >= 0).to(query)
+
+    def of_asked(values: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n q"]:
+        return values.flatten(2).gather(2, asked[:, None].expand(-1, values.shape[1], -1))
+
+    truth = of_asked(truth_cells).nan_to_num()
+    descriptors = of_asked(query)
+    grid = (2 * truth.flip(1).transpose(1, 2) + 1) / truth.new_tensor((width, height)) - 1
+    positive = F.grid_sample(key, grid[:, None], align_corners=False)[:, :, 0]
+    wanted = (descriptors * F.normalize(positive, dim=1)).sum(1)
+    cosines = descriptors.transpose(1, 2) @ key.flatten(2)
+    y, x = ((truth[:, axis, :, None] - cells[:, axis]).square() for axis in (0, 1))
+    others = (cosines / temperature).masked_fill(y + x < _NEAR_CELLS**2, -math.inf)
+    lost = torch.logsumexp(torch.cat((wanted[..., None] / temperature, others), 2), 2) - wanted / temperature
+    best = cells[cosines.argmax(2)]
+    hits = ((best - truth.transpose(1, 2)).abs().amax(-1) <= 1).to(query)
+    share = counted / counted.sum(1, keepdim=True).clamp_min(1)
+    return (lost * share).sum(1), (hits * share).sum(1)

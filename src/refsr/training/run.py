@@ -1,28 +1,66 @@
-"""The state of a training run."""
+"""The state of a training run, the parts that it begins with, its log, and the average of the weights, which ships."""
 
+import json
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Final
 
 import torch
+from jaxtyping import Float
 from lightning_fabric import Fabric
-from torch import nn
+from lightning_fabric.plugins.precision.amp import MixedPrecision
+from torch import Tensor, nn
 
 from refsr.bench.datasets import Dataset, open_dataset
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.data.photos import PhotoSource
 from refsr.data.sources import open_sources
+from refsr.device import computes_bf16
+from refsr.errors import WeightsError
+from refsr.extras import import_extra
 from refsr.io.progress import Progress
 from refsr.io.records import write_record
-from refsr.io.weights import save_weights
+from refsr.io.weights import read_weights, save_weights
 from refsr.models import ARCHITECTURES, RefSRModel
 from refsr.models.vgg import load_vgg19
-from refsr.training.average import RunningAverage
 from refsr.training.checkpoint import load_checkpoint
 from refsr.training.config import RunOptions, TrainConfig
-from refsr.training.log import RunLog
-from refsr.training.setup import Report, begin_with, open_perception
+from refsr.training.step import Perception
+
+Report = Callable[[str], None]
+"""Receives lines for the user."""
+
+_FABRIC: Final = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+class RunningAverage:
+    """Exponential moving average with a warm-up, in which the initial weights are soon forgotten.
+
+    Source: Polyak and Juditsky, 1992; the warm-up after TensorFlow's ExponentialMovingAverage.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], decay: float) -> None:
+        """Begin with a state.
+
+        Args:
+            state: The network's state dict.
+            decay: Share kept at each step; 0 follows the network exactly.
+        """
+        self.state = {name: value.detach().clone() for name, value in state.items()}
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, state: Mapping[str, Tensor], step: int) -> None:
+        """Average in the network's state after a step; the first step is 1."""
+        keep = min(self.decay, (step + 1) / (step + 10))
+        for name, value in state.items():
+            if value.is_floating_point():
+                self.state[name].lerp_(value, 1 - keep)
+            else:
+                self.state[name].copy_(value)
 
 
 class Run:
@@ -109,3 +147,130 @@ class Run:
             self.best_db = found["validation_psnr_db"]
             self.save_weights(self.options.output / "best.safetensors")
         return found
+
+
+class RunLog:
+    """Collects figures, and writes their means."""
+
+    def __init__(self, run: Path, tensorboard: bool) -> None:
+        """Open the log of a run.
+
+        Args:
+            run: Folder of log.jsonl and tensorboard/.
+            tensorboard: Whether to write TensorBoard files.
+
+        Raises:
+            MissingExtraError: TensorBoard is not installed.
+        """
+        self.path = run / "log.jsonl"
+        self._sums: dict[str, float | Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._board: Any = None
+        if tensorboard:
+            import_extra("tensorboard", "--tensorboard")
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(run / "tensorboard"))
+
+    def add(self, figures: Mapping[str, float | Tensor]) -> None:
+        """Collect the figures of a step; tensors stay on their device until `means`."""
+        for name, figure in figures.items():
+            self._sums[name] = self._sums.get(name, 0.0) + figure
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Means of all figures since the last call."""
+        found = {name: float(self._sums[name]) / self._counts[name] for name in self._sums}
+        self._sums, self._counts = {}, {}
+        return found
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append a line, and send its numbers to TensorBoard."""
+        rounded = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in line.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rounded) + "\n")
+        if self._board is not None:
+            for key, value in line.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(key, value, line["step"])
+
+    def show(self, name: str, pictures: Float[Tensor, "3 h w"], step: int) -> None:
+        """Send a picture to TensorBoard."""
+        if self._board is not None:
+            self._board.add_image(name, pictures.clamp(0, 1).cpu(), step)
+            self._board.flush()
+
+
+def make_optimiser(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """The recipe's optimiser."""
+    betas = (config.beta1, 0.999)
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, betas=betas, weight_decay=1e-4)
+    return torch.optim.Adam(parameters, betas=betas)
+
+
+def open_perception(config: TrainConfig, vgg19: Path | None, report: Report) -> Perception | None:
+    """VGG19 as deep as the losses need and the weights reach; None if no loss needs it."""
+    weights = [stage.losses for _, stage in config.stages]
+    if not any(loss.perceptual or loss.texture for loss in weights):
+        return None
+    deepest = "relu5_1" if any(loss.perceptual for loss in weights) else "relu3_1"
+    try:
+        return Perception(vgg=load_vgg19(vgg19, deepest), layer=deepest)
+    except WeightsError as error:
+        if deepest == "relu3_1" or "ends before" not in str(error):
+            raise
+    report("VGG19's weights end before relu5_1: the perceptual loss takes relu3_1")
+    return Perception(vgg=load_vgg19(vgg19, "relu3_1"), layer="relu3_1")
+
+
+def begin_with(init: Path, model: RefSRModel, report: Report) -> None:
+    """Load initial weights; parts and blocks that the file lacks keep their random weights.
+
+    Source of growing a trained network by identity blocks: Chen et al., "Net2Net", ICLR 2016, section 2.3.
+    """
+    name, _, state = read_weights(init)
+    expected = model.own_state()
+    fits = all(key in expected and expected[key].shape == value.shape for key, value in state.items())
+    if name != model.name or not fits:
+        raise WeightsError(
+            f"{init}: does not fit the model {model.name} of this run: give other weights or another recipe"
+        )
+    lacking = sorted({_part(key, state) for key in expected.keys() - state.keys()})
+    if lacking:
+        report(f"{init} has no {', '.join(lacking)}: trained from the beginning")
+    model.load_state_dict(state, strict=False)
+
+
+def _part(key: str, state: Mapping[str, Tensor]) -> str:
+    """Part of the network that a missing tensor belongs to ("align"), or block of a part ("after.12")."""
+    part, _, rest = key.partition(".")
+    there = any(other.startswith(f"{part}.") for other in state)
+    return f"{part}.{rest.partition('.')[0]}" if there else part
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """Fabric's name of a precision; auto is bf16 where the device has instructions for it, else fp32.
+
+    Args:
+        wanted: auto, fp32, bf16, fp16, or a name of fabric's.
+        device: Device to train on.
+    """
+    if wanted == "auto":
+        wanted = "bf16" if computes_bf16(device) else "fp32"
+    return _FABRIC.get(wanted, wanted)
+
+
+def fabric_precision(wanted: str, device: torch.device) -> dict[str, Any]:
+    """Fabric's arguments for a precision; see `choose_precision`."""
+    chosen = choose_precision(wanted, device)
+    if chosen == "32-true":
+        return {"precision": chosen}
+    return {"plugins": ExactInputs(chosen, device.type)}  # type: ignore[arg-type]
+
+
+class ExactInputs(MixedPrecision):
+    """Mixed precision without fabric's rounding of the inputs, which would be of images too."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data

@@ -11,17 +11,11 @@ from torch.utils.data import DataLoader
 
 from refsr.data.plan import PairPlan, PairSampler
 from refsr.data.render import render
-from refsr.data.training_pairs import Step, TrainingPairs
 from refsr.errors import RefSRError, TrainingError
 from refsr.training.checkpoint import save_checkpoint
 from refsr.training.config import StageConfig
-from refsr.training.eta import StretchEstimate
-from refsr.training.finite import FiniteWatch
 from refsr.training.losses import Critic
-from refsr.training.precision import choose_precision
-from refsr.training.run import Run
-from refsr.training.schedule import rate_at
-from refsr.training.setup import make_optimiser
+from refsr.training.run import Run, choose_precision, make_optimiser
 from refsr.training.step import CriticStep, NetworkStep
 
 _BROADCAST_STEPS: Final = 10
@@ -42,7 +36,8 @@ class Stage:
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         # With fp16, the gradient scaler skips steps that overflow.
         self.scaled = choose_precision(config.precision, fabric.device) == "16-mixed"
-        self.watch = FiniteWatch()
+        # Figures since the last check, on the device, each with its step and the numbers of its pairs.
+        self.watched: list[tuple[Tensor, int, Tensor]] = []
         self.step_of_network, self.optimiser = fabric.setup(network, make_optimiser(trained, config))
         self.texture = network.texture
         self.critic: nn.Module | None = None
@@ -66,7 +61,8 @@ class Stage:
         run, config, stage = self.run, self.run.config, self.stage
         run.report(f"stage {self.name}: {stage.steps} steps of {stage.batch} pairs")
         saved, waited = time.monotonic(), time.perf_counter()
-        self.first, self.estimate = run.step, StretchEstimate()
+        self.first = run.step
+        self.lines: list[tuple[int, float]] = []  # step and time of each line of the log
         for batch in self._batches():
             begun = time.perf_counter()
             due = self._decide(time.monotonic() - saved > 60 * config.checkpoint_minutes)
@@ -110,13 +106,13 @@ class Stage:
 
     def _step(self, batch: dict[str, Tensor]) -> None:
         run, fabric, stage = self.run, self.run.fabric, self.stage
-        rate = rate_at(stage, run.step - self.first_step, self.time_left)
+        rate = stage.rate_at(run.step - self.first_step, self.time_left)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         if self.critic is not None:
             self.critic.requires_grad_(False)
         losses, sr = self.step_of_network(batch, self.critic)
-        self.watch.add(losses["total"], run.step, batch["number"])
+        self._watch(losses["total"], batch)
         self.optimiser.zero_grad(set_to_none=True)
         fabric.backward(losses["total"])
         if run.config.clip_norm:
@@ -124,7 +120,7 @@ class Stage:
                 self.step_of_network, self.optimiser, max_norm=run.config.clip_norm, error_if_nonfinite=False
             )
             if not self.scaled:
-                self.watch.add(cast(Tensor, norm), run.step, batch["number"])
+                self._watch(cast(Tensor, norm), batch)
         self.optimiser.step()
         figures = {name: loss.detach() for name, loss in losses.items()}
         if self.critic is not None:
@@ -140,6 +136,9 @@ class Stage:
         run.log.add(figures)
         self.shown = (batch, sr.detach())
 
+    def _watch(self, figure: Tensor, batch: dict[str, Tensor]) -> None:
+        self.watched.append((figure.detach().float().reshape(()), self.run.step, batch["number"]))
+
     def _require_finite(self) -> None:
         """Stop before diverged weights are written.
 
@@ -147,12 +146,13 @@ class Stage:
             TrainingError: A loss, or the norm of its gradient, was not finite, in this process or another.
         """
         run = self.run
-        figures, steps = self.watch.take()
+        watched, self.watched = self.watched, []
+        figures = torch.stack([figure for figure, _, _ in watched])
         if run.fabric.world_size > 1:
             figures = cast(Tensor, run.fabric.all_reduce(figures, reduce_op="mean"))
         wrong = figures.isfinite().logical_not().nonzero()
         if len(wrong):
-            step, numbers = steps[int(wrong[0])]
+            _, step, numbers = watched[int(wrong[0])]
             files = ", ".join(dict.fromkeys(self.sampler.file_of(int(number)) for number in numbers))
             held = f"is {run.checkpoint_path}" if run.checkpoint_path.exists() else "has not been written yet"
             raise TrainingError(
@@ -165,12 +165,10 @@ class Stage:
         run, stage = self.run, self.stage
         rank, world = run.fabric.global_rank, run.fabric.world_size
         steps = [
-            Step(
-                numbers=range(first := self.first_pair + (step * world + rank) * stage.batch, first + stage.batch),
-                size_px=stage.crop_at(step),
-            )
+            (range(first := self.first_pair + (step * world + rank) * stage.batch, first + stage.batch),
+             stage.crop_at(step))
             for step in range(run.step - self.first_step, stage.steps)
-        ]
+        ]  # fmt: skip
         self.sampler = PairSampler(
             sources=run.sources,
             pairs=run.config.pairs if stage.references else replace(run.config.pairs, references=(1.0,)),
@@ -179,14 +177,14 @@ class Stage:
             seed=run.config.seed,
         )
         workers = run.config.workers
-        loader = DataLoader(
-            TrainingPairs(self.sampler, steps), batch_size=None, num_workers=workers,
+        loader: DataLoader[Any] = DataLoader(
+            steps, batch_size=None, collate_fn=self.sampler.plans_of, num_workers=workers,  # type: ignore[arg-type]
             prefetch_factor=4 if workers else None,
         )  # fmt: skip
         try:
             planned = cast(Iterable[tuple[list[PairPlan], int]], loader)
-            for (plans, unusable), step in zip(planned, steps, strict=True):
-                batch = render(plans, run.photos, step.size_px, run.model.scale)
+            for (plans, unusable), (_, size_px) in zip(planned, steps, strict=True):
+                batch = render(plans, run.photos, size_px, run.model.scale)
                 run.log.add({"errors": float(unusable + len(run.photos.replaced))})
                 device = run.fabric.device
                 yield {name: part.to(device) if part.is_floating_point() else part for name, part in batch.items()}
@@ -198,11 +196,7 @@ class Stage:
         run = self.run
         if not run.fabric.is_global_zero:
             return
-        limit_s = run.options.time_limit_s
-        seconds_left = run.time_left() * limit_s if limit_s else None
-        estimate = self.estimate.at_line(run.step, self.first_step + self.stage.steps, seconds_left)
-        if estimate is not None:
-            run.report(estimate)
+        self._estimate()
         means = run.log.means()
         working = means["seconds_step"] * (run.step - self.logged_at)
         shares = {f"share_{name}": seconds / working for name, seconds in self.clock.items()}
@@ -215,6 +209,21 @@ class Stage:
         run.report(f"step {run.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
         batch, sr = self.shown
         run.log.show("truth, result, reference", torch.cat((batch["hr"][0], sr[0], batch["refs"][0, 0]), -1), run.step)
+
+    def _estimate(self) -> None:
+        """Tell how long the stage takes, at the second line of the log: before the first, photos are decoded."""
+        run = self.run
+        self.lines.append((run.step, time.monotonic()))
+        if len(self.lines) != 2:
+            return
+        done, passed = (new - old for old, new in zip(*self.lines, strict=True))
+        pace, left = passed / done, self.first_step + self.stage.steps - run.step
+        limit_s = run.options.time_limit_s
+        possible = int(run.time_left() * limit_s / pace) if limit_s else left
+        if possible < left:
+            run.report(f"{pace:.3g} s a step: the time limit ends it at about step {run.step + possible}")
+        else:
+            run.report(f"{pace:.3g} s a step: the stage takes {left * pace / 60:.0f} more minutes")
 
     def _validate(self) -> None:
         run = self.run
@@ -229,7 +238,7 @@ class Stage:
         run = self.run
         # The sum is not finite if any part is not.
         total = torch.stack([value.float().sum() for value in run.average.state.values()]).sum()
-        self.watch.add(total, run.step, self.shown[0]["number"])
+        self._watch(total, self.shown[0])
         self._require_finite()
         if run.fabric.is_global_zero:
             state: dict[str, Any] = {

@@ -25,15 +25,15 @@ from refsr.models.alignment import Aligned
 from refsr.models.vgg import VGG19
 from refsr.restore.pipeline import Matched, encode, encode_reference, match, transfer, with_matches
 from refsr.search import Match, cell_grid, strongest
-from refsr.training.alignment_loss import alignment_loss
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
-from refsr.training.contrast import contrast_loss
 from refsr.training.losses import (
     TEXTURE_LEVELS,
     TextureLoss,
     adversarial,
+    alignment_loss,
     back_projection,
     charbonnier,
+    contrast_loss,
     critic_loss,
     frequency,
     perceptual,

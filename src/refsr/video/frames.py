@@ -71,10 +71,6 @@ class VideoFile:
         except self._av.FFmpegError as error:
             raise ImageError(f"{self.path}: is damaged ({error}): get it again") from error
 
-    def sound(self) -> Any:
-        """First audio stream; None without one."""
-        return self._container.streams.audio[0] if self._container.streams.audio else None
-
 
 class VideoWriter:
     """Video open for writing as H.264, with the sound of another video copied."""
@@ -88,8 +84,8 @@ class VideoWriter:
         self._size_px = (size_px[0] // 2 * 2, size_px[1] // 2 * 2)  # H.264 with 4:2:0 needs even sides
         self._video.height, self._video.width = self._size_px
         self._video.pix_fmt = "yuv420p"
-        source = like.sound()
-        self._sound = None if source is None else self._container.add_stream_from_template(source)
+        audio = like._container.streams.audio[:1]
+        self._sound = self._container.add_stream_from_template(audio[0]) if audio else None
 
     def write(self, frame: Frame, stamp: Any) -> None:
         """Add an RGB frame, 0..1, with its time stamp from `VideoFile.read`."""

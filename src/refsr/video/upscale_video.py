@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.device import Precision, autocast
+from refsr.device import autocast
 from refsr.errors import UsageError
 from refsr.io.photo import Photo
 from refsr.io.progress import Progress, silent
@@ -23,11 +23,10 @@ from refsr.references.index import Library, open_library
 from refsr.references.variants import transform
 from refsr.restore.pipeline import Encoded, encode, encode_reference, match, with_matches
 from refsr.restore.tiles import plan_memory, transfer_tiled
-from refsr.restore.upscale import DEFAULT_MEMORY_BYTES
-from refsr.search import Engine, Match, refine_subpixel
-from refsr.video.carry import carry
-from refsr.video.flicker import Flicker
+from refsr.restore.upscale import RestoreConfig
+from refsr.search import Match, refine_subpixel
 from refsr.video.frames import VideoFile, writing
+from refsr.video.motion import Flicker, carry
 
 _MAXIMUM_AGE_FRAMES: Final = 48
 """Count of frames after which stills are chosen anew."""
@@ -40,26 +39,22 @@ _STILLS_NEAR_IN_TIME: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoConfig:
+class VideoConfig(RestoreConfig):
     """Settings of a video's enlargement.
 
     Attributes:
-        stills: Maximum count of stills per frame.
-        carried: Whether matches are carried from frame to frame; otherwise each frame is matched anew.
-        crf: Quality of H.264, 0 (lossless) to 51.
-        engine: Search engine for frames that are matched anew, see `refsr.search`.
+        most: Maximum count of stills per frame.
+        each_frame_anew: Match each frame independently: slower, and with more flicker.
+        crf: Quality of H.264, from 0 (lossless) to 51.
     """
 
-    stills: int = 1
-    carried: bool = True
+    most: int = 1
+    each_frame_anew: bool = False
     crf: int = 16
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
-    engine: Engine = "auto"
-    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        if self.stills < 1:
-            raise UsageError(f"{self.stills} stills for each frame: give 1 or more")
+        if self.most < 1:
+            raise UsageError(f"{self.most} stills for each frame: give 1 or more")
         if not 0 <= self.crf <= 51:
             raise UsageError(f"a quality (crf) of {self.crf}: give 0 to 51")
 
@@ -71,7 +66,7 @@ class VideoResult:
     Attributes:
         searched: Count of searches; all other matches were carried.
         used: Count of frames for which each still was used.
-        flicker_levels: Flicker in grey levels of 0..255, see `refsr.video.flicker.Flicker`.
+        flicker_levels: Flicker in grey levels of 0..255, see `refsr.video.motion.Flicker`.
     """
 
     frames: int
@@ -144,7 +139,7 @@ class _FrameRestorer:
     def restore(self, frame: Float[Tensor, "1 3 h w"], seconds: float) -> Float[Tensor, "1 3 h2 w2"]:
         """Enlarge the next frame, whose time in the video is `seconds`."""
         encoded = encode(self.model, frame)
-        if not self.config.carried or self.age >= _MAXIMUM_AGE_FRAMES or not self._carry(encoded.query):
+        if self.config.each_frame_anew or self.age >= _MAXIMUM_AGE_FRAMES or not self._carry(encoded.query):
             self._choose_stills(encoded, seconds)
         self.age += 1
         self.used.update(still.path for still in self.stills)
@@ -172,7 +167,7 @@ class _FrameRestorer:
         photo = Photo(pixels=encoded.lr.cpu())
         known = {still.path: still for still in self.stills}
         self.stills, self.age = [], 0
-        for found in find_references(photo, self._candidates(seconds), self.model, most=self.config.stills):
+        for found in find_references(photo, self._candidates(seconds), self.model, most=self.config.most):
             reference = known[found.path].reference if found.path in known else self._encode(found)
             alone = replace(encoded, references=(reference,))
             plan = plan_memory(self.model, encoded.lr.shape[-2:], [self._size_px(reference)], self.config.memory_bytes)

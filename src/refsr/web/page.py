@@ -52,11 +52,11 @@ def serve(model: RefSRModel, config: WebConfig, *, host: str, port: int) -> None
     try:
         gr = import_extra("gradio", "the web page")
         page = _build(gr, model, config, folder)
-        page.queue(max_size=config.waiting, default_concurrency_limit=1)
+        page.queue(max_size=config.max_waiting, default_concurrency_limit=1)
         page.launch(
             server_name=host,
             server_port=port,
-            max_file_size=round(config.file_mib * 2**20),
+            max_file_size=round(config.max_file_mib * 2**20),
             footer_links=["api"],
             css=_CSS,
             quiet=True,
@@ -103,7 +103,7 @@ def _build(gr: Any, model: RefSRModel, config: WebConfig, folder: Path) -> Any:
         if visitor.session_hash in running:
             running[visitor.session_hash].set()
 
-    with gr.Blocks(title=_TITLE, delete_cache=(_CLEANUP_INTERVAL_S, int(config.kept_seconds))) as page:
+    with gr.Blocks(title=_TITLE, delete_cache=(_CLEANUP_INTERVAL_S, int(config.keep_seconds))) as page:
         gr.Markdown(_ABOUT)
         with gr.Row():
             with gr.Column(min_width=300):
@@ -154,11 +154,11 @@ def _status_text(status: Status) -> str:
 
 
 def _limits_text(config: WebConfig, scale: int) -> str:
-    minutes = config.kept_seconds / 60
+    minutes = config.keep_seconds / 60
     return (
-        f"Up to {config.references} references, {config.file_mib:g} MiB a file, {config.megapixels:g} megapixels for"
-        f" the result ({scale} times as wide and high as the photo) and for each reference. Files are deleted after"
-        f" {minutes:g} minutes."
+        f"Up to {config.max_references} references, {config.max_file_mib:g} MiB a file, {config.max_megapixels:g}"
+        f" megapixels for the result ({scale} times as wide and high as the photo) and for each reference. Files are"
+        f" deleted after {minutes:g} minutes."
     )
 
 

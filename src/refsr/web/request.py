@@ -8,19 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 from PIL import Image
 
-from refsr.device import Precision
 from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.photo import Photo, as_photo
 from refsr.models import RefSRModel
 from refsr.resize import upscale_bicubic
-from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, Upscaled, upscale
-from refsr.search import Engine
+from refsr.restore.upscale import RestoreConfig, Upscaled
 
 Format = Literal["PNG", "JPEG"]
 
@@ -38,31 +35,30 @@ _COMPUTING: Final = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebConfig:
+class WebConfig(RestoreConfig):
     """Settings of the server, among them the limits of a request.
 
     Attributes:
-        file_mib: Maximum size of one uploaded file.
-        megapixels: Maximum size of the result, and of each reference.
-        waiting: Maximum count of jobs in the queue.
-        seconds: Maximum time of one job.
-        kept_seconds: Time after which uploads and results are deleted.
+        max_file_mib: Maximum size of one uploaded file in MiB.
+        max_megapixels: Maximum size of a result, and of a reference, in megapixels.
+        max_references: Maximum count of references for one photo.
+        max_waiting: Maximum count of jobs in the queue; further ones are refused.
+        max_seconds: Maximum time of one job in seconds.
+        keep_seconds: Time in seconds after which uploads and results are deleted.
     """
 
-    file_mib: float = 50.0
-    megapixels: float = 64.0
-    references: int = 8
-    waiting: int = 8
-    seconds: float = 600.0
-    kept_seconds: float = 900.0
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
-    engine: Engine = "auto"
-    precision: Precision = "auto"
+    max_file_mib: float = 50.0
+    max_megapixels: float = 64.0
+    max_references: int = 8
+    max_waiting: int = 8
+    max_seconds: float = 600.0
+    keep_seconds: float = 900.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not isinstance(value, str) and value <= 0:
-                raise UsageError(f"the limit {name.replace('_', ' ')} is {value}: give more than 0")
+            if isinstance(value, int | float) and value <= 0:
+                limit = name.removeprefix("max_").replace("_", " ")
+                raise UsageError(f"the limit {limit} is {value}: give more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +121,9 @@ def run_job(
     def report(text: str, share: float) -> None:
         if stop.is_set():
             raise StoppedError("stopped")
-        if time.monotonic() - begun > config.seconds:
+        if time.monotonic() - begun > config.max_seconds:
             raise UsageError(
-                f"the job took more than {config.seconds:g} seconds, which is the limit here: use smaller pictures"
+                f"the job took more than {config.max_seconds:g} seconds, which is the limit here: use smaller pictures"
             )
         reports.put((text, share))
 
@@ -157,22 +153,22 @@ def run_job(
 
 def _check_files(photo: Path, references: Sequence[Path], scale: int, config: WebConfig) -> None:
     """Refuse files beyond the limits before they are decoded."""
-    if len(references) > config.references:
-        raise UsageError(f"{len(references)} references: no more than {config.references} are allowed here")
+    if len(references) > config.max_references:
+        raise UsageError(f"{len(references)} references: no more than {config.max_references} are allowed here")
     for path, factor in ((photo, scale), *((reference, 1) for reference in references)):
-        if path.stat().st_size > config.file_mib * 2**20:
-            raise UsageError(f"{path.name}: is larger than {config.file_mib:g} MiB, which is the limit here: shrink it")
+        if path.stat().st_size > config.max_file_mib * 2**20:
+            most = f"{config.max_file_mib:g} MiB"
+            raise UsageError(f"{path.name}: is larger than {most}, which is the limit here: shrink it")
         try:
             with Image.open(path) as image:
                 width, height = image.size
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise ImageError(f"{path.name}: is no picture that can be read, or is damaged: choose another") from error
         megapixels = width * height * factor**2 / 1e6
-        if megapixels > config.megapixels:
+        if megapixels > config.max_megapixels:
             what = "its result would have" if factor > 1 else "it has"
-            raise UsageError(
-                f"{path.name}: {what} {megapixels:.3g} megapixels, {config.megapixels:g} are allowed here: shrink it"
-            )
+            allowed = f"{config.max_megapixels:g} are allowed here: shrink it"
+            raise UsageError(f"{path.name}: {what} {megapixels:.3g} megapixels, {allowed}")
 
 
 def _restore(
@@ -198,11 +194,8 @@ def _restore(
             before = _WITHOUT_SHARE + _MATCHING_SHARE
             report("restoring", before + (1 - before) * done / total)
 
-    enlarge = partial(
-        upscale, photo, model=model, engine=config.engine, precision=config.precision, memory_bytes=config.memory_bytes
-    )
-    without = enlarge([], progress=without_progress)
-    result = enlarge(refs, progress=with_progress) if refs else without
+    without = config.upscale(photo, model=model, progress=without_progress)
+    result = config.upscale(photo, refs, model=model, progress=with_progress) if refs else without
     names = tuple(reference.name for reference in references)
     report("writing the pictures", 1.0)
     download = folder / f"{photo_file.stem}_x{model.scale}{'.png' if kind == 'PNG' else '.jpg'}"

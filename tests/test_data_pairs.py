@@ -1,4 +1,4 @@
-"""Pairs: drawn as a naive loop draws them, with a truth that is true, each a function of its number."""
+"""Training pairs as planned and rendered: pixels and true fields against naive loops, kinds in their shares."""
 
 import dataclasses
 import math
@@ -186,7 +186,7 @@ def test_a_plane_is_tilted_as_a_camera_sees_it() -> None:
         assert project(matrix, np.array([[x, y]]))[0] == pytest.approx(seen)
 
 
-def test_motions_reach_as_far_as_they_may() -> None:
+def test_motions_fill_their_ranges() -> None:
     config = PairConfig(turned=1.0, scaled=1.0, tilted=0.0)
     scales, angles = [], []
     for seed in range(400):
@@ -340,7 +340,7 @@ def test_a_pair_depends_on_seed_and_number_alone(photos: PhotoSource) -> None:
     assert not torch.equal(first["hr"], other["hr"])
 
 
-def test_kinds_come_in_their_shares(photos: PhotoSource) -> None:
+def test_kinds_are_drawn_with_their_shares(photos: PhotoSource) -> None:
     made = drawing(photos, references=(0.2, 0.5, 0.2, 0.0, 0.0, 0.1), layered=0.3, relief=0.25)
     plans = [made.plan(number, 32) for number in range(600)]
     counts = np.array([len(plan.references) for plan in plans])
@@ -365,6 +365,6 @@ def test_kinds_come_in_their_shares(photos: PhotoSource) -> None:
         ({"tilt_degrees": 80.0}, "tilt_degrees 80.0: give an angle between 0 and 75"),
     ],
 )
-def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         PairConfig(**settings)

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import fails
+from conftest import fails, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -28,10 +27,9 @@ from refsr.data.sample import sample_view
 from refsr.errors import ImageError, MissingExtraError, OutputError, UsageError
 from refsr.io.photo import read_preview
 from refsr.pairs.build import build_pairs
-from refsr.pairs.features import LocalFeatures, detect, load_features
+from refsr.pairs.features import LocalFeatures, detect, learn_words, load_features, nearest_pairs, vlad
 from refsr.pairs.output_folder import BuildConfig, BuildSummary
 from refsr.pairs.selection import AlbumPhoto, find_duplicates, make_groups, matched_crops, single_crops, split
-from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
 from refsr.pairs.verify import LEVEL_MATCHES, Overlap, level_of, verify
 
 SCENES = ("astronaut", "coffee", "chelsea", "rocket")
@@ -95,6 +93,7 @@ def test_views_of_one_scene_are_verified_and_others_are_not(features: dict[str, 
 
 
 def test_crops_lie_where_the_homography_says(features: dict[str, LocalFeatures]) -> None:
+    several = 0
     for number in (1, 2, 3):
         found = verify(features["astronaut_0"], features[f"astronaut_{number}"], (0, 1), 160, 4)
         assert found is not None
@@ -105,7 +104,9 @@ def test_crops_lie_where_the_homography_says(features: dict[str, LocalFeatures])
             expected = (centre[:2] - 79.5).clip(0, SIDE - 160)
             assert np.abs(expected - (x2, y2)).max() < 50
         corners = [crop[:2] for crop in found.crops]
+        several += len(corners) > 1
         assert all(max(abs(a[0] - b[0]), abs(a[1] - b[1])) >= 160 for i, a in enumerate(corners) for b in corners[:i])
+    assert several, "else nothing was said of how far apart crops lie"
 
 
 def test_duplicates_are_told_from_other_views(album: Path, features: dict[str, LocalFeatures]) -> None:
@@ -153,7 +154,7 @@ def test_nearest_pairs_against_a_naive_loop(count: int, neighbours: int, seed: i
     assert nearest_pairs(vectors, neighbours) == sorted(expected)
 
 
-def test_levels() -> None:
+def test_levels_follow_the_number_of_matches() -> None:
     assert [level_of(n) for n in (0, 15, 16, 28, 50, 100, 200, 5000)] == [0, 0, 5, 4, 3, 2, 1, 1]
     assert list(LEVEL_MATCHES) == sorted(LEVEL_MATCHES, reverse=True)
 
@@ -166,7 +167,7 @@ def an_overlap(first: int, second: int, matches: int = 100, *, duplicate: bool =
     return Overlap(first=first, second=second, matches=matches, duplicate=duplicate, crops=((0, 0, 5, 6),))
 
 
-def test_of_near_duplicates_the_larger_stays_and_a_pan_is_not_eaten_up() -> None:
+def test_the_largest_of_duplicates_is_kept_and_chains_of_them_are_not_merged() -> None:
     photos = [a_photo("a", 10), a_photo("b", 30), a_photo("c", 20)]
     chain = [an_overlap(0, 1, duplicate=True), an_overlap(0, 2, duplicate=True), an_overlap(1, 2)]
     assert find_duplicates(photos, chain) == {0: 1}
@@ -181,7 +182,7 @@ def test_of_near_duplicates_the_larger_stays_and_a_pan_is_not_eaten_up() -> None
     st.dictionaries(st.tuples(st.integers(0, 13), st.integers(0, 13)), st.integers(16, 400), max_size=25),
     st.floats(0, 1),
 )
-def test_nothing_leaks_and_no_photo_is_in_two_groups(
+def test_no_test_photo_is_trained_on_and_none_is_in_two_groups(
     folders: list[str], matches: dict[tuple[int, int], int], share: float
 ) -> None:
     photos = [a_photo(f"{folder}{index:02}") for index, folder in enumerate(folders)]
@@ -210,7 +211,7 @@ def test_nothing_leaks_and_no_photo_is_in_two_groups(
     assert max(counts) <= 2
 
 
-def test_the_share_for_testing() -> None:
+def test_the_share_of_photos_for_testing() -> None:
     photos = [a_photo(f"{unit}/{n}") for unit in "abcdefghij" for n in range(4)]
     overlaps = [an_overlap(4 * u + n, 4 * u + n + 1) for u in range(10) for n in range(3)]
     sizes = [len(split(photos, overlaps, share)) for share in (0.0, 0.2, 0.5, 1.0)]
@@ -238,7 +239,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_what_is_built(album: Path, built: tuple[Path, BuildSummary]) -> None:
+def test_groups_and_crops_that_are_built(album: Path, built: tuple[Path, BuildSummary]) -> None:
     out, found = built
     assert found.photos == 14
     assert list(found.unreadable) == ["damaged.jpg"]
@@ -315,23 +316,23 @@ def test_a_killed_run_goes_on_and_gives_the_same(album: Path, built: tuple[Path,
         "--processes",
         "2",
     ]
+    codes = []
     for wanted in (".work/overlaps.part", "train/input/*.png"):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        until = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < until and not any(out.glob(wanted)):
-            time.sleep(0.002)
+        wait_for(lambda process=process, wanted=wanted: process.poll() is not None or any(out.glob(wanted)))  # type: ignore[misc]
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        codes.append(process.wait())
+    assert -signal.SIGKILL in codes, "it was done before it could be killed"
     (out / "train" / "input" / ".000001.png.abc.part").write_bytes(b"killed in the midst of writing")
     finished = subprocess.run(command, check=False, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert tree(out) == tree(built[0])
 
 
-def test_nothing_is_done_twice(album: Path, built: tuple[Path, BuildSummary], tmp_path: Path) -> None:
+def test_a_finished_run_is_not_repeated(album: Path, built: tuple[Path, BuildSummary], tmp_path: Path) -> None:
     out, found = built
     before = tree(out)
     assert build_pairs(album, out, BuildConfig(test_share=0.34)) == found
@@ -369,7 +370,9 @@ def test_a_summary_of_an_earlier_version_is_read_and_a_damaged_one_refused(
         build_pairs(album, tmp_path, config)
 
 
-def test_of_two_runs_at_once_one_is_refused(album: Path, built: tuple[Path, BuildSummary], tmp_path: Path) -> None:
+def test_a_second_run_at_the_same_time_is_refused(
+    album: Path, built: tuple[Path, BuildSummary], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(build_pairs, album, out, BuildConfig(test_share=0.34)) for _ in range(2)]
@@ -388,13 +391,15 @@ def test_an_album_without_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not out.exists()
     assert main(["pairs", str(folder), "-o", str(out), "--train-from", "single", "--processes", "1"]) == 0
     assert "0 test groups, 1" in capsys.readouterr().out
-    for record in lines(out / "train" / "manifest.jsonl"):
+    records = lines(out / "train" / "manifest.jsonl")
+    assert records
+    for record in records:
         assert record["input"]["source"] == record["ref"]["source"]
         with Image.open(out / "train" / record["ref"]["file"]) as crop:
             assert crop.size == (160, 160)
 
 
-def test_bad_input(
+def test_bad_input_is_refused_in_one_line(
     album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = tmp_path / "empty"

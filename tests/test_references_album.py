@@ -14,8 +14,7 @@ from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
 from refsr.models.default import DefaultModel
 from refsr.references.choose import MINIMUM_FIT, find_references
-from refsr.references.describe import describe_blurry, describe_sharp
-from refsr.references.index import nearest, open_library
+from refsr.references.index import describe_blurry, describe_sharp, nearest, open_library
 from refsr.restore.upscale import upscale
 
 
@@ -54,16 +53,16 @@ def test_only_what_changed_is_read_again(album: Path, shipped: RefSRModel, tmp_p
     assert not [path for path in album.rglob("*") if path.suffix == ".sqlite"]
 
 
-def test_other_weights_begin_anew(album: Path, shipped: RefSRModel, tmp_path: Path) -> None:
+def test_other_weights_index_all_photos_again(album: Path, shipped: RefSRModel, tmp_path: Path) -> None:
     open_library(album, shipped, cache=tmp_path)
     torch.manual_seed(0)
     assert open_library(album, DefaultModel(), cache=tmp_path).read == 7
 
 
-def test_a_killed_run_loses_little(
+def test_a_killed_run_keeps_the_photos_it_committed(
     album: Path, shipped: RefSRModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("refsr.references.index._COMMITTED", 2)
+    monkeypatch.setattr("refsr.references.index._COMMIT_PHOTOS", 2)
 
     def killed(done: float, total: float = 1.0, *, stage: str = "") -> None:
         if done == 5:
@@ -74,7 +73,9 @@ def test_a_killed_run_loses_little(
     assert open_library(album, shipped, cache=tmp_path).read == 3
 
 
-def test_the_nearest_first(album: Path, shipped: RefSRModel, sample: dict[str, Tensor], tmp_path: Path) -> None:
+def test_the_nearest_photos_come_first(
+    album: Path, shipped: RefSRModel, sample: dict[str, Tensor], tmp_path: Path
+) -> None:
     library = open_library(album, shipped, cache=tmp_path)
     vector = describe_blurry(shipped, sample["lr"])
     assert nearest(library, vector, 3)[0].name == "same.jpg"
@@ -83,7 +84,7 @@ def test_the_nearest_first(album: Path, shipped: RefSRModel, sample: dict[str, T
     assert likeness > max(describe_sharp(shipped, texture(192, 256, seed)) @ vector for seed in range(6))
 
 
-def test_what_fits_is_found_and_nothing_else(
+def test_only_photos_that_fit_are_found(
     album: Path, shipped: RefSRModel, sample: dict[str, Tensor], tmp_path: Path
 ) -> None:
     library = open_library(album, shipped, cache=tmp_path)
@@ -167,5 +168,5 @@ def test_a_damaged_index_is_named(album: Path, shipped: RefSRModel, tmp_path: Pa
     file.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
     with pytest.raises(OutputError, match=r"sqlite: the index cannot be used .*: delete the file"):
         open_library(album, shipped, cache=tmp_path)
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="no such folder"):
         open_library(file, shipped, cache=tmp_path)

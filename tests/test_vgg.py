@@ -86,14 +86,16 @@ def test_the_papers_names_are_understood(weights: Path, tmp_path: Path) -> None:
     assert all(torch.equal(loaded[key], tensor) for key, tensor in state.items())
 
 
-def test_the_given_weights(shared: Path) -> None:
+def test_the_shared_weights_load_down_to_conv3_1(shared: Path) -> None:
     vgg = load_vgg19(shared / "weights" / "vgg19_conv1_1_to_conv3_1.pth")
     assert vgg(torch.rand(1, 3, 16, 16), ("relu3_1",))[0].shape == (1, 256, 4, 4)
     with pytest.raises(WeightsError, match="ends before relu4_1"):
         load_vgg19(shared / "weights" / "vgg19_conv1_1_to_conv3_1.pth", "relu4_1")
 
 
-def test_order_of_places(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_named_file_comes_before_the_environment_variable(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv(VGG19_VARIABLE, str(weights))
     load_vgg19()
     monkeypatch.setenv(VGG19_VARIABLE, str(tmp_path / "nothing"))
@@ -122,7 +124,7 @@ def test_a_download_with_another_hash_is_refused(weights: Path, server: tuple[st
     assert not list((tmp_path / "cache").rglob("*.pth"))
 
 
-def test_offline_says_the_three_ways() -> None:
+def test_offline_the_error_names_three_ways_to_get_the_weights() -> None:
     with pytest.raises(WeightsError) as caught:
         load_vgg19(url="http://127.0.0.1:9/vgg19-dcbb9e9d.pth")
     for way in ("--vgg19", VGG19_VARIABLE, "vgg19-dcbb9e9d.pth at "):
@@ -130,13 +132,13 @@ def test_offline_says_the_three_ways() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"PK not a zip", b"junk" * 99])
-def test_damaged_files(tmp_path: Path, data: bytes) -> None:
+def test_damaged_files_are_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "bad.pth").write_bytes(data)
     with pytest.raises(WeightsError, match="bad.pth: damaged"):
         load_vgg19(tmp_path / "bad.pth")
 
 
-def test_files_of_something_else(tmp_path: Path) -> None:
+def test_files_without_vgg19_are_refused(tmp_path: Path) -> None:
     torch.save([1], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match="holds no state dict"):
         load_vgg19(tmp_path / "list.pth")

@@ -1,4 +1,5 @@
-"""Matches carried from one video frame to the next."""
+"""What moves from one video frame to the next: matches, which are carried along, and added detail, whose flicker is
+measured."""
 
 from itertools import product
 from typing import Final
@@ -8,7 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.search.match import Match, cell_grid
+from refsr.resize import upscale_bicubic
+from refsr.search import Match, cell_grid
+from refsr.transfer.flow import dense_flow
+from refsr.transfer.swap import warp
 
 _RADIUS_CELLS: Final = 2
 _MINIMUM_GAIN: Final = 0.02
@@ -60,3 +64,34 @@ def carry(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], befo
         score = torch.where(better, cosine, score)
     _, cosine = at(best - grid)
     return Match(position_cells=best, reference=torch.zeros_like(before.reference), score=cosine[:, None])
+
+
+class Flicker:
+    """Mean change of the added detail from frame to frame, after motion compensation."""
+
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+        self._before: tuple[Tensor, Tensor] | None = None
+        self._total, self._count = 0.0, 0
+
+    @property
+    def levels(self) -> float:
+        """Flicker in grey levels of 0..255; zero before the second frame."""
+        return self._total / self._count if self._count else 0.0
+
+    def add(self, frame: Float[Tensor, "1 3 h w"], sr: Float[Tensor, "1 3 h2 w2"]) -> None:
+        """Compare the detail of an LR frame and its enlargement, both 0..1, with the last frame's, warped by flow."""
+        grey = frame.mean(1, keepdim=True)
+        detail = sr - upscale_bicubic(frame, self.scale)
+        if self._before is not None:
+            grey_before, detail_before = self._before
+            flow = dense_flow(grey, grey_before, "measuring flicker")
+            match = Match(
+                position_cells=cell_grid(grey.shape[-2:], grey) + flow,
+                reference=torch.zeros_like(flow[:, 0], dtype=torch.long),
+                score=torch.ones_like(flow[:, :1]),
+            )
+            moved = warp([detail_before], match, scale=self.scale)
+            self._total += (detail - moved).abs().mean().item() * 255
+            self._count += 1
+        self._before = grey, detail

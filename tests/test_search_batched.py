@@ -1,8 +1,8 @@
-"""All cells with all, for a batch: as a naive loop finds them."""
+"""Exhaustive search of a batch of small pictures against a naive loop."""
 
 import torch
 import torch.nn.functional as F
-from test_search_coarse import moved_view, smooth_field
+from conftest import moved_view, smooth_field
 
 from refsr.search import refine_subpixel, search_candidates
 from refsr.search.batched import find_small, is_small
@@ -61,6 +61,6 @@ def test_several_references_as_coarse_to_fine_finds_them() -> None:
     torch.testing.assert_close(parts.position_cells, first.position_cells)
 
 
-def test_large_pictures_are_not_small() -> None:
+def test_large_pictures_are_not_searched_in_batches() -> None:
     assert not is_small(torch.zeros(1, 2, 64, 64), [torch.zeros(1, 2, 8, 8)])
     assert not is_small(torch.zeros(1, 2, 8, 8), [torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 64, 64)])

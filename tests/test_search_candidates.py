@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from test_search_coarse import moved_view, smooth_field
+from conftest import moved_view, smooth_field
 
 from refsr.errors import UsageError
 from refsr.search import Match, refine_subpixel, search, search_candidates
@@ -29,7 +29,7 @@ def test_up_to_two_references_are_a_candidate_each(count: int) -> None:
 
 
 @pytest.mark.parametrize("faint", [0.0, 0.2])
-def test_cells_are_looked_for_together_with_those_around(faint: float) -> None:
+def test_cells_are_searched_together_with_their_neighbours(faint: float) -> None:
     """Where single cells are drowned in noise, most are found all the same, exactly and coarse to fine."""
     key = smooth_field(0, 60, 70)
     query = moved_view(key, 48, 52, 4, 7)
@@ -48,7 +48,7 @@ def test_cells_are_looked_for_together_with_those_around(faint: float) -> None:
 
 
 @pytest.mark.parametrize("engine", ["exact", "coarse"])
-def test_of_many_references_each_place_looks_through_those_that_fit(engine: str) -> None:
+def test_each_place_searches_the_two_references_that_fit_best(engine: str) -> None:
     """The left half is seen in the second, the right half in the fourth, all of it faintly in the third."""
     left, right, other = smooth_field(0, 180, 170), smooth_field(1, 164, 180), smooth_field(2, 160, 160)
     query = torch.cat((moved_view(left, 128, 96, 9, 8), moved_view(right, 128, 96, 4, 51)), 3)
@@ -99,7 +99,7 @@ def alone(match: Match, reference: int) -> Match:
     return Match(position_cells=match.position_cells, reference=there, score=match.score)
 
 
-def test_between_cells_each_reference_is_its_own() -> None:
+def test_subpixel_refinement_treats_each_reference_alone() -> None:
     """Made finer as if there were no others, cell by cell."""
     match = mixed(9, 11, 3)
     keys = [smooth_field(n, 8 + n, 9 + n).expand(2, -1, -1, -1) for n in range(3)]

@@ -5,8 +5,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Told
-from test_search_coarse import agreement, moved_view, smooth_field
+from conftest import Told, agreement, moved_view, smooth_field
 from torch import Tensor
 
 from refsr.errors import MemoryBudgetError, MissingExtraError
@@ -47,7 +46,7 @@ def test_every_score_is_that_of_its_place(pool: tuple[Tensor, list[Tensor]]) -> 
             assert found.score[0, 0, y, x] == pytest.approx(F.cosine_similarity(a, b, dim=0).item(), abs=1e-4)
 
 
-def test_short_codes_where_the_budget_is_small(pool: tuple[Tensor, list[Tensor]]) -> None:
+def test_a_small_budget_takes_short_codes(pool: tuple[Tensor, list[Tensor]]) -> None:
     query, keys = pool
     with pytest.raises(MemoryBudgetError, match=r"is too small: allow at least (\d+) bytes") as refused:
         search(query, keys, patch=1, engine="faiss", memory_bytes=1000)
@@ -83,7 +82,7 @@ def test_the_default_model_takes_one_candidate_of_all(shipped: DefaultModel, sam
     assert (helped - truth).square().mean() < (alone - truth).square().mean()
 
 
-def test_it_says_what_to_install(pool: tuple[Tensor, list[Tensor]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_faiss_names_its_extra(pool: tuple[Tensor, list[Tensor]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'refsr\[faiss\]'"):
         search(*pool, engine="faiss")
