@@ -1,6 +1,7 @@
 """The pose of a reference is found; one that shows other things is refused."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ import torch
 from refsr.models import RefSRModel, load_model
 from refsr.references.pose import find_pose
 from refsr.references.variants import VariantConfig, transform
+from refsr.resize import resize, upscale_bicubic
 from refsr.restore.upscale import upscale
+from refsr.search import Match, search
 
 
 def found_pose(model: RefSRModel, lr: torch.Tensor, ref: torch.Tensor) -> tuple[float, float]:
@@ -88,3 +91,46 @@ def test_flow_takes_references_as_they_are(sample: dict[str, torch.Tensor]) -> N
     turned = transform(sample["truth"], 0, 1.0, 90.0).image.clamp(0, 1)
     as_given = upscale(sample["lr"], [turned], model=model, variants=VariantConfig())
     assert torch.equal(upscale(sample["lr"], [turned], model=model).photo.pixels, as_given.photo.pixels)
+
+
+@pytest.mark.parametrize("times", [0.25, 0.5, 2.0, 4.0, 8.0, 12.0])
+def test_a_reference_of_any_size_is_brought_to_the_results(
+    shipped: RefSRModel, sample: dict[str, torch.Tensor], times: float
+) -> None:
+    height, width = sample["truth"].shape[-2:]
+    ref = resize(sample["truth"], (round(times * height), round(times * width)))
+    with torch.inference_mode():
+        pose = find_pose(shipped, sample["lr"], ref)
+    assert pose is not None
+    assert pose.fit > 0.4
+    assert abs(math.log2(pose.scale * times)) < 0.1
+    assert abs(pose.degrees) < 4
+
+
+def test_a_soft_photo_of_the_references_size(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
+    """Photo and reference of one camera: the reference is enlarged as the photo is."""
+    soft = upscale_bicubic(sample["lr"], 4)
+    with torch.inference_mode():
+        pose = find_pose(shipped, soft, sample["truth"])
+    assert pose is not None
+    assert pose.fit > 0.4
+    assert abs(math.log2(pose.scale / 4)) < 0.1
+
+
+@pytest.mark.parametrize("size", [(9, 9), (8, 600), (600, 8)])
+def test_tiny_and_thin_photos_are_posed_with_few_cells(
+    shipped: RefSRModel, sample: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    searched = []
+
+    def search_and_note(query: torch.Tensor, keys: list[torch.Tensor], **how: Any) -> Match:
+        searched.append((query[0, 0].numel(), keys[0][0, 0].numel()))
+        return search(query, keys, **how)
+
+    monkeypatch.setattr("refsr.references.pose.search", search_and_note)
+    photo = resize(sample["truth"], size)
+    with torch.inference_mode():
+        find_pose(shipped, photo, resize(sample["truth"], (1200, 1600)))
+    assert searched
+    assert max(query for query, _ in searched) <= 1700
+    assert max(key for _, key in searched) <= 27_000

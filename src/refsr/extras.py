@@ -14,6 +14,7 @@ EXTRA_OF: Final = {
     "imagecodecs": "deep",
     "matplotlib": "bench",
     "onnxscript": "onnx",
+    "pillow_heif": "heic",
     "ray": "ray",
     "scipy": "convert",
     "lightning_fabric": "train",
