@@ -12,7 +12,7 @@ from PIL import Image, features
 from refsr.errors import OutputError
 from refsr.extras import import_extra
 from refsr.io.deep_colour import encode_deep, require_codecs
-from refsr.io.metadata import Metadata, png_with_metadata, with_xmp
+from refsr.io.metadata import Metadata, png_with_metadata, tiff_tags
 
 FORMATS: Final = {
     ".png": "PNG",
@@ -88,9 +88,9 @@ def _jpeg(image: Image.Image, metadata: Metadata, buffer: io.BytesIO) -> None:
 
 
 def _tiff(image: Image.Image, metadata: Metadata, buffer: io.BytesIO) -> None:
-    exif = with_xmp(metadata)
+    tags = tiff_tags(metadata)
     # Pillow's compressed TIFF cannot hold an EXIF directory.
-    options = {"compression": "tiff_adobe_deflate"} if exif is None else {"exif": exif}
+    options: dict[str, Any] = {"compression": "tiff_adobe_deflate"} if tags is None else {"exif": tags}
     image.save(buffer, "TIFF", icc_profile=metadata.icc_profile, **options)
 
 

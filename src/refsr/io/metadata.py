@@ -135,13 +135,14 @@ def png_with_metadata(data: bytes, metadata: Metadata) -> bytes:
     return data[:_PNG_HEADER_END] + added + data[_PNG_HEADER_END:]
 
 
-def with_xmp(metadata: Metadata) -> bytes | None:
+def tiff_tags(metadata: Metadata) -> Image.Exif | None:
     """EXIF with the XMP packet among its tags, as TIFF holds it; None if there is neither."""
-    if metadata.xmp is None:
-        return metadata.exif
+    if metadata.exif is None and metadata.xmp is None:
+        return None
     exif = _loaded(metadata.exif or b"")
-    exif[_XMP_TAG] = metadata.xmp
-    return _encoded(exif)
+    if metadata.xmp is not None:
+        exif[_XMP_TAG] = metadata.xmp
+    return _marked(exif)
 
 
 def _chunks_of(data: bytes) -> dict[bytes, bytes]:
@@ -187,8 +188,13 @@ def _loaded(data: bytes) -> Image.Exif:
 
 
 def _encoded(exif: Image.Exif) -> bytes:
+    return _marked(exif).tobytes()
+
+
+def _marked(exif: Image.Exif) -> Image.Exif:
+    """The same EXIF with texts that Pillow writes byte by byte."""
     for directory in (exif, exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)):
         for tag, value in list(directory.items()):
             if isinstance(value, str):
                 directory[tag] = _Text(value)
-    return exif.tobytes()
+    return exif
