@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePath
@@ -16,6 +17,7 @@ from refsr.io.records import parse_record, read_lines
 from refsr.restore.upscale import RestoreConfig
 from refsr.search import Engine
 
+_MAXIMUM_NAME_BYTES: Final = 255
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -45,6 +47,16 @@ class Job:
     output: PurePath
     options: JobOptions
 
+    @property
+    def map_file(self) -> PurePath | None:
+        """Path of the provenance map, relative to the folder of results."""
+        return self.output.with_suffix(".map.png") if self.options.provenance else None
+
+    @property
+    def files(self) -> tuple[PurePath, ...]:
+        """All files that the job writes."""
+        return (self.output, *([] if self.map_file is None else [self.map_file]))
+
     def digest(self, model: str) -> str:
         """Digest of everything the result depends on, except for the contents of the files."""
         options = asdict(self.options)
@@ -66,7 +78,7 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
         suffix: Suffix of results, such as .png; None for the suffix of each input.
 
     Raises:
-        UsageError: The source is missing or empty, a line of it is wrong, or two jobs have the same output.
+        UsageError: The source is missing or empty, a line of it is wrong, or two jobs write the same file.
     """
     if source.is_dir():
         found = list_photos(source, without=out)
@@ -85,11 +97,13 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
         raise UsageError(f"{source}: holds no job: a folder needs photos, a list needs lines")
     seen: dict[str, Job] = {}
     for job in jobs:
-        other = seen.setdefault(str(job.output).casefold(), job)
-        if other is not job:
-            raise UsageError(
-                f"{source}: {other.image} and {job.image} would both be written to {job.output}: name their outputs"
-            )
+        for path in job.files:
+            other = seen.setdefault(str(path).casefold(), job)
+            if other is not job:
+                raise UsageError(
+                    f"{source}: {other.image} and {job.image} would both write {path}: name their outputs, or leave"
+                    " out the maps"
+                )
     return jobs
 
 
@@ -140,6 +154,8 @@ def _job(folder: Path, line: _Line, options: JobOptions) -> Job:
     output = PurePath(image.name if line.output is None else line.output)
     if output.is_absolute() or ".." in output.parts:
         raise ValueError(f"output {output} leads out of the folder of results")
+    if "\0" in str(output) or any(len(os.fsencode(part)) > _MAXIMUM_NAME_BYTES for part in output.parts):
+        raise ValueError(f"output {str(output)[:40]!r}... is no file name: shorten it")
     changed: dict[str, Any] = {
         "references": None if line.references is None else tuple(folder / name for name in line.references),
         "album": None if line.album is None else folder / line.album,

@@ -227,8 +227,8 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
         if options.album is not None:
             references += find_references(photo, _library(options.album, setup), model, apart_from=[job.image])
         result = options.upscale(photo, references, model=model, provenance=options.provenance)
-        if options.provenance:
-            result.save_provenance(target.with_suffix(".map.png"))
+        if job.map_file is not None:
+            result.save_provenance(out / job.map_file)
         result.save(target)
     except (RefSRError, OSError, MemoryError) as error:
         return Outcome(job=job, reason=" ".join(str(error).split()) or type(error).__name__)

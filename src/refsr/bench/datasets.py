@@ -9,7 +9,7 @@ manifest.jsonl                         one JSON object per line; paths are relat
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from refsr.errors import UsageError
 from refsr.io.decode import READABLE_SUFFIXES
@@ -140,6 +140,8 @@ def _from_manifest(path: Path) -> list[Sample]:
 
 
 def _from_line(line: _Line, folder: Path) -> Sample:
+    if PurePath(str(line.name)).name != str(line.name):
+        raise ValueError(f"the name {line.name!r} is no file name, which crops are written under")
     references = [
         LevelledReference(path=folder / ref.file, level=place if ref.level is None else ref.level)
         for place, ref in enumerate(line.references, 1)

@@ -80,7 +80,10 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     Raises:
         ValueError: It is not JSON, or not an object.
     """
-    return msgspec.convert(json.loads(text), dict[str, Any])
+    try:
+        return msgspec.convert(json.loads(text), dict[str, Any])
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def write_lines(path: Path, records: Iterable[object]) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 
 from refsr.device import Device, choose_device
-from refsr.errors import UsageError, WeightsError
+from refsr.errors import WeightsError
+from refsr.io.records import parse_record
 from refsr.io.weights import read_weights
 from refsr.models.base import RefSRModel
 from refsr.models.baselines import SISR, Bicubic, Flow, NoConfig
@@ -154,20 +156,30 @@ def load_model(
     kind = ARCHITECTURES[name]
     if trained not in (name, kind.weights_of):
         raise WeightsError(f"{file}: holds weights of the model {trained!r}, not of {name!r}: get the file again")
-    built = kind.build(_config(kind, values, file), load_vgg19(vgg19) if kind.needs_vgg19 else None)
-    expected = built.own_state()
+    config = _config(kind, values, file)
+    _require_fit(kind, config, state, file)
+    built = kind.build(config, load_vgg19(vgg19) if kind.needs_vgg19 else None)
+    built.load_state_dict(state, strict=False)
+    built.to(chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return built.eval().requires_grad_(False)
+
+
+def _require_fit(kind: Architecture, config: Any, state: dict[str, Tensor], file: Path) -> None:
+    """Compare shapes without allocating anything, since a damaged config may ask for any size."""
+    try:
+        with torch.device("meta"):
+            expected = kind.build(config).own_state()
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise WeightsError(f"{file}: its config is damaged ({error}): get the file again") from error
     wrong = sorted(
         key for key in expected.keys() | state.keys()
         if key not in expected or key not in state or expected[key].shape != state[key].shape
     )  # fmt: skip
     if wrong:
         raise WeightsError(
-            f"{file}: {len(wrong)} of its tensors do not fit {trained!r}, the first is {wrong[0]!r}:"
+            f"{file}: {len(wrong)} of its tensors do not fit its model, the first is {wrong[0]!r}:"
             " it is damaged, or of another version of refsr"
         )
-    built.load_state_dict(state, strict=False)
-    built.to(chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return built.eval().requires_grad_(False)
 
 
 def packaged_model(name: str) -> RefSRModel:
@@ -182,6 +194,6 @@ def _config(kind: Architecture, values: dict[str, Any], file: Path) -> Any:
     if unknown:
         raise WeightsError(f"{file}: its config has {unknown[0]!r}, of another version of refsr: update this one")
     try:
-        return kind.config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-    except (TypeError, UsageError) as error:
+        return parse_record(values, kind.config)
+    except ValueError as error:
         raise WeightsError(f"{file}: its config is damaged ({error}): get the file again") from error

@@ -84,13 +84,23 @@ def build_pairs(
         if built.groups or built.crops:
             write_record(out / "built.json", "pairs", {"settings": asdict(settings), "built": asdict(built)})
     if not built.groups and not built.crops:
-        shutil.rmtree(out)
+        _empty(out)
+        reasons = [f" ({len(built.unreadable)} could not be read, such as {name}: {reason})" for name, reason in
+                   list(built.unreadable.items())[:1]]  # fmt: skip
         raise UsageError(
-            f"{album}: no two of its {built.photos} photos show the same thing, nothing was written: give an album of"
-            " several photos of each place, or make pairs of single photos with --train-from single"
+            f"{album}: no two of its {built.photos} photos show the same thing{''.join(reasons)}, nothing was written:"
+            " give an album of several photos of each place, or make pairs of single photos with --train-from single"
         )
     shutil.rmtree(out / ".work", ignore_errors=True)
     return built
+
+
+def _empty(out: Path) -> None:
+    """Delete what a run without a result has written; a link to the folder stays."""
+    for path in out.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not out.is_symlink():
+        out.rmdir()
 
 
 class _Run:
