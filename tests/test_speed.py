@@ -22,7 +22,7 @@ from refsr.bench.speed import (
 )
 from refsr.cli import main
 from refsr.io.records import read_record
-from refsr.restore.upscale import upscale
+from refsr.restore.upscale import RestoreConfig
 
 CASE = SpeedCase(megapixels=0.02, references=1, engine="auto", precision="auto", threads=1)
 
@@ -91,11 +91,13 @@ def test_the_median_after_the_first_run_counts_and_a_long_case_runs_once(
 ) -> None:
     restored: list[object] = []
 
+    restore = RestoreConfig.upscale
+
     def counted(*given: Any, **named: Any) -> Any:
         restored.append(given)
-        return upscale(*given, **named)
+        return restore(*given, **named)
 
-    monkeypatch.setattr("refsr.bench.speed.upscale", counted)
+    monkeypatch.setattr(RestoreConfig, "upscale", counted)
     monkeypatch.setattr("refsr.bench.speed.time", clock_of(first_s, *(5.0, 2.0, 4.0)[: runs - 1], 0.5, 0.25))
     found = measure_case("bicubic", None, CASE, 2**31)
     assert len(restored) == runs + 1, "once more, to count the operations"

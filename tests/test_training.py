@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -241,10 +242,10 @@ def steps_take(patch: pytest.MonkeyPatch, seconds: float) -> None:
         step(self, batch)
         now += seconds
 
-    clock = SimpleNamespace(monotonic=lambda: now)
+    clock = SimpleNamespace(monotonic=lambda: now, perf_counter=time.perf_counter)
     patch.setattr(refsr.training.stage.Stage, "_step", timed)
     patch.setattr("refsr.training.run.time", clock)
-    patch.setattr("refsr.training.eta.time", clock)
+    patch.setattr("refsr.training.stage.time", clock)
 
 
 def test_the_time_limit_ends_a_run_cleanly(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
