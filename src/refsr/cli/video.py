@@ -5,9 +5,10 @@ from pathlib import Path
 
 from cyclopts import Parameter
 
-from refsr.cli.console import progress_bar
+from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, RestoreOptions
 from refsr.errors import OutputError
+from refsr.io.files import is_same_file
 from refsr.video.upscale_video import VideoConfig, upscale_video
 
 
@@ -29,10 +30,12 @@ def video(source: Path, /, *, keyframes: Path, output: Output, options: VideoOpt
         refsr video holiday.mp4 --keyframes STILLS -o large.mp4
         refsr video holiday.mp4 --keyframes STILLS -o large.mkv --most 2 --crf 0
     """
-    if output.resolve() == source.resolve():
+    if is_same_file(output, source):
         raise OutputError(f"{output}: is the video given: choose another name for the result")
     with progress_bar(source.name) as progress:
         result = upscale_video(source, keyframes, output, options.load(), options, progress=progress)
+    for kind in result.left_out:
+        complain(f"{source}: its {kind} tracks are left out")
     stills = ", ".join(f"{path.name} for {count}" for path, count in result.used.items()) or "none fits"
     print(f"{output}: {result.frames} frames, matched anew {result.searched} times; stills: {stills}")
     print(f"flicker: {result.flicker_levels:.2f} grey levels from frame to frame")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,6 +16,11 @@ from refsr.extras import import_extra
 from refsr.io.files import check_writable
 
 Frame = Float[Tensor, "1 3 h w"]
+Stamp = tuple[int, Fraction]
+"""Time of a frame: a count, and the duration of one in seconds."""
+
+_HD_LINES: Final = 720
+_BT709, _UNTAGGED, _LIMITED_RANGE = 1, 2, 1
 
 
 class VideoFile:
@@ -23,7 +28,8 @@ class VideoFile:
 
     Attributes:
         frames: Count of frames by the file's header; 0 if unknown.
-        size_px: Height and width.
+        size_px: Height and width of the upright picture.
+        left_out: Kinds of tracks that are not copied, such as "subtitle".
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,21 +42,32 @@ class VideoFile:
         self._av = import_extra("av", "enlarging videos")
         self.path = path
         try:
+            with self._av.open(str(path)) as probe:
+                first = next(probe.decode(video=0))
             self._container = self._av.open(str(path))
             self._video = self._container.streams.video[0]
-        except (self._av.FFmpegError, OSError, IndexError) as error:
+        except (self._av.FFmpegError, OSError, IndexError, StopIteration) as error:
             raise ImageError(f"{path}: is no video that can be read ({error}): give another file") from error
         self._video.thread_type = "AUTO"
         self.frames = int(self._video.frames or 0)
         self.rate = Fraction(self._video.average_rate or 25)
-        self.size_px = (int(self._video.height), int(self._video.width))
+        self._turns = round(first.rotation / 90)
+        self.size_px = (first.height, first.width)[:: 1 if self._turns % 2 == 0 else -1]
+        self.sound = tuple(self._container.streams.audio)
+        kinds = [stream.type for stream in self._container.streams if stream.type not in ("video", "audio")]
+        self.left_out = tuple(dict.fromkeys(kind for kind in kinds if kind != "data"))
+
+    @property
+    def time_base(self) -> Fraction:
+        """Duration of a count of its time stamps, in seconds."""
+        return Fraction(self._video.time_base or 1 / self.rate)
 
     def close(self) -> None:
         """Close the file."""
         self._container.close()
 
-    def read(self, sound: "VideoWriter | None" = None) -> Iterator[tuple[Frame, Any]]:
-        """Yield each RGB frame, 0..1, with its time stamp (a count, and the duration of one in seconds).
+    def read(self, sound: "VideoWriter | None" = None) -> Iterator[tuple[Frame, Stamp]]:
+        """Yield each upright RGB frame, 0..1, with its time stamp.
 
         Args:
             sound: Writer for the packets of sound that lie between the frames.
@@ -58,7 +75,8 @@ class VideoFile:
         Raises:
             ImageError: The file is damaged.
         """
-        audio = self._container.streams.audio[:1] if sound is not None else ()
+        audio = self.sound if sound is not None else ()
+        count = 0
         try:
             for packet in self._container.demux(self._video, *audio):
                 if packet.stream.type == "audio":
@@ -66,14 +84,22 @@ class VideoFile:
                     sound.write_sound(packet)
                     continue
                 for frame in packet.decode():
-                    pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
-                    yield torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255, (frame.pts, frame.time_base)
+                    stamp = (count, 1 / self.rate) if frame.pts is None else (frame.pts, frame.time_base)
+                    yield self._pixels(frame), stamp
+                    count += 1
         except self._av.FFmpegError as error:
             raise ImageError(f"{self.path}: is damaged ({error}): get it again") from error
 
+    def _pixels(self, frame: Any) -> Frame:
+        """Untagged colours are BT.709 from 720 lines on, BT.601 below, as players take them."""
+        untagged = frame.colorspace == _UNTAGGED
+        source = ("ITU709" if frame.height >= _HD_LINES else "ITU601") if untagged else None
+        pixels = np.rot90(frame.to_ndarray(format="rgb24", src_colorspace=source), self._turns)
+        return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+
 
 class VideoWriter:
-    """Video open for writing as H.264, with the sound of another video copied."""
+    """Video open for writing as H.264 in BT.709, with the sound of another video copied."""
 
     def __init__(self, path: Path, like: VideoFile, size_px: tuple[int, int], crf: int) -> None:
         self._av = like._av
@@ -82,24 +108,28 @@ class VideoWriter:
             "libx264", rate=like.rate, options={"crf": str(crf), "preset": "medium"}
         )
         self._size_px = (size_px[0] // 2 * 2, size_px[1] // 2 * 2)  # H.264 with 4:2:0 needs even sides
-        self._video.height, self._video.width = self._size_px
-        self._video.pix_fmt = "yuv420p"
-        audio = like._container.streams.audio[:1]
-        self._sound = self._container.add_stream_from_template(audio[0]) if audio else None
+        context = self._video.codec_context
+        context.height, context.width = self._size_px
+        context.pix_fmt = "yuv420p"
+        context.time_base = like.time_base
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED_RANGE
+        self._sound = {track.index: self._container.add_stream_from_template(track) for track in like.sound}
 
-    def write(self, frame: Frame, stamp: Any) -> None:
+    def write(self, frame: Frame, stamp: Stamp) -> None:
         """Add an RGB frame, 0..1, with its time stamp from `VideoFile.read`."""
         height, width = self._size_px
         pixels = (frame[0, :, :height, :width].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         image = self._av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        image = image.reformat(format="yuv420p", dst_colorspace="ITU709")
         image.pts, image.time_base = stamp
         for packet in self._video.encode(image):
             self._container.mux(packet)
 
     def write_sound(self, packet: Any) -> None:
         """Add an encoded packet of sound."""
-        if self._sound is not None and packet.dts is not None:
-            packet.stream = self._sound
+        if packet.dts is not None:
+            packet.stream = self._sound[packet.stream.index]
             self._container.mux(packet)
 
     def close(self) -> None:

@@ -66,6 +66,7 @@ class VideoResult:
     Attributes:
         searched: Count of searches; all other matches were carried.
         used: Count of frames for which each still was used.
+        left_out: Kinds of tracks that were not copied, such as "subtitle".
         flicker_levels: Flicker in grey levels of 0..255, see `refsr.video.motion.Flicker`.
     """
 
@@ -73,6 +74,7 @@ class VideoResult:
     searched: int
     used: dict[Path, int]
     flicker_levels: float
+    left_out: tuple[str, ...] = ()
 
 
 def upscale_video(
@@ -112,7 +114,13 @@ def upscale_video(
                 flicker.add(frame, sr)
                 writer.write(sr, stamp)
                 progress(count, max(count, video.frames))
-    return VideoResult(frames=count, searched=restorer.searched, used=restorer.used, flicker_levels=flicker.levels)
+    return VideoResult(
+        frames=count,
+        searched=restorer.searched,
+        used=restorer.used,
+        flicker_levels=flicker.levels,
+        left_out=video.left_out,
+    )
 
 
 @dataclass(kw_only=True)
