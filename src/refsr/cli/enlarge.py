@@ -1,8 +1,13 @@
 """refsr upscale: a photo."""
 
-import sys
 import time
+from collections.abc import Callable
+from itertools import chain, count
+from json import dumps
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, RestoreOptions
@@ -14,38 +19,46 @@ from refsr.references.choose import FoundReference, find_references
 from refsr.references.index import open_library
 from refsr.references.variants import VariantConfig
 from refsr.restore.provenance import check_map_path
+from refsr.restore.upscale import Upscaled
 
 
 def upscale(
     image: Path,
     /,
     *,
-    ref: list[Path] | None = None,
+    ref: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative=())] = None,
     album: Path | None = None,
-    output: Output,
+    output: Output | None = None,
     provenance: Path | None = None,
     ref_scales: list[float] | None = None,
     ref_degrees: list[float] | None = None,
+    json: bool = False,
+    quiet: bool = False,
     options: RestoreOptions = RestoreOptions(),
 ) -> None:
     """Enlarge a picture four times, with detail from sharp references.
 
     Args:
         image: Blurry picture: PNG, JPEG, WebP or TIFF.
-        ref: Sharp picture of something similar; repeat for more. Without one, detail is guessed.
+        ref: Sharp pictures of something similar. Without one, detail is guessed.
         album: Folder of photos to choose references from; none is taken if none fits.
-        output: File to write; its suffix names the format.
+        output: File to write; its suffix names the format. By default NAME_refsr.png beside the picture, or
+            NAME_refsr_2.png and so on, so that nothing is replaced.
         provenance: Also write a map of the detail that comes from references: .png to look at, .npz for numbers.
         ref_scales: Search the references as they are and at this scale, such as 0.5, instead of estimating the scale
             and rotation of each; repeat for more.
         ref_degrees: The same for a rotation in degrees, such as 90.
+        json: Print a summary as JSON.
+        quiet: Say nothing but errors.
 
     Examples:
         refsr upscale blurry.jpg --ref sharp.jpg -o restored.png
-        refsr upscale blurry.jpg --ref a.jpg --ref b.jpg -o restored.png --provenance map.png
+        refsr upscale blurry.jpg --ref a.jpg b.jpg -o restored.png --provenance map.png
         refsr upscale blurry.jpg --album PHOTOS -o restored.png --memory 800MiB
     """
     refs = ref or []
+    output = output or _free_name(image)
+    tell: Callable[[str], None] = _ignore if quiet else complain
     for path in (output, *([provenance] if provenance else [])):
         check_writable(path)
         if any(is_same_file(path, source) for source in (image, *refs)):
@@ -60,7 +73,7 @@ def upscale(
     photo = as_photo(image)
     loaded = options.load()
     check_output(output, photo, loaded.scale)
-    found = [] if album is None else _found_references(photo, image, album, loaded)
+    found = [] if album is None else _found_references(photo, image, album, loaded, tell)
 
     begun = time.monotonic()
     with progress_bar() as progress:
@@ -69,29 +82,52 @@ def upscale(
             photo, [*refs, *found], model=loaded, variants=variants, provenance=mapped, progress=progress
         )
     for note in result.notes:
-        complain(note)
+        tell(note)
     for name in result.unfit:
-        complain(f"{name}: shows other things than {image}, and was not used")
+        tell(f"{name}: shows other things than {image}, and was not used")
     result.save(output)
     if provenance is not None:
         result.save_provenance(provenance)
-    if sys.stdout.isatty():
-        height, width = result.photo.size_px
-        print(f"{output}: {width}x{height} in {time.monotonic() - begun:.1f} s")
+    _report(result, output, time.monotonic() - begun, tell, json)
 
 
-def _found_references(photo: Photo, image: Path, album: Path, model: RefSRModel) -> list[FoundReference]:
-    """Photos of the album that fit; the choice is reported on standard error."""
+def _report(result: Upscaled, output: Path, seconds: float, tell: Callable[[str], None], json: bool) -> None:
+    """Say what was made, and of what."""
+    height, width = result.photo.size_px
+    shares = result.provenance.shares
+    used = [name for name in result.provenance.names if name not in result.unfit]
+    origins = ", ".join(f"{shares[name]:.0%} from {name}" if shares else f"with {name}" for name in used)
+    tell(f"{output}: {width}x{height} in {seconds:.1f} s, {origins or 'all detail guessed'}")
+    if json:
+        summary = {"output": str(output), "width": width, "height": height, "seconds": round(seconds, 2)}
+        print(dumps(summary | {"used": used, "shares": shares, "unfit": result.unfit, "notes": result.notes}))
+
+
+def _free_name(image: Path) -> Path:
+    """NAME_refsr.png beside the picture; with a number where that exists."""
+    first = image.with_name(f"{image.stem}_refsr.png")
+    others = (image.with_name(f"{image.stem}_refsr_{number}.png") for number in count(2))
+    return next(path for path in chain([first], others) if not path.exists())
+
+
+def _ignore(_line: str) -> None:
+    return
+
+
+def _found_references(
+    photo: Photo, image: Path, album: Path, model: RefSRModel, tell: Callable[[str], None]
+) -> list[FoundReference]:
+    """Photos of the album that fit; the choice is reported."""
     if not model.uses_references:
         raise UsageError(f"--album {album}: the model {model.name} takes no references: choose another --model")
     with progress_bar("reading the album") as progress:
         library = open_library(album, model, progress=progress)
     for path, problem in library.problems.items():
-        complain(f"left out {path}: {problem}")
+        tell(f"left out {path}: {problem}")
     with progress_bar("finding") as progress:
         found = find_references(photo, library, model, apart_from=[image], progress=progress)
     for reference in found:
-        complain(f"took {reference.why()}")
+        tell(f"took {reference.why()}")
     if not found:
-        complain(f"none of the {len(library.paths)} photos in {album} fits: all detail is guessed")
+        tell(f"none of the {len(library.paths)} photos in {album} fits: all detail is guessed")
     return found

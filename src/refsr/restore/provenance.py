@@ -41,6 +41,16 @@ class Provenance:
     used_levels: Float[Tensor, "h w"] | None
     names: tuple[str, ...]
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the picture that each reference changed by a grey level or more, by name; empty if not measured."""
+        if self.used_levels is None:
+            return {}
+        changed = self.used_levels >= 1
+        return {
+            name: (changed & (self.reference == index)).float().mean().item() for index, name in enumerate(self.names)
+        }
+
     def to_image(self, sr: Image.Image) -> Image.Image:
         """Paint the map over the result: grey where detail is guessed, a colour for each reference where it is real.
 
