@@ -39,7 +39,7 @@ def upscale(
     """Enlarge a picture four times, with detail from sharp references.
 
     Args:
-        image: Blurry picture: PNG, JPEG, WebP or TIFF.
+        image: Blurry picture: JPEG, HEIC, PNG, WebP, TIFF, AVIF, BMP, GIF, JPEG 2000 or TGA.
         ref: Sharp pictures of something similar. Without one, detail is guessed.
         album: Folder of photos to choose references from; none is taken if none fits.
         output: File to write; its suffix names the format. By default NAME_refsr.png beside the picture, or
