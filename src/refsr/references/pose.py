@@ -77,7 +77,8 @@ def find_pose(model: RefSRModel, lr: Float[Tensor, "1 3 h w"], ref: Float[Tensor
     """
     poses = Poses(model, lr, ref)
     pose = poses.best()
-    return None if pose.fit < _MINIMUM_FIT and poses.is_measurable(1.0) else pose
+    is_measured = poses.is_measurable(1.0) or (poses.view < 1 and poses.is_measurable(poses.view))
+    return None if pose.fit < _MINIMUM_FIT and is_measured else pose
 
 
 class Poses:
@@ -91,12 +92,21 @@ class Poses:
         self.held = min(1.0, max(scale * self._shrink(scale, _FINE_CELLS) for scale in self._scales()))
         self.ref = _resized(ref, self.held).to(lr)
 
+    @property
+    def view(self) -> float:
+        """Scale at which the reference has as many cells as the photo, if both show the same field of view."""
+        cells = self.lr[0, 0].numel()
+        scale = self.model.cell_px * (cells / (self.ref_px[0] * self.ref_px[1])) ** 0.5
+        return float(min(max(scale, _SCALES[0]), _SCALES[-1]))
+
     def best(self) -> Pose:
         """The pose that fits best; in doubt, the reference as it is."""
-        view = self._same_field_of_view()
-        score, pose = max((self.score(scale, 0.0), (scale, 0.0)) for scale in {view, 1.0})
+        score, pose = self.score(1.0, 0.0), (1.0, 0.0)
+        found = self.score(self.view, 0.0)
+        if found > max(score + _STEP_GAIN, _MINIMUM_FIT):
+            score, pose = found, (self.view, 0.0)
         if score < _CLEAR_FIT:
-            distant = self._best_distant(view)
+            distant = self._best_distant()
             found = self.score(*distant)
             if found > score + _DISTANT_GAIN:
                 score, pose = found, distant
@@ -127,11 +137,11 @@ class Poses:
         height, width = (side * small for side in self.ref_px)
         return min(height, width) >= _MINIMUM_SIDE_CELLS and height * width <= 2 * _FINE_CELLS[1]
 
-    def _best_distant(self, view: float) -> tuple[float, float]:
+    def _best_distant(self) -> tuple[float, float]:
         """Best (scale, degrees) of all scales, of all rotations, and of the best of each with all of the other."""
         scales = self._scales()
         scaled = self._best_of((scale, 0.0) for scale in scales)
-        turned = self._best_of((scale, degrees) for scale in {view, 1.0} for degrees in _DEGREES)
+        turned = self._best_of((scale, degrees) for scale in {self.view, 1.0} for degrees in _DEGREES)
         both = [(scale, turned[1]) for scale in scales] + [(scaled[0], degrees) for degrees in _DEGREES]
         return self._best_of([scaled, turned, *both])
 
@@ -144,12 +154,6 @@ class Poses:
 
     def _scales(self) -> list[float]:
         return [scale for scale in _SCALES if self.is_measurable(scale)] or [1.0]
-
-    def _same_field_of_view(self) -> float:
-        """Scale at which the reference has as many cells as the photo."""
-        cells = self.lr[0, 0].numel()
-        scale = self.model.cell_px * (cells / (self.ref_px[0] * self.ref_px[1])) ** 0.5
-        return float(min(max(scale, _SCALES[0]), _SCALES[-1]))
 
     def _shrink(self, scale: float, cells: tuple[int, int]) -> float:
         """Factor that brings the photo, and the reference at a scale, to these maximum sizes."""
