@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import pytest
@@ -57,8 +58,34 @@ def test_a_folder_is_one_job_a_photo(photos: Path) -> None:
     picture(photos / "out" / "0 ü.png", 0)
     assert len(read_jobs(photos, PLAIN, photos / "out", ".jpg")) == 4
     picture(photos / "0 ü.jpg", 0)
-    with pytest.raises(UsageError, match=r"would both be written to 0 ü.png"):
+    with pytest.raises(UsageError, match=r"would both write 0 ü.png: name their outputs"):
         read_jobs(photos, PLAIN, photos / "out", ".png")
+
+
+def test_results_that_would_overwrite_each_other_are_refused(photos: Path) -> None:
+    """With maps, two photos whose names differ in the suffix alone; a photo that is named like another one's map."""
+    picture(photos / "0 ü.jpg", 0)
+    mapped = replace(PLAIN, provenance=True)
+    assert len(read_jobs(photos, PLAIN, photos / "out")) == 5
+    with pytest.raises(UsageError, match=r"would both write 0 ü.map.png"):
+        read_jobs(photos, mapped, photos / "out")
+    (photos / "0 ü.jpg").rename(photos / "1 ü.map.png")
+    with pytest.raises(UsageError, match=r"would both write 1 ü.map.png"):
+        read_jobs(photos, mapped, photos / "out")
+
+
+def test_formats_that_are_not_written_become_png(tmp_path: Path) -> None:
+    for name in ("a.HEIC", "b.bmp", "c.jpg"):
+        (tmp_path / name).touch()
+    found = [str(job.output) for job in read_jobs(tmp_path, PLAIN, tmp_path / "out")]
+    assert found == ["a.png", "b.png", "c.jpg"]
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".png", "a\0.png"])
+def test_outputs_that_are_no_file_names_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "jobs.jsonl").write_text(json.dumps({"input": "a.png", "output": name}) + "\n")
+    with pytest.raises(UsageError, match=r"line 1 is wrong: output .* is no file name: shorten it"):
+        read_jobs(tmp_path / "jobs.jsonl", PLAIN, tmp_path / "out")
 
 
 def test_lists(tmp_path: Path) -> None:
@@ -97,7 +124,7 @@ def test_lists(tmp_path: Path) -> None:
         ("j.jsonl", '{"input": "a.png", "output": "../a.png"}', "leads out of the folder"),
         ("j.jsonl", '{"input": "a.png", "search": "best"}', "search 'best' is none of auto, exact"),
         ("j.jsonl", '{"input": "a.png", "provenance": "maybe"}', "neither true nor false"),
-        ("j.jsonl", '{"input": "a.png"}\n{"input": "sub/a.png"}', "would both be written to a.png"),
+        ("j.jsonl", '{"input": "a.png"}\n{"input": "sub/a.png"}', "would both write a.png: name their outputs"),
         ("j.txt", "", "give a folder, a .csv file or a .jsonl file"),
         (None, "", "no such folder or list"),
     ],

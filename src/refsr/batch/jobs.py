@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 
 from refsr.device import Precision
 from refsr.errors import UsageError
+from refsr.io.encode import FORMATS
 from refsr.io.photo import list_photos
 from refsr.io.records import parse_record, read_lines
 from refsr.restore.upscale import RestoreConfig
@@ -75,7 +76,7 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
             provenance. Paths are relative to the list.
         options: Defaults for what a list leaves open.
         out: Folder of results, which is left out of the search.
-        suffix: Suffix of results, such as .png; None for the suffix of each input.
+        suffix: Suffix of results, such as .png; None for the suffix of each input, or .png if that is not written.
 
     Raises:
         UsageError: The source is missing or empty, a line of it is wrong, or two jobs write the same file.
@@ -93,6 +94,11 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
         raise UsageError(f"{source}: give a folder, a .csv file or a .jsonl file")
     if suffix is not None:
         jobs = [replace(job, output=job.output.with_suffix(suffix)) for job in jobs]
+    else:  # what is read but not written, such as HEIC, becomes PNG
+        jobs = [
+            job if job.output.suffix.lower() in FORMATS else replace(job, output=job.output.with_suffix(".png"))
+            for job in jobs
+        ]
     if not jobs:
         raise UsageError(f"{source}: holds no job: a folder needs photos, a list needs lines")
     seen: dict[str, Job] = {}
