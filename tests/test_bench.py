@@ -424,3 +424,9 @@ def test_lpips_with_vgg19_as_deep_as_the_file(tmp_path: Path, groups: Path, caps
     ):
         with pytest.raises(WeightsError, match=message):
             load_lpips([tmp_path / file for file in files])
+
+
+def test_names_of_a_manifest_lead_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text('{"name": "../../escaped", "truth": "t.png"}\n')
+    with pytest.raises(UsageError, match=r"line 1 is wrong \(the name '../../escaped' is no file name"):
+        open_dataset(tmp_path / "m.jsonl")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from refsr.bench.report import RESULTS
 from refsr.bench.results import Result
 from refsr.bench.robust import RobustResult
 from refsr.errors import OutputError, UsageError
-from refsr.io.files import check_writable, claim, clear_unfinished, write_atomically
+from refsr.io.files import check_writable, claim, clear_unfinished, is_same_file, write_atomically
 from refsr.io.photo import list_photos
 from refsr.io.records import read_record, write_record
 
@@ -130,3 +131,26 @@ def test_results_of_earlier_releases_are_read() -> None:
     files = sorted((Path(__file__).parent.parent / "docs" / "results").glob("*.json"))
     assert len(files) > 10
     assert {type(read_record(file, RESULTS)) for file in files} == {Result, RobustResult}
+
+
+def test_a_link_stays_a_link_and_a_loop_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real.bin").write_bytes(b"old")
+    (tmp_path / "link.bin").symlink_to("real.bin")
+    write_atomically(tmp_path / "link.bin", b"new")
+    assert (tmp_path / "link.bin").is_symlink()
+    assert (tmp_path / "real.bin").read_bytes() == b"new"
+    (tmp_path / "loop.bin").symlink_to("loop.bin")
+    with pytest.raises(OutputError, match=r"loop.bin: is a loop of links"):
+        write_atomically(tmp_path / "loop.bin", b"new")
+    assert is_same_file(tmp_path / "link.bin", tmp_path / "real.bin")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
+def test_a_pipe_is_written_through(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    write_atomically(tmp_path / "pipe", b"new")
+    reader.join(10)
+    assert found == [b"new"]

@@ -230,8 +230,15 @@ def test_damaged_and_foreign_weights(tmp_path: Path) -> None:
         ("foreign", None, "not a weights file of refsr"),
         ("model", header(model="other"), "is for the model 'other'"),
         ("config", header(config='{"width": 16, "depth": 3}'), "its config has 'depth'"),
-        ("fit", header(config="{}"), "do not fit 'default'"),
+        ("fit", header(config="{}"), "do not fit its model"),
         ("json", header(config="{"), "its header is damaged"),
+        ("list", header(config="[1]"), "its header is damaged"),
+        ("deep", header(config="[" * 100_000), "its header is damaged"),
+        ("large", header(config='{"width": 100000}'), "do not fit its model"),
+        ("huge", header(config='{"width": 1000000000}'), "its config is damaged"),
+        ("negative", header(config='{"width": -1}'), "its config is damaged"),
+        ("text", header(config='{"width": "8"}'), "its config is damaged"),
+        ("fraction", header(config='{"width": 1.5}'), "its config is damaged"),
     ]
     for name, metadata, message in cases:
         save_file(state, tmp_path / name, metadata=metadata)

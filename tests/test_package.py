@@ -53,7 +53,7 @@ def test_the_main_job_needs_no_extra(pictures: Path) -> None:
     for code, arguments in (
         (blocked + "import refsr, refsr.cli", ()),
         (run, ("--help",)),
-        (run, ("upscale", "blurry.png", "--ref", "sharp.png", "-o", "large.png")),
+        (run, ("upscale", "blurry.png", "--ref", "sharp.png", "-o", "large.png", "--quiet")),
     ):
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, cwd=pictures, check=False, capture_output=True, text=True)
@@ -71,6 +71,7 @@ def use_of(module: str, folder: Path) -> tuple[object, ...]:
     )
     for name in ("video.mp4", "vgg.mat"):
         (folder / name).write_bytes(b"")
+    (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(12))
     training = ("train", folder / "recipe.yaml", "--data", folder, "-o", out, "--device", "cpu")
     deep = ("upscale", folder / "deep.png", "-o", folder / "large.png", "--model", "bicubic")
     return {
@@ -81,6 +82,7 @@ def use_of(module: str, folder: Path) -> tuple[object, ...]:
         "imagecodecs": deep,
         "matplotlib": ("bench", "report", next((ROOT / "docs" / "results").glob("*.json")), "-o", out),
         "onnxscript": ("export", "-o", out),
+        "pillow_heif": ("upscale", folder / "photo.heic", "-o", folder / "large.png", "--model", "bicubic"),
         "ray": ("batch", folder, "-o", out, "--where", "ray", "--model", "bicubic"),
         "scipy": ("convert", folder / "vgg.mat", "-o", folder / "vgg.safetensors"),
         "lightning_fabric": training,

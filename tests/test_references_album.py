@@ -170,3 +170,15 @@ def test_a_damaged_index_is_named(album: Path, shipped: RefSRModel, tmp_path: Pa
         open_library(album, shipped, cache=tmp_path)
     with pytest.raises(UsageError, match="no such folder"):
         open_library(file, shipped, cache=tmp_path)
+
+
+def test_an_album_is_read_where_no_cache_can_be_written(
+    shipped: RefSRModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    album = tmp_path / "album"
+    album.mkdir()
+    write_photo(album / "a.png", Photo(pixels=texture(96, 128)))
+    (tmp_path / "file").touch()
+    library = open_library(album, shipped, cache=tmp_path / "file" / "cache")
+    assert [path.name for path in library.paths] == ["a.png"]
+    assert library.read == 1
