@@ -48,7 +48,7 @@ def upscale(
         ref_scales: Search the references as they are and at this scale, such as 0.5, instead of estimating the scale
             and rotation of each; repeat for more.
         ref_degrees: The same for a rotation in degrees, such as 90.
-        json: Print a summary as JSON.
+        json: Print the last line, which says what was made and of what, as JSON.
         quiet: Say nothing but errors.
 
     Examples:
@@ -88,19 +88,20 @@ def upscale(
     result.save(output)
     if provenance is not None:
         result.save_provenance(provenance)
-    _report(result, output, time.monotonic() - begun, tell, json)
+    if json or not quiet:
+        print(_summary(result, output, time.monotonic() - begun, json))
 
 
-def _report(result: Upscaled, output: Path, seconds: float, tell: Callable[[str], None], json: bool) -> None:
-    """Say what was made, and of what."""
+def _summary(result: Upscaled, output: Path, seconds: float, json: bool) -> str:
+    """What was made, and of what: a line for people, or JSON."""
     height, width = result.photo.size_px
     shares = result.provenance.shares
     used = [name for name in result.provenance.names if name not in result.unfit]
     origins = ", ".join(f"{shares[name]:.0%} from {name}" if shares else f"with {name}" for name in used)
-    tell(f"{output}: {width}x{height} in {seconds:.1f} s, {origins or 'all detail guessed'}")
     if json:
         summary = {"output": str(output), "width": width, "height": height, "seconds": round(seconds, 2)}
-        print(dumps(summary | {"used": used, "shares": shares, "unfit": result.unfit, "notes": result.notes}))
+        return dumps(summary | {"used": used, "shares": shares, "unfit": result.unfit, "notes": result.notes})
+    return f"{output}: {width}x{height} in {seconds:.1f} s, {origins or 'all detail guessed'}"
 
 
 def _free_name(image: Path) -> Path:
