@@ -236,3 +236,12 @@ def test_formats_without_alpha_or_unknown_are_refused(tmp_path: Path) -> None:
         check_output(tmp_path / "a.heic", as_photo(random_pixels(10, 14, 3)), scale=4)
     with pytest.raises(OutputError, match="AVIF holds at most 65535 pixels a side"):
         check_output(tmp_path / "a.avif", as_photo(torch.zeros(1, 3, 8, 20_000)), scale=4)
+
+
+def test_transparency_of_a_grey_pil_image_of_sixteen_bits() -> None:
+    row = np.repeat(np.array([0x1234, 0x0102], ">u2"), 8).tobytes()
+    with Image.open(io.BytesIO(grey_png(16, row, 0x0102))) as image:
+        alpha = as_photo(image).alpha
+    assert alpha is not None
+    assert (alpha[..., :8] == 1).all()
+    assert (alpha[..., 8:] == 0).all()

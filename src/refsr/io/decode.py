@@ -155,8 +155,8 @@ def _plain(image: Image.Image, name: str, bits: int = 8) -> NDArray[Any]:
             grey = most - grey
         if not isinstance(transparency, int):
             return grey
-        # Pillow scales the transparent value with the pixels for one bit, but not for two or four.
-        key = transparency if image.mode == "1" else transparency * int(most) // (2**bits - 1)
+        # Pillow widens pixels of two and four bits to eight, but not the transparent value.
+        key = transparency * 255 // (2**bits - 1) if image.mode == "L" else transparency
         seen = np.where(grey == key, 0, most)
         return np.stack((grey, seen.astype(grey.dtype)), -1)
     has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or transparency is not None

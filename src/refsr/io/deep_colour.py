@@ -1,6 +1,7 @@
 """Colour with 16 bits per channel, which Pillow cuts to 8: by imagecodecs and tifffile, an extra."""
 
 import io
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -9,9 +10,8 @@ from PIL import Image
 
 from refsr.extras import import_extra, is_installed
 from refsr.io.cmyk import cmyk_to_rgb
-from refsr.io.metadata import Metadata, png_with_metadata
+from refsr.io.metadata import XMP_TAG, Metadata, png_with_metadata, tiff_tags
 
-_XMP_TAG: Final = 700
 _READ_PHOTOMETRICS: Final = ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE", "SEPARATED", "YCBCR")
 _READ_COMPRESSIONS: Final = (
     *("NONE", "CCITTRLE", "CCITT_T4", "CCITT_T6", "LZW", "OJPEG", "JPEG", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS"),
@@ -101,10 +101,9 @@ def encode_deep(array: NDArray[Any], file_format: str, metadata: Metadata) -> by
 
     if array.shape[2] == 2:
         array = array[..., (0, 0, 0, 1)]  # Pillow cannot open a TIFF of grey with alpha
-    tags = Image.Exif()
-    tags.load(metadata.exif or b"")
-    texts = [(tag, "s", 0, text.encode("latin-1"), True) for tag, text in tags.items() if isinstance(text, str)]
-    xmp = [(_XMP_TAG, "B", len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
+    tags: Mapping[int, Any] = tiff_tags(metadata) or {}
+    texts = [(tag, "s", 0, text.encode(), True) for tag, text in tags.items() if isinstance(text, str)]
+    xmp = [(XMP_TAG, "B", len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,

@@ -18,7 +18,7 @@ _KEPT_TAGS: Final = frozenset(
 )
 _LARGE_TAGS: Final = (ExifTags.Base.MakerNote, ExifTags.Base.UserComment)
 _PNG_CHUNKS: Final = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"pHYs")
-_XMP_TAG: Final = 700
+XMP_TAG: Final = 700
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_END: Final = 33
 _PILLOW_ERRORS: Final = (SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error, OSError)
@@ -141,7 +141,7 @@ def tiff_tags(metadata: Metadata) -> Image.Exif | None:
         return None
     exif = _loaded(metadata.exif or b"")
     if metadata.xmp is not None:
-        exif[_XMP_TAG] = metadata.xmp
+        exif[XMP_TAG] = metadata.xmp
     return _marked(exif)
 
 
