@@ -59,10 +59,13 @@ def taken_mib(name: str, width: int) -> tuple[float, float]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is that of the whole process")
 @pytest.mark.parametrize(("name", "width"), list(NETWORKS))
-def test_the_least_budget_is_kept(name: str, width: int) -> None:
+def test_the_least_budget_is_kept(name: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What glibc keeps of freed memory differs by 70 MiB between processors; here it gives everything back.
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         allowed, taken = pool.apply(taken_mib, (name, width))
-    assert taken < 1.1 * allowed + 4, (allowed, taken)  # what the allocator holds back counts with small pictures
+    assert taken < 1.1 * allowed + 4, (allowed, taken)
 
 
 def test_the_budget_that_an_error_names_is_enough() -> None:
