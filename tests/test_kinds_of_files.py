@@ -233,9 +233,9 @@ def test_transparent_edges_have_no_rim(shipped: RefSRModel, name: str) -> None:
 
 def test_formats_without_alpha_or_unknown_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no format is known for '.heic': use .png, .jpg"):
-        check_output(tmp_path / "a.heic", as_photo(random_pixels(10, 14, 3)), scale=4)
+        check_output(tmp_path / "a.heic", as_photo(random_pixels(10, 14, 3)), (40, 56))
     with pytest.raises(OutputError, match="AVIF holds at most 65535 pixels a side"):
-        check_output(tmp_path / "a.avif", as_photo(torch.zeros(1, 3, 8, 20_000)), scale=4)
+        check_output(tmp_path / "a.avif", as_photo(torch.zeros(1, 3, 8, 20_000)), (32, 80_000))
 
 
 def test_transparency_of_a_grey_pil_image_of_sixteen_bits() -> None:

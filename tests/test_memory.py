@@ -13,7 +13,7 @@ from refsr.bench.measure import peak_mib, reset_peak
 from refsr.device import MIB
 from refsr.models import DefaultConfig, RefSRModel, SRNTTConfig
 from refsr.references.variants import VariantConfig
-from refsr.restore.tiles import plan_memory
+from refsr.restore.memory import plan_memory
 
 NETWORKS = {
     **{(name, width): DefaultConfig(width=width) for name in ("default", "flow", "sisr") for width in (16, 64)},

@@ -82,7 +82,7 @@ def test_sixteen_bit_colour_without_the_extra(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(MissingExtraError, match=r"a.png: .* pip install 'refsr\[deep\]'"):
         read_photo(tmp_path / "a.png")
     with pytest.raises(MissingExtraError, match=r"b.png: .* pip install 'refsr\[deep\]'"):
-        check_output(tmp_path / "b.png", photo, scale=4)
+        check_output(tmp_path / "b.png", photo, (40, 56))
 
 
 def test_sixteen_bits_keep_exif_and_profile(tmp_path: Path) -> None:
@@ -244,8 +244,8 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
 def test_impossible_outputs_are_refused(tmp_path: Path) -> None:
     photo = as_photo(random_pixels(10, 14, 3))
     with pytest.raises(OutputError, match=r"no format is known for '.bmp': use .png"):
-        check_output(tmp_path / "a.bmp", photo, scale=4)
+        check_output(tmp_path / "a.bmp", photo, (40, 56))
     wide = Photo(pixels=torch.zeros(1, 3, 8, 5000))
     with pytest.raises(OutputError, match="WEBP holds at most 16383 pixels a side"):
-        check_output(tmp_path / "a.webp", wide, scale=4)
-    check_output(tmp_path / "a.jpg", wide, scale=4)
+        check_output(tmp_path / "a.webp", wide, (32, 20_000))
+    check_output(tmp_path / "a.jpg", wide, (32, 20_000))

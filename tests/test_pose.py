@@ -43,7 +43,7 @@ def test_a_reference_of_other_things_is_not_used(shipped: RefSRModel, sample: di
     found = upscale(sample["lr"], [noise], model=shipped)
     assert torch.equal(found.photo.pixels, upscale(sample["lr"], model=shipped).photo.pixels)
     assert (found.provenance.reference == -1).all()
-    assert found.unfit == ("reference 1",)
+    assert found.unfit == {"reference 1": "shows other things than the photo"}
 
 
 def test_a_reference_that_fits_or_is_too_small_to_measure_keeps_its_pose(
@@ -67,7 +67,7 @@ def test_an_unfit_reference_does_not_change_the_numbers_of_others(
     noise = torch.rand(1, 3, 200, 240, generator=torch.Generator().manual_seed(0))
     left, right = sample["truth"][..., :168], sample["truth"][..., 152:]
     found = upscale(sample["lr"], [left, noise, right], model=shipped, precision="fp32")
-    assert found.unfit == ("reference 2",)
+    assert found.unfit == {"reference 2": "shows other things than the photo"}
     origin = found.provenance
     assert origin.names == ("reference 1", "reference 2", "reference 3")
     assert (origin.reference[:, :36] == 0).float().mean() > 0.9

@@ -21,8 +21,9 @@ from refsr.io.metadata import Metadata
 from refsr.io.photo import as_photo
 from refsr.models import RefSRModel
 from refsr.resize import downscale_bicubic, upscale_bicubic
+from refsr.restore.memory import plan_memory
 from refsr.restore.pipeline import encode, match
-from refsr.restore.tiles import plan_memory, transfer_tiled
+from refsr.restore.tiles import transfer_tiled
 
 SMALL = small_models()
 REF = texture(48, 48)
@@ -32,7 +33,7 @@ LR = downscale_bicubic(REF, 4).clamp(0, 1)
 def test_a_reference_helps_and_the_truth_helps_most(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
     def quality(refs: list[torch.Tensor], variants: VariantConfig | None = None) -> float:
         result = upscale(sample["lr"], refs, model=shipped, variants=variants)
-        assert result.unfit == ()
+        assert result.unfit == {}
         return psnr_db(result.photo.pixels, sample["truth"]).item()
 
     bicubic = psnr_db(upscale_bicubic(sample["lr"], 4), sample["truth"]).item()
@@ -113,7 +114,7 @@ def test_provenance_measures_what_the_reference_changed(shipped: RefSRModel, sam
 
 def test_without_a_map(tmp_path: Path) -> None:
     with_map, without = (upscale(LR, [REF], model=SMALL["default"], provenance=measured) for measured in (True, False))
-    assert with_map.unfit == ()
+    assert with_map.unfit == {}
     assert torch.equal(with_map.photo.pixels, without.photo.pixels)
     assert torch.equal(with_map.provenance.position_px, without.provenance.position_px)
     assert without.provenance.used_levels is None
@@ -128,7 +129,7 @@ def test_odd_sizes_and_kinds_of_input(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(path)
     ref = upscale_bicubic(as_photo(path).pixels, 4).clamp(0, 1)
     expected = upscale(path, [ref], model=model)
-    assert expected.unfit == ()
+    assert expected.unfit == {}
     assert expected.photo.size_px == (76, 108)
     assert expected.to_pil().mode == "RGBA"
     for source in (Image.fromarray(pixels), pixels, str(path), as_photo(path)):
@@ -146,7 +147,7 @@ def test_what_the_input_carries_is_kept() -> None:
 
 def test_results_are_repeatable_and_between_0_and_1() -> None:
     first, second = (upscale(LR, [REF], model=SMALL["srntt"]) for _ in range(2))
-    assert first.unfit == ()
+    assert first.unfit == {}
     assert torch.equal(first.photo.pixels, second.photo.pixels)
     assert first.photo.pixels.min() >= 0
     assert first.photo.pixels.max() <= 1

@@ -3,8 +3,11 @@
 As in Pillow, width and height are resized in turn, with the result clamped to 0..1 after each.
 """
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from refsr.errors import UsageError
@@ -29,6 +32,26 @@ def resize(image: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tens
             image = F.interpolate(image, size=pass_size, mode="bicubic", align_corners=False, antialias=True)
             image = image.clamp(0, 1)
     return image
+
+
+def resize_box(
+    image: Float[Tensor, "1 c h w"], size: tuple[int, int], box_px: tuple[float, float, float, float]
+) -> Float[Tensor, "1 c h2 w2"]:
+    """Resize a rectangle of an image, which sees the pixels around it: a tile of the whole image resized.
+
+    Args:
+        image: Image, 0..1.
+        size: Height and width of the result in pixels.
+        box_px: Top, left, bottom and right edge in the image, which need not be whole.
+    """
+    top, left, bottom, right = box_px
+    channels = [
+        Image.fromarray(channel.numpy()).resize(
+            (size[1], size[0]), Image.Resampling.BICUBIC, box=(left, top, right, bottom)
+        )
+        for channel in image[0].float().cpu()
+    ]
+    return torch.from_numpy(np.stack([np.asarray(channel) for channel in channels]))[None].clamp(0, 1)
 
 
 def upscale_bicubic(image: Float[Tensor, "b c h w"], scale: int) -> Float[Tensor, "b c h2 w2"]:

@@ -222,7 +222,7 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
         photo = as_photo(job.image)
         target = out / job.output
         make_folder(target.parent)
-        check_output(target, photo, model.scale)
+        check_output(target, photo, options.result_px(photo, model))
         references: list[AnyReference] = list(options.references)
         if options.album is not None:
             references += find_references(photo, _library(options.album, setup), model, apart_from=[job.image])
@@ -232,7 +232,7 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
         result.save(target)
     except (RefSRError, OSError, MemoryError) as error:
         return Outcome(job=job, reason=" ".join(str(error).split()) or type(error).__name__)
-    return Outcome(job=job, unfit=result.unfit)
+    return Outcome(job=job, unfit=tuple(f"{name} {why}" for name, why in result.unfit.items()))
 
 
 @lru_cache(maxsize=1)

@@ -30,12 +30,14 @@ from refsr.io.progress import Progress, silent
 from refsr.io.records import Journal, parse_record, write_record
 from refsr.models import RefSRModel
 from refsr.references.choose import FoundReference
+from refsr.references.variants import VariantConfig
 from refsr.resize import upscale_bicubic
-from refsr.restore.upscale import AnyReference, RestoreConfig, upscale
+from refsr.restore.passes import PassConfig
+from refsr.restore.upscale import AnyReference, Upscaled, upscale
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchConfig(RestoreConfig):
+class BenchConfig(PassConfig):
     """Settings of a benchmark run.
 
     Attributes:
@@ -59,6 +61,19 @@ class BenchConfig(RestoreConfig):
             )
         if self.limit < 0:
             raise UsageError(f"--limit {self.limit}: give a count of pictures, or 0 for all")
+
+    def upscale(self, image: Photo, refs: Sequence[AnyReference], model: RefSRModel) -> Upscaled:
+        """`upscale` as it is measured; the picture itself as a reference is taken as it is, not told from the photo."""
+        return upscale(
+            image,
+            refs,
+            model=model,
+            engine=self.engine,
+            precision=self.precision,
+            memory_bytes=self.memory_bytes,
+            variants=VariantConfig() if self.references == "self" else None,
+            provenance=False,
+        )
 
     def mode(self, dataset: Dataset, model: RefSRModel) -> str:
         """`references` with "auto" resolved."""
@@ -151,12 +166,12 @@ def _measure(sample: Sample, run: _Run) -> dict[str, Any]:
     chosen, prepared, references = _prepare(sample, run)
     reset_peak()
     begun = time.perf_counter()
-    restored = config.upscale(Photo(pixels=prepared.lr), references, model=model, provenance=False)
+    restored = config.upscale(Photo(pixels=prepared.lr), references, model)
     seconds = time.perf_counter() - begun
     peak = peak_mib()
     with_sr, without_sr = (prepared.inside(restored.photo.pixels),) * 2
     if references:
-        alone = config.upscale(Photo(pixels=prepared.lr), model=model, provenance=False)
+        alone = config.upscale(Photo(pixels=prepared.lr), (), model)
         without_sr = prepared.inside(alone.photo.pixels)
     bicubic = prepared.inside(upscale_bicubic(prepared.lr, model.scale))
     border = PROTOCOLS[config.protocol].border_px

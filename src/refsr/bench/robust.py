@@ -213,7 +213,7 @@ def _measure(sample: Sample, dataset: Dataset, model: RefSRModel, changes: Seque
 
     def quality(*references: Picture) -> float:
         refs = [Photo(pixels=each) for each in references]
-        restored = BenchConfig().upscale(Photo(pixels=prepared.lr), refs, model=model, provenance=False)
+        restored = BenchConfig().upscale(Photo(pixels=prepared.lr), refs, model)
         return psnr_db(restored.photo.pixels, prepared.truth).item()
 
     without = quality()

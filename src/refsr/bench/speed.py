@@ -32,7 +32,7 @@ from refsr.io.progress import Progress, silent
 from refsr.io.records import write_record
 from refsr.models import load_model
 from refsr.resize import resize, upscale_bicubic
-from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, RestoreConfig
+from refsr.restore.upscale import RestoreConfig
 from refsr.search import Engine
 
 _ASPECT_RATIO: Final = 1.5
@@ -60,7 +60,7 @@ class SpeedConfig:
     precisions: tuple[Precision, ...] = ("auto",)
     threads: tuple[int, ...] = field(default_factory=lambda: tuple(sorted({1, os.cpu_count() or 1})))
     device: Device = "cpu"
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if any(size < 0.01 for size in self.megapixels):

@@ -68,8 +68,8 @@ def batch(
             progress=progress,
         )
     for outcome in result.unused:
-        for name in outcome.unfit:
-            complain(f"{name}: shows other things than {outcome.job.image}, and was not used")
+        for line in outcome.unfit:
+            complain(f"{outcome.job.image}: {line}, and was not used")
     for failed in result.failed:
         complain(f"failed {failed.job.image}: {failed.reason}")
     earlier = f", {result.before} were before" if result.before else ""

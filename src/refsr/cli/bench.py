@@ -18,7 +18,7 @@ from refsr.bench.results import Result, comparison_table
 from refsr.bench.robust import run_robust
 from refsr.bench.speed import SpeedConfig, run_speed, speed_table
 from refsr.cli.console import complain, progress_bar
-from refsr.cli.options import MemoryOptions, ModelOptions, Output, RestoreOptions
+from refsr.cli.options import ComputeOptions, MemoryOptions, ModelOptions, Output
 from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
 from refsr.io.records import read_record
@@ -41,7 +41,7 @@ OutputFile = Annotated[Path | None, Parameter(name=("--output", "-o"))]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class MeasureOptions(RestoreOptions, BenchConfig):
+class MeasureOptions(ComputeOptions, BenchConfig):
     """Settings of a benchmark run, with a precision that is the same on every processor."""
 
     precision: Precision = "fp32"

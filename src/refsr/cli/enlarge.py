@@ -72,7 +72,7 @@ def upscale(
         variants = VariantConfig(scales=tuple(ref_scales or ()), degrees=tuple(ref_degrees or ()))
     photo = as_photo(image)
     loaded = options.load()
-    check_output(output, photo, loaded.scale)
+    check_output(output, photo, options.result_px(photo, loaded))
     found = [] if album is None else _found_references(photo, image, album, loaded, tell)
 
     begun = time.monotonic()
@@ -83,8 +83,8 @@ def upscale(
         )
     for note in result.notes:
         tell(note)
-    for name in result.unfit:
-        tell(f"{name}: shows other things than {image}, and was not used")
+    for name, why in result.unfit.items():
+        tell(f"{name}: {why}, and was not used")
     result.save(output)
     if provenance is not None:
         result.save_provenance(provenance)
@@ -100,7 +100,7 @@ def _summary(result: Upscaled, output: Path, seconds: float, json: bool) -> str:
     origins = ", ".join(f"{shares[name]:.0%} from {name}" if shares else f"with {name}" for name in used)
     if json:
         summary = {"output": str(output), "width": width, "height": height, "seconds": round(seconds, 2)}
-        return dumps(summary | {"used": used, "shares": shares, "unfit": result.unfit, "notes": result.notes})
+        return dumps(summary | {"used": used, "shares": shares, "unfit": dict(result.unfit), "notes": result.notes})
     return f"{output}: {width}x{height} in {seconds:.1f} s, {origins or 'all detail guessed'}"
 
 

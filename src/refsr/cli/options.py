@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from refsr.cli.quantities import parse_bytes
-from refsr.device import GIB, Device, Precision
+from refsr.cli.quantities import parse_bytes, parse_size
+from refsr.device import Device, Precision
 from refsr.errors import UsageError
 from refsr.models import RefSRModel, load_model
-from refsr.restore.upscale import DEFAULT_MEMORY_BYTES, RestoreConfig
+from refsr.restore.passes import PassConfig
+from refsr.restore.upscale import RestoreConfig
 from refsr.search import Engine
 
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
@@ -46,22 +47,23 @@ class MemoryOptions(ModelOptions):
     """Model, device and memory budget.
 
     Attributes:
-        memory_bytes: Maximum working memory of each process, such as 800MiB or 2GiB.
+        memory_bytes: Maximum working memory of each process, such as 800MiB or 2GiB; by default a third of the free
+            memory, shared by the processes, but at least 2GiB for each.
     """
 
     memory_bytes: Annotated[
-        int,
+        int | None,
         Parameter(
             name="--memory",
             converter=lambda _, tokens: parse_bytes(tokens[0].value),
-            show_default=lambda size: f"{size // GIB}GiB",
+            show_default=False,
         ),
-    ] = DEFAULT_MEMORY_BYTES
+    ] = None
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class RestoreOptions(MemoryOptions, RestoreConfig):
+class ComputeOptions(MemoryOptions, PassConfig):
     """Model, device, memory budget, search engine and precision.
 
     Attributes:
@@ -72,6 +74,23 @@ class RestoreOptions(MemoryOptions, RestoreConfig):
 
     engine: Annotated[Engine, Parameter(name="--search")] = "auto"
     precision: Precision = "auto"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions(ComputeOptions, RestoreConfig):
+    """Size of the result, model, device, memory budget, search engine and precision.
+
+    Attributes:
+        scale: Size of the result as a multiple of the picture's, 1 to 8; by default 4. 1 sharpens a soft picture.
+        size: Width and height into which the result must fit, such as 1920x1080, in place of a scale.
+    """
+
+    scale: int | float | None = None
+    size: Annotated[
+        tuple[int, int] | None,
+        Parameter(converter=lambda _, tokens: parse_size(tokens[0].value), n_tokens=1),
+    ] = None
 
 
 def count_processes(asked: Processes) -> int:

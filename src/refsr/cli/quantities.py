@@ -18,6 +18,18 @@ def parse_bytes(text: str) -> int:
     return int(float(found[1]) * units[found[2] or ""])
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of a size such as 1920x1080.
+
+    Raises:
+        UsageError: The text is not a size.
+    """
+    found = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", text)
+    if not found:
+        raise UsageError(f"--size {text!r} is not a size: write it like 1920x1080")
+    return int(found[1]), int(found[2])
+
+
 def parse_duration(text: str) -> float:
     """Seconds of a time such as 150min, 2h, 90s or 1.5h.
 

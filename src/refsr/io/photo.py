@@ -149,20 +149,20 @@ def write_photo(path: Path, photo: Photo) -> None:
         OutputError: See `check_output`, or the file cannot be written.
         MissingExtraError: See `check_output`.
     """
-    kind = check_output(path, photo, scale=1)
+    kind = check_output(path, photo, photo.size_px)
     array = _to_array(photo if kind in DEEP_FORMATS else replace(photo, bits=8))
     write_atomically(path, encode(array, kind, photo.metadata.with_size(photo.size_px)))
 
 
-def check_output(path: Path, photo: Photo, scale: int | float) -> str:
-    """Refuse an output path that could not be written after `photo` is enlarged by `scale`; its format otherwise.
+def check_output(path: Path, photo: Photo, size_px: tuple[int, int]) -> str:
+    """Refuse an output path that could not be written after `photo` is brought to a size; its format otherwise.
 
     Raises:
         OutputError: The format is unknown, cannot be written here, has no alpha, or has a smaller maximum size.
         MissingExtraError: The format, or 16-bit colour in it, needs an extra that is not installed.
     """
     is_deep = photo.bits == 16 and not (photo.grey and photo.alpha is None)
-    return check_format(path, round(max(photo.size_px) * scale), photo.alpha is not None, is_deep)
+    return check_format(path, max(size_px), photo.alpha is not None, is_deep)
 
 
 def _photo_from_tensor(tensor: Tensor, name: str) -> Photo:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,57 @@ class Provenance:
     used_levels: Float[Tensor, "h w"] | None
     names: tuple[str, ...]
 
+    @classmethod
+    def guessed(cls, size: Sequence[int], names: tuple[str, ...], *, measured: bool = True) -> "Provenance":
+        """The map of a picture of so many cells whose detail is all guessed.
+
+        Args:
+            size: Height and width.
+            names: Names of the references, though none was used.
+            measured: Whether to say so in `used_levels`.
+        """
+        height, width = size
+        return cls(
+            reference=torch.full((height, width), -1),
+            position_px=torch.full((2, height, width), torch.nan),
+            score=torch.zeros(height, width),
+            used_levels=torch.zeros(height, width) if measured else None,
+            names=names,
+        )
+
+    def put(self, place: tuple[slice, slice], part: "Provenance") -> None:
+        """Fill in the map of a part.
+
+        Args:
+            place: Its rows and columns.
+            part: The part's map.
+        """
+        self.reference[place] = part.reference
+        self.position_px[..., *place] = part.position_px
+        self.score[place] = part.score
+        if self.used_levels is not None and part.used_levels is not None:
+            self.used_levels[place] = part.used_levels
+
+    def over(self, earlier: "Provenance") -> "Provenance":
+        """The map of two passes, on this one's grid: for each cell, the pass in which a reference changed more.
+
+        Args:
+            earlier: The map of the pass before this one.
+        """
+        if self.used_levels is None or earlier.used_levels is None or not earlier.used_levels.any():
+            return self
+        size = self.used_levels.shape
+        rows, columns = (torch.arange(side) * own // side for side, own in zip(size, earlier.score.shape, strict=True))
+        before = (..., rows[:, None], columns)
+        kept = earlier.used_levels[before] > self.used_levels
+        return replace(
+            self,
+            reference=torch.where(kept, earlier.reference[before], self.reference),
+            position_px=torch.where(kept, earlier.position_px[before], self.position_px),
+            score=torch.where(kept, earlier.score[before], self.score),
+            used_levels=torch.where(kept, earlier.used_levels[before], self.used_levels),
+        )
+
     @property
     def shares(self) -> dict[str, float]:
         """Share of the picture that each reference changed by a grey level or more, by name; empty if not measured."""
@@ -55,7 +106,7 @@ class Provenance:
         """Paint the map over the result: grey where detail is guessed, a colour for each reference where it is real.
 
         Args:
-            sr: The result; its size is a whole multiple of the map's.
+            sr: The result; of any size.
 
         Raises:
             UsageError: `used_levels` was not measured.

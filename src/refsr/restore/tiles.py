@@ -1,9 +1,11 @@
-"""Transfer in tiles within a memory budget."""
+"""Transfer in tiles.
 
-from collections.abc import Iterator, Sequence
+picture ── parts, matched at once ── tiles, restored at once ──> sr, reduced tile by tile
+"""
+
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, isqrt, prod
+from math import ceil
 from typing import Final
 
 import torch
@@ -11,125 +13,144 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.device import MIB
-from refsr.errors import MemoryBudgetError
 from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
+from refsr.resize import resize_box
 from refsr.restore.pipeline import Matched, transfer
 
-_MINIMUM_TILE_CELLS: Final = 32
-_MAXIMUM_TILE_CELLS: Final = 256
-_MINIMUM_SEARCH_BYTES: Final = 4 * MIB
+PART_HALO_CELLS: Final = 88
+"""Cells around a part that are matched with it, so that its fields are those of the whole picture."""
+
+REDUCING_HALO_CELLS: Final = 4
+"""Cells around a tile that its reduction sees: bicubic reduction to a quarter reaches over two."""
+
+
+Spans = tuple[slice, slice]
+"""Rows and columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A rectangle of a picture that is matched at once, without and with the cells around it that are matched too."""
+
+    inside: Spans
+    seen: Spans
+
+    @property
+    def inside_seen(self) -> Spans:
+        """The inside, counted from the corner of what is seen."""
+        return _shifted(self.inside, self.seen)
+
+    def enlarged(self, factors: tuple[int | float, int | float]) -> Spans:
+        """Its rectangle in a result that is larger by these factors."""
+        return _enlarged(self.inside, factors)
+
+
+def parts_of(size: tuple[int, int], side: int) -> list[Part]:
+    """A picture in parts, no side of which is longer than `side`."""
+    whole = (slice(0, size[0]), slice(0, size[1]))
+    return [Part(inside=inside, seen=_widened(inside, PART_HALO_CELLS, whole)) for inside in _tiles(whole, side)]
 
 
 def transfer_tiled(
-    model: RefSRModel, matched: Matched, tile: int, *, measure: bool = False, progress: Progress = silent
+    model: RefSRModel,
+    matched: Matched,
+    tile: int,
+    *,
+    part: Part | None = None,
+    factors: tuple[int | float, int | float] | None = None,
+    measure: bool = False,
+    progress: Progress = silent,
 ) -> tuple[Float[Tensor, "1 3 h2 w2"], Float[Tensor, "h w"] | None]:
-    """Restore an image in tiles, each computed with a halo around it.
+    """Restore a picture, or a part of it, in tiles, each computed with a halo around it.
 
     Args:
         model: Model of `match`.
-        matched: From `match`.
+        matched: From `match`, of the rows that the part sees.
         tile: Maximum side of a tile in cells, without its halo.
+        part: Part of the picture; by default all of it.
+        factors: Height and width of the whole result, divided by those of the whole picture; at most the model's
+            scale, which is the default. The network's result is reduced to it.
         measure: Restore each tile a second time without references, to compare.
         progress: Told the finished share.
 
     Returns:
         The result, 0..1; and if measured, the RMS change in grey levels that the references made to each cell.
     """
-    height, width = matched.lr.shape[-2:]
+    whole = (slice(0, matched.lr.shape[-2]), slice(0, matched.lr.shape[-1]))
+    part = part or Part(inside=whole, seen=whole)
     scale = model.scale
-    sr = torch.empty(1, 3, height * scale, width * scale)
-    used = torch.zeros(height, width) if measure else None
-    tiles = [(rows, columns) for rows in _spans(height, tile) for columns in _spans(width, tile)]
-    for done, (rows, columns) in enumerate(tiles, 1):
-        seen_rows, seen_columns = (
-            slice(max(0, span.start - model.halo_cells), min(length, span.stop + model.halo_cells))
-            for span, length in ((rows, height), (columns, width))
+    factors = factors or (scale, scale)
+    is_reduced = factors != (scale, scale)
+    halo = model.halo_cells + is_reduced * REDUCING_HALO_CELLS
+    result = part.enlarged(factors)
+    sr = torch.empty(1, 3, *size_of(result))
+    used = torch.zeros(size_of(part.inside)) if measure else None
+    tiles = _tiles(part.inside, tile)
+    for done, inside in enumerate(tiles, 1):
+        seen = _widened(inside, halo, part.seen)
+        piece = matched.crop(*_shifted(seen, part.seen))
+        restored = transfer(model, piece).clamp(0, 1)
+        kept = (..., *_enlarged(_shifted(inside, seen), (scale, scale)))
+        out = _enlarged(inside, factors)
+        sr[..., *_shifted(out, result)] = (
+            _reduced(restored, out, seen, factors, scale) if is_reduced else restored[kept].cpu()
         )
-        inside = (
-            ...,
-            slice((rows.start - seen_rows.start) * scale, (rows.stop - seen_rows.start) * scale),
-            slice((columns.start - seen_columns.start) * scale, (columns.stop - seen_columns.start) * scale),
-        )
-        seen = matched.crop(seen_rows, seen_columns)
-        restored = transfer(model, seen)[inside].clamp(0, 1)
-        sr[..., rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale] = restored.cpu()
         if used is not None and matched.matches:
-            alone = transfer(model, Matched(lr=seen.lr))[inside].clamp(0, 1)
-            change = F.avg_pool2d((restored - alone).square().mean(1, keepdim=True), scale).sqrt() * 255
-            used[rows, columns] = change[0, 0].cpu()
+            alone = transfer(model, Matched(lr=piece.lr)).clamp(0, 1)
+            change = (restored[kept] - alone[kept]).square().mean(1, keepdim=True)
+            used[_shifted(inside, part.inside)] = (F.avg_pool2d(change, scale).sqrt() * 255)[0, 0].cpu()
         progress(done / len(tiles))
     return sr, used
 
 
-@dataclass(frozen=True, kw_only=True)
-class MemoryPlan:
-    """Use of a memory budget.
-
-    Attributes:
-        tile: Maximum side of a tile in cells, without its halo.
-        search_bytes: Working memory left for the search.
-    """
-
-    tile: int
-    search_bytes: int
-
-
-def plan_memory(
-    model: RefSRModel, lr_px: Sequence[int], ref_px: Sequence[Sequence[int]], memory_bytes: int
-) -> MemoryPlan:
-    """Plan the largest tiles and the largest search that a budget allows.
-
-    Args:
-        model: Model, which knows its `costs`.
-        lr_px: Height and width of the LR image.
-        ref_px: Height and width of each reference as searched.
-        memory_bytes: The budget.
-
-    Raises:
-        MemoryBudgetError: Not even the smallest tile or the smallest search fits.
-    """
-    costs = model.costs
-    size = (lr_px[0], lr_px[1])
-    sizes = [(ceil(height / model.cell_px), ceil(width / model.cell_px)) for height, width in ref_px]
-    cells, ref_cells = prod(size), sum(prod(each) for each in sizes)
-    matching = search_bytes = 0
-    if sizes:
-        at_once = max(model.cells_at_once(*each) for each in (size, *sizes))
-        encoded = cells * (costs.query + 12) + ref_cells * costs.reference
-        searching = encoded + (cells + ref_cells) * costs.search
-        search_bytes = memory_bytes - searching
-        smoothing = encoded + model.cells_at_once(*size) * costs.smooth
-        matching = max(encoded + at_once * costs.encode, searching + _MINIMUM_SEARCH_BYTES, smoothing)
-    held = ref_cells * costs.reference + cells * 4 * (3 + 14 + 3 * model.scale**2)
-    around = 2 * model.halo_cells
-    seen = [min(_MINIMUM_TILE_CELLS + around, side) for side in size]
-    needed = max(matching, held + seen[0] * seen[1] * costs.transfer)
-    if needed > memory_bytes:
-        raise too_little(lr_px, len(ref_px), needed, memory_bytes)
-    side = isqrt((memory_bytes - held) // costs.transfer) - around
-    return MemoryPlan(tile=max(_MINIMUM_TILE_CELLS, min(side, _MAXIMUM_TILE_CELLS)), search_bytes=search_bytes)
-
-
-def too_little(lr_px: Sequence[int], references: int, needed: int, memory_bytes: int) -> MemoryBudgetError:
-    """The error of a budget that is too small.
-
-    Args:
-        lr_px: Height and width of the LR image.
-        references: Number of references.
-        needed: The smallest sufficient budget in bytes.
-        memory_bytes: The budget.
-    """
-    count = f"{references} reference{'' if references == 1 else 's'}"
-    return MemoryBudgetError(
-        f"{lr_px[1]}x{lr_px[0]} pixels with {count} need {ceil(needed / MIB)} MiB of working memory, and"
-        f" {memory_bytes // MIB} are allowed: allow more (--memory {ceil(needed / MIB)}MiB), or use smaller pictures"
+def _reduced(
+    restored: Float[Tensor, "1 3 h w"], out: Spans, seen: Spans, factors: tuple[int | float, int | float], scale: int
+) -> Float[Tensor, "1 3 h2 w2"]:
+    """The pixels `out` of the result, from what the network made of the cells that were seen."""
+    (top, bottom), (left, right) = (
+        [(edge / factor - origin.start) * scale for edge in (span.start, span.stop)]
+        for span, factor, origin in zip(out, factors, seen, strict=True)
     )
+    return resize_box(restored, size_of(out), (top, left, bottom, right))
 
 
-def _spans(length: int, tile: int) -> Iterator[slice]:
-    """Spans of nearly equal length, none longer than a tile."""
-    count = ceil(length / tile)
-    edges = [round(index * length / count) for index in range(count + 1)]
-    return (slice(start, stop) for start, stop in pairwise(edges))
+def _tiles(whole: Spans, side: int) -> list[Spans]:
+    """Tiles of nearly equal size, no side of which is longer than `side`."""
+    return [(rows, columns) for rows in _cut(whole[0], side) for columns in _cut(whole[1], side)]
+
+
+def _cut(span: slice, longest: int) -> list[slice]:
+    length = span.stop - span.start
+    count = ceil(length / longest)
+    edges = [span.start + round(index * length / count) for index in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def size_of(spans: Spans) -> tuple[int, int]:
+    """Height and width of a rectangle."""
+    return spans[0].stop - spans[0].start, spans[1].stop - spans[1].start
+
+
+def _widened(spans: Spans, halo: int, limits: Spans) -> Spans:
+    rows, columns = (
+        slice(max(limit.start, span.start - halo), min(limit.stop, span.stop + halo))
+        for span, limit in zip(spans, limits, strict=True)
+    )
+    return rows, columns
+
+
+def _shifted(spans: Spans, origin: Spans) -> Spans:
+    """Spans counted from the corner of other ones."""
+    rows, columns = (
+        slice(span.start - first.start, span.stop - first.start) for span, first in zip(spans, origin, strict=True)
+    )
+    return rows, columns
+
+
+def _enlarged(spans: Spans, factors: tuple[int | float, int | float]) -> Spans:
+    rows, columns = (
+        slice(round(span.start * factor), round(span.stop * factor))
+        for span, factor in zip(spans, factors, strict=True)
+    )
+    return rows, columns

@@ -1,36 +1,34 @@
 """A blurry photo and sharp references in, a sharp photo out.
 
-    image ── as_photo ────────────────> lr ──┐                   ┌──> provenance
-    refs ── as_photo ── find_pose ── posed ──┴─ encode ── match ─┴─ transfer in tiles ──> sr ── Photo
-The search sees whole references; only `transfer`, whose receptive field is small, is tiled.
+image ── as_photo ── shrunk where it is soft ──> lr ──┐            ┌──> provenance
+refs ── as_photo ── posed_references ────────────────┴─ run_passes ─┴──> sr ── Photo
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
-from refsr.device import GIB, Precision, autocast
+from refsr.device import Precision
 from refsr.errors import ImageError, MemoryBudgetError
 from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
-from refsr.io.progress import Progress, silent, stage_of
+from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel, load_model
 from refsr.references.choose import FoundReference
-from refsr.references.pose import find_pose
-from refsr.references.variants import Origin, Variant, VariantConfig, make_variants, transform
-from refsr.resize import upscale_bicubic
-from refsr.restore.pipeline import Matched, encode, match
+from refsr.references.pose import Pose
+from refsr.references.variants import VariantConfig
+from refsr.resize import resize
+from refsr.restore.passes import PassConfig, run_passes
+from refsr.restore.posed import posed_references
 from refsr.restore.provenance import Provenance
-from refsr.restore.tiles import plan_memory, too_little, transfer_tiled
-from refsr.search import Engine, Match, strongest
+from refsr.restore.sharpness import shrinkable
+from refsr.restore.size import passes, result_px
+from refsr.restore.transparency import filled
+from refsr.search import Engine
 
-DEFAULT_MEMORY_BYTES = 2 * GIB
 _MINIMUM_REFERENCE_CELLS = 3
 
 AnyReference = ImageSource | Photo | FoundReference
@@ -44,13 +42,13 @@ class Upscaled:
     Attributes:
         photo: The enlarged picture, with the input's alpha, bits, EXIF and ICC profile.
         provenance: Origin of its detail; its `used_levels` only if asked for.
-        unfit: Names of references that were not used because they show other things.
-        notes: Lines for the user about what was not read of the pictures.
+        unfit: References that were not used, with the reason of each, such as "shows other things than the photo".
+        notes: Lines for the user: what was not read of the pictures, or not done.
     """
 
     photo: Photo
     provenance: Provenance
-    unfit: tuple[str, ...] = ()
+    unfit: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def to_pil(self) -> Image.Image:
@@ -71,17 +69,25 @@ class Upscaled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RestoreConfig:
-    """Settings of `upscale` that a whole job shares; see there."""
+class RestoreConfig(PassConfig):
+    """Settings of `upscale` that a whole job shares; see there.
 
-    engine: Engine = "auto"
-    precision: Precision = "auto"
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    Attributes:
+        scale: Size of the result as a multiple of the picture's, 1 to 8: 1 sharpens a soft picture, 4 is the default.
+        size: Width and height into which the result must fit, in place of a scale.
+    """
+
+    scale: int | float | None = None
+    size: tuple[int, int] | None = None
+
+    def result_px(self, photo: Photo, model: RefSRModel) -> tuple[int, int]:
+        """Height and width of the result; see `refsr.restore.size.result_px`."""
+        return result_px(photo.size_px, self.scale or model.scale, self.size)
 
     def upscale(self, image: ImageSource | Photo, refs: Sequence[AnyReference] = (), **others: Any) -> Upscaled:
         """`upscale` with these settings, and others by name."""
-        how = {name: getattr(self, name) for name in ("engine", "precision", "memory_bytes")}
-        return upscale(image, refs, **how, **others)
+        how = {each.name: getattr(self, each.name) for each in fields(RestoreConfig)}
+        return upscale(image, refs, **how | others)
 
 
 def upscale(
@@ -89,22 +95,27 @@ def upscale(
     refs: Sequence[AnyReference] = (),
     *,
     model: RefSRModel | None = None,
-    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    scale: int | float | None = None,
+    size: tuple[int, int] | None = None,
+    memory_bytes: int | None = None,
     variants: VariantConfig | None = None,
     engine: Engine = "auto",
     precision: Precision = "auto",
     provenance: bool = True,
     progress: Progress = silent,
 ) -> Upscaled:
-    """Enlarge a picture with the help of sharp pictures of something similar, or without any.
+    """Enlarge or sharpen a picture with the help of sharp pictures of something similar, or without any.
 
     Args:
         image: The blurry picture: path, PIL image, array, tensor or `Photo`; at least 8 pixels a side.
         refs: Sharp pictures, each at least 12 pixels a side, of any sizes, in any order. References found in a folder
             are not read again, and keep their pose.
         model: From `load_model`; by default the default model.
+        scale: Size of the result as a multiple of the picture's, 1 to 8; by default the model's, 4. Up to it, a soft
+            picture is shrunk first as far as its blur allows, so that 1 sharpens it; beyond it, it is restored twice.
+        size: Width and height in pixels into which the result must fit, in place of a scale.
         memory_bytes: Working memory allowed beside the program and the pictures as given; large pictures are restored
-            in tiles.
+            in parts and tiles. By default a third of the free memory, at least 2 GiB.
         variants: Scaled and rotated copies of the references to search beside them. By default, the pose of each
             reference is estimated, for models whose matches tell it.
         engine: Search engine: see `refsr.search`.
@@ -116,41 +127,31 @@ def upscale(
     Raises:
         ImageError: A picture cannot be read or used.
         MemoryBudgetError: The work does not fit the budget, or the machine.
+        UsageError: The scale is below 1 or above 8, or the size is too small or too large.
     """
     model = model or load_model()
     photo = _take(image, "image")
-    names = tuple(_name(ref, index) for index, ref in enumerate(refs))
-
+    names = tuple(_name(ref, f"reference {index}") for index, ref in enumerate(refs, 1))
+    out_px = result_px(photo.size_px, scale or model.scale, size)
+    config = PassConfig(engine=engine, precision=precision, memory_bytes=memory_bytes)
     try:
         with torch.inference_mode():
-            lr = _filled(photo).to(model.device)
             taken = [_take_reference(model, ref, name) for ref, name in zip(refs, names, strict=True)]
-            notes = tuple(note for each in (photo, *taken) for note in each.notes)
-            pool = _pool(model, lr, refs, [ref.pixels for ref in taken], variants)
+            notes = [note for each in (photo, *taken) for note in each.notes]
+            pixels = filled(photo).to(model.device)
+            posed = posed_references(model, pixels, taken, [_pose(ref) for ref in refs], variants)
             del taken
-            origins = [variant.origin for variant in pool]
-            images = [variant.image for variant in pool]
-            del pool
-            plan = plan_memory(model, photo.size_px, [image.shape[-2:] for image in images], memory_bytes)
-            matched = Matched(lr=lr)
-            if images:
-                matched = match(
-                    model,
-                    encode(model, lr, _let_go(images)),
-                    engine=engine,
-                    memory_bytes=plan.search_bytes,
-                    progress=stage_of(progress, "matching"),
-                )
-            with autocast(model.device, precision):
-                sr, used = transfer_tiled(
-                    model, matched, plan.tile, measure=provenance, progress=stage_of(progress, "restoring")
-                )
-            alpha = None if photo.alpha is None else upscale_bicubic(photo.alpha, model.scale)
-    except MemoryBudgetError as error:
-        if error.minimum_search_bytes is None:
-            raise
-        needed = memory_bytes - plan.search_bytes + error.minimum_search_bytes
-        raise too_little(photo.size_px, len(origins), needed, memory_bytes) from error
+            softness = shrinkable(pixels)
+            steps = passes(photo.size_px, out_px, model.scale, softness)
+            if not steps:
+                notes.append(f"{_name(image, 'the photo')}: is as sharp as its size allows, and stays as it is")
+            restored = run_passes(
+                model, pixels, steps, posed, softness, config, names=names, measure=provenance, progress=progress
+            )
+            sr = resize(restored.sr, out_px).cpu()
+            alpha = None if photo.alpha is None else resize(photo.alpha, out_px)
+    except MemoryBudgetError:
+        raise
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -158,69 +159,11 @@ def upscale(
         raise MemoryBudgetError(
             f"out of memory while enlarging {width}x{height} pixels: close other programs, or use smaller pictures"
         ) from error
-    fitting = {origin.reference for origin in origins}
     return Upscaled(
         photo=replace(photo, pixels=sr, alpha=alpha),
-        provenance=_provenance(model, photo.size_px, used, matched.matches, origins, names),
-        unfit=tuple(name for index, name in enumerate(names) if model.uses_references and index not in fitting),
-        notes=notes,
-    )
-
-
-def _pool(
-    model: RefSRModel,
-    lr: Float[Tensor, "1 3 h w"],
-    refs: Sequence[AnyReference],
-    taken: Sequence[Float[Tensor, "1 3 _ _"]],
-    variants: VariantConfig | None,
-) -> list[Variant]:
-    """References to search: the copies of each, or each in its pose if it fits."""
-    found: list[Variant] = []
-    if not model.uses_references:
-        return []
-    for index, (ref, pixels) in enumerate(zip(refs, taken, strict=True)):
-        if variants is not None or not model.matches_tell_the_pose:
-            found += make_variants(pixels, index, variants or VariantConfig())
-            continue
-        pose = ref.pose if isinstance(ref, FoundReference) else find_pose(model, lr, pixels)
-        if pose is not None:
-            found.append(transform(pixels, index, pose.scale, pose.degrees))
-    return found
-
-
-def _let_go(images: list[Float[Tensor, "1 3 _ _"]]) -> Iterator[Float[Tensor, "1 3 _ _"]]:
-    """Images one by one, each removed from the list."""
-    while images:
-        yield images.pop(0)
-
-
-def _provenance(
-    model: RefSRModel,
-    size: tuple[int, int],
-    used_levels: Float[Tensor, "h w"] | None,
-    matches: Sequence[Match],
-    origins: Sequence[Origin],
-    names: tuple[str, ...],
-) -> Provenance:
-    if not matches:
-        return Provenance(
-            reference=torch.full(size, -1),
-            position_px=torch.full((2, *size), torch.nan),
-            score=torch.zeros(size),
-            used_levels=used_levels,
-            names=names,
-        )
-    match = strongest(matches)
-    copy = match.reference[0].cpu()
-    centre_px = (match.position_cells[0].cpu() + 0.5) * model.cell_px - 0.5
-    maps = torch.stack([origin.to_reference for origin in origins])[copy]
-    position = torch.einsum("hwij,jhw->ihw", maps[..., :2], centre_px) + maps[..., 2].permute(2, 0, 1)
-    return Provenance(
-        reference=torch.tensor([origin.reference for origin in origins])[copy],
-        position_px=position,
-        score=match.score[0, 0].cpu(),
-        used_levels=used_levels,
-        names=names,
+        provenance=restored.provenance,
+        unfit={names[ref.index]: ref.left_out for ref in posed if ref.left_out},
+        notes=tuple(notes),
     )
 
 
@@ -237,31 +180,14 @@ def _take_reference(model: RefSRModel, source: AnyReference, name: str) -> Photo
     return ref
 
 
-def _filled(photo: Photo) -> Float[Tensor, "1 3 h w"]:
-    """The colours of a photo; where it is transparent, those of what is visible nearby, so that edges have no rim."""
-    if photo.alpha is None:
-        return photo.pixels
-    return _pull_push(photo.pixels, (photo.alpha > 0).to(photo.pixels))
+def _name(source: AnyReference, otherwise: str) -> str:
+    if isinstance(source, FoundReference):
+        return str(source.path)
+    return str(source) if isinstance(source, str | Path) else otherwise
 
 
-def _pull_push(pixels: Float[Tensor, "1 3 h w"], known: Float[Tensor, "1 1 h w"]) -> Float[Tensor, "1 3 h w"]:
-    """Fill unknown pixels from coarser and coarser means of known ones.
-
-    Source: Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.4.
-    """
-    if bool((known > 0).all()) or max(pixels.shape[-2:]) == 1:
-        return pixels
-    share = F.avg_pool2d(known, 2, ceil_mode=True)
-    means = F.avg_pool2d(pixels * known, 2, ceil_mode=True) / share.clamp_min(1e-6)
-    coarse = _pull_push(means, (share > 0).to(share))
-    fine = F.interpolate(coarse, scale_factor=2)[..., : pixels.shape[-2], : pixels.shape[-1]]
-    return torch.where(known > 0, pixels, fine)
-
-
-def _name(ref: AnyReference, index: int) -> str:
-    if isinstance(ref, FoundReference):
-        return str(ref.path)
-    return str(ref) if isinstance(ref, str | Path) else f"reference {index + 1}"
+def _pose(ref: AnyReference) -> Pose | None:
+    return ref.pose if isinstance(ref, FoundReference) else None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.resize import upscale_bicubic
+from refsr.resize import resize, upscale_bicubic
 from refsr.search import Match, cell_grid
 from refsr.transfer.flow import dense_flow
 from refsr.transfer.swap import warp
@@ -69,8 +69,7 @@ def carry(query: Float[Tensor, "b c h w"], key: Float[Tensor, "b c h2 w2"], befo
 class Flicker:
     """Mean change of the added detail from frame to frame, after motion compensation."""
 
-    def __init__(self, scale: int) -> None:
-        self.scale = scale
+    def __init__(self) -> None:
         self._before: tuple[Tensor, Tensor] | None = None
         self._total, self._count = 0.0, 0
 
@@ -82,7 +81,9 @@ class Flicker:
     def add(self, frame: Float[Tensor, "1 3 h w"], sr: Float[Tensor, "1 3 h2 w2"]) -> None:
         """Compare the detail of an LR frame and its enlargement, both 0..1, with the last frame's, warped by flow."""
         grey = frame.mean(1, keepdim=True)
-        detail = sr - upscale_bicubic(frame, self.scale)
+        scale = max(1, round(sr.shape[-2] / frame.shape[-2]))
+        bicubic = upscale_bicubic(frame, scale)
+        detail = resize(sr, (bicubic.shape[-2], bicubic.shape[-1])) - bicubic
         if self._before is not None:
             grey_before, detail_before = self._before
             flow = dense_flow(grey, grey_before, "measuring flicker")
@@ -91,7 +92,7 @@ class Flicker:
                 reference=torch.zeros_like(flow[:, 0], dtype=torch.long),
                 score=torch.ones_like(flow[:, :1]),
             )
-            moved = warp([detail_before], match, scale=self.scale)
+            moved = warp([detail_before], match, scale=scale)
             self._total += (detail - moved).abs().mean().item() * 255
             self._count += 1
         self._before = grey, detail

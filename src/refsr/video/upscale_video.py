@@ -5,7 +5,9 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
 from heapq import nsmallest
+from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import torch
@@ -21,8 +23,12 @@ from refsr.models.base import Reference
 from refsr.references.choose import FoundReference, find_references
 from refsr.references.index import Library, open_library
 from refsr.references.variants import transform
+from refsr.resize import resize
+from refsr.restore.memory import plan_memory, spare_bytes
 from refsr.restore.pipeline import Encoded, encode, encode_reference, match, with_matches
-from refsr.restore.tiles import plan_memory, transfer_tiled
+from refsr.restore.sharpness import shrinkable
+from refsr.restore.size import Pass, passes, result_px
+from refsr.restore.tiles import transfer_tiled
 from refsr.restore.upscale import RestoreConfig
 from refsr.search import Match, refine_subpixel
 from refsr.video.frames import VideoFile, writing
@@ -33,6 +39,9 @@ _MAXIMUM_AGE_FRAMES: Final = 48
 
 _MAXIMUM_COSINE_LOSS: Final = 0.05
 """Fall of a match's mean cosine after which stills are chosen anew."""
+
+_LOOKED_AT_FRAMES, _LOOKED_AT_EVERY = 96, 12
+"""Frames in which the softness of the video is measured."""
 
 _STILLS_NEAR_IN_TIME: Final = 4
 """Count of candidates where the stills' times are known."""
@@ -105,13 +114,14 @@ def upscale_video(
         raise UsageError(f"the model {model.name} has no matches to carry from frame to frame: use the default one")
     with closing(VideoFile(source)) as video:
         library = open_library(keyframes, model)
-        height, width = (side * model.scale for side in video.size_px)
-        restorer = _FrameRestorer(model, library, config)
-        flicker, count = Flicker(model.scale), 0
-        with writing(out, video, (height, width), config.crf) as writer, torch.inference_mode():
+        sizes = _sizes(source, video.size_px, model, config)
+        restorer = _FrameRestorer(model, library, config, sizes.out_px)
+        flicker, count = Flicker(), 0
+        with writing(out, video, sizes.out_px, config.crf) as writer, torch.inference_mode():
             for count, (frame, stamp) in enumerate(video.read(writer), 1):
-                sr = restorer.restore(frame.to(model.device), float(stamp[0] * stamp[1]))
-                flicker.add(frame, sr)
+                lr = resize(frame, sizes.lr_px)
+                sr = restorer.restore(lr.to(model.device), float(stamp[0] * stamp[1]))
+                flicker.add(lr, sr)
                 writer.write(sr, stamp)
                 progress(count, max(count, video.frames))
     return VideoResult(
@@ -121,6 +131,22 @@ def upscale_video(
         flicker_levels=flicker.levels,
         left_out=video.left_out,
     )
+
+
+def _sizes(source: Path, frame_px: tuple[int, int], model: RefSRModel, config: VideoConfig) -> Pass:
+    """Sizes of what the network gets, and of the result; the softness is that of a few early frames."""
+    out_px = result_px(frame_px, config.scale or model.scale, config.size)
+    if out_px[0] > frame_px[0] * model.scale or out_px[1] > frame_px[1] * model.scale:
+        raise UsageError(f"{source}: a video is enlarged {model.scale} times at the most: ask for less")
+    softness = 1.0
+    if out_px[0] < frame_px[0] * model.scale:
+        with closing(VideoFile(source)) as video:
+            frames = islice(video.read(), 0, _LOOKED_AT_FRAMES, _LOOKED_AT_EVERY)
+            softness = median(shrinkable(frame) for frame, _ in frames)
+    found = passes(frame_px, out_px, model.scale, softness)
+    if not found:
+        raise UsageError(f"{source}: is as sharp as its size allows: enlarge it, with --scale 2 or more")
+    return found[0]
 
 
 @dataclass(kw_only=True)
@@ -136,8 +162,9 @@ class _Still:
 class _FrameRestorer:
     """Restoration frame by frame; it keeps the chosen stills and their matches for the next frame."""
 
-    def __init__(self, model: DefaultModel, library: Library, config: VideoConfig) -> None:
-        self.model, self.library, self.config = model, library, config
+    def __init__(self, model: DefaultModel, library: Library, config: VideoConfig, out_px: tuple[int, int]) -> None:
+        self.model, self.library, self.config, self.out_px = model, library, config, out_px
+        self.memory_bytes = config.memory_bytes or spare_bytes()
         self.stills: list[_Still] = []
         self.times = [_seconds(path) for path in library.paths]
         self.age = _MAXIMUM_AGE_FRAMES
@@ -157,9 +184,10 @@ class _FrameRestorer:
             matches.append(replace(finer, reference=torch.full_like(finer.reference, index), among=(index,)))
         matched = with_matches(self.model, frame, [still.reference for still in self.stills], matches)
         sizes = [self._size_px(still.reference) for still in self.stills]
-        tile = plan_memory(self.model, frame.shape[-2:], sizes, self.config.memory_bytes).tile
+        tile = plan_memory(self.model, frame.shape[-2:], sizes, self.memory_bytes, self.out_px).tile
+        height, width = frame.shape[-2:]
         with autocast(self.model.device, self.config.precision):
-            sr, _ = transfer_tiled(self.model, matched, tile)
+            sr, _ = transfer_tiled(self.model, matched, tile, factors=(self.out_px[0] / height, self.out_px[1] / width))
         return sr
 
     def _carry(self, query: Float[Tensor, "1 c h w"]) -> bool:
@@ -178,7 +206,7 @@ class _FrameRestorer:
         for found in find_references(photo, self._candidates(seconds), self.model, most=self.config.most):
             reference = known[found.path].reference if found.path in known else self._encode(found)
             alone = replace(encoded, references=(reference,))
-            plan = plan_memory(self.model, encoded.lr.shape[-2:], [self._size_px(reference)], self.config.memory_bytes)
+            plan = plan_memory(self.model, encoded.lr.shape[-2:], [self._size_px(reference)], self.memory_bytes)
             (best,) = match(self.model, alone, engine=self.config.engine, memory_bytes=plan.search_bytes).matches
             whole = replace(best, position_cells=best.position_cells.round())
             cosine = best.score.mean().item()
