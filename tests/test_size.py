@@ -159,7 +159,8 @@ def test_a_soft_photo_is_sharpened_at_its_own_size(shipped: RefSRModel, sample: 
 def test_a_sharp_photo_is_left_alone(shipped: RefSRModel, sample: dict[str, torch.Tensor]) -> None:
     found = upscale(sample["truth"], [sample["ref"]], model=shipped, scale=1)
     assert torch.equal(found.photo.pixels, sample["truth"])
-    assert found.notes == ("the photo: is as sharp as its size allows, and stays as it is",)
+    assert found.notes == ("the photo is as sharp as its size allows, and stays as it is",)
+    assert not found.is_restored
     assert not found.provenance.used_levels.any()  # type: ignore[union-attr]
 
 

@@ -98,10 +98,11 @@ def _summary(result: Upscaled, output: Path, seconds: float, json: bool) -> str:
     shares = result.provenance.shares
     used = [name for name in result.provenance.names if name not in result.unfit]
     origins = ", ".join(f"{shares[name]:.0%} from {name}" if shares else f"with {name}" for name in used)
+    origins = "left as it is" if not result.is_restored else origins or "all detail guessed"
     if json:
         summary = {"output": str(output), "width": width, "height": height, "seconds": round(seconds, 2)}
         return dumps(summary | {"used": used, "shares": shares, "unfit": dict(result.unfit), "notes": result.notes})
-    return f"{output}: {width}x{height} in {seconds:.1f} s, {origins or 'all detail guessed'}"
+    return f"{output}: {width}x{height} in {seconds:.1f} s, {origins}"
 
 
 def _free_name(image: Path) -> Path:

@@ -212,13 +212,13 @@ def _photo(decoded: Decoded, name: str) -> Photo:
 
 def _to_array(photo: Photo) -> NDArray[Any]:
     """Pixels (H, W), or (H, W, C) for two channels and more; uint8 or uint16."""
-    colour = photo.pixels[0]
+    colour = list(photo.pixels[0].cpu())
     if photo.grey:
-        colour = (colour * colour.new_tensor((0.299, 0.587, 0.114))[:, None, None]).sum(0, keepdim=True)
-    channels = colour if photo.alpha is None else torch.cat((colour, photo.alpha[0]))
-    top = 2**photo.bits - 1
-    array = (channels.clamp(0, 1) * top).round().permute(1, 2, 0).cpu().numpy()
-    array = np.ascontiguousarray(array, dtype=np.uint8 if photo.bits == 8 else np.uint16)
+        colour = [0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]]
+    channels = colour if photo.alpha is None else [*colour, photo.alpha[0, 0].cpu()]
+    array = np.empty((*photo.size_px, len(channels)), np.uint8 if photo.bits == 8 else np.uint16)
+    for index, channel in enumerate(channels):  # one by one, since a large picture's numbers take much memory
+        array[..., index] = (channel.clamp(0, 1) * (2**photo.bits - 1)).round_().numpy()
     return array[..., 0] if array.shape[2] == 1 else array
 
 

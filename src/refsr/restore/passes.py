@@ -21,7 +21,7 @@ from refsr.references.variants import Origin, Variant
 from refsr.resize import resize
 from refsr.restore.memory import plan_memory, spare_bytes, too_little
 from refsr.restore.pipeline import Encoded, Matched, encode_reference, match
-from refsr.restore.posed import NO_SHARPER, PosedReference
+from refsr.restore.posed import PosedReference
 from refsr.restore.provenance import Provenance
 from refsr.restore.size import Pass
 from refsr.restore.tiles import Part, parts_of, size_of, transfer_tiled
@@ -82,7 +82,7 @@ def run_passes(
             if ref.is_sharper(model, zoom, max(1.0, softness * zoom)):
                 variants += ref.variants(zoom, keep=step is not steps[-1])
             elif index == 0:
-                ref.left_out = NO_SHARPER
+                ref.left_out = ref.why_no_sharper(photo)
         found = _run_pass(
             model,
             resize(sr, step.lr_px).to(model.device),

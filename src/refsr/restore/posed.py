@@ -1,6 +1,6 @@
 """References in their poses, or left out for a reason.
 
-refs ── the photo itself? ── find_pose: the same things? ── sharper than what is restored? ──> variants
+refs ── find_pose: the same things? ── sharper than what is restored? the photo itself? ──> variants
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,6 @@ from refsr.models import RefSRModel
 from refsr.references.pose import Pose, find_pose
 from refsr.references.variants import Variant, VariantConfig, make_variants, transform
 from refsr.restore.sharpness import MAXIMUM_SHRINKING, shrinkable
-
-OTHER_THINGS: Final = "shows other things than the photo"
-NO_SHARPER: Final = "shows the same as the photo, but no sharper"
-THE_PHOTO: Final = "is the photo itself"
 
 _MINIMUM_SHARPER: Final = 1.15
 """Useful detail is finer than the photo's by this factor."""
@@ -59,6 +55,11 @@ class PosedReference:
         finer = pixels_per_pixel * softness / _MINIMUM_SHARPER
         return finer >= MAXIMUM_SHRINKING or (finer >= 1 and shrinkable(self.pixels, beyond=finer) <= finer)
 
+    def why_no_sharper(self, photo: Float[Tensor, "1 3 h w"]) -> str:
+        """What it is, if it is no sharper than the photo: the photo itself, or another one."""
+        is_same = self.pixels is not None and _is_same(photo, self.pixels)
+        return "is the photo itself" if is_same else "shows the same as the photo, but no sharper"
+
     def variants(self, zoom: int | float, *, keep: bool) -> list[Variant]:
         """What is searched: the reference in its pose, or it and its copies.
 
@@ -94,11 +95,9 @@ def posed_references(
     posed = []
     for index, (ref, pose) in enumerate(zip(refs, known, strict=True)):
         entry = PosedReference(index=index, pixels=ref.pixels, copies=copies)
-        if copies is None and _is_same(photo, ref.pixels):
-            entry.left_out = THE_PHOTO
-        elif copies is None and model.matches_tell_the_pose:
+        if copies is None and model.matches_tell_the_pose:
             entry.pose = pose or find_pose(model, photo, ref.pixels)
-            entry.left_out = "" if entry.pose else OTHER_THINGS
+            entry.left_out = "" if entry.pose else "shows other things than the photo"
         posed.append(entry)
     return posed
 

@@ -44,12 +44,14 @@ class Upscaled:
         provenance: Origin of its detail; its `used_levels` only if asked for.
         unfit: References that were not used, with the reason of each, such as "shows other things than the photo".
         notes: Lines for the user: what was not read of the pictures, or not done.
+        is_restored: False for a photo that is as sharp as its size allows, and was left as it is.
     """
 
     photo: Photo
     provenance: Provenance
     unfit: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    is_restored: bool = True
 
     def to_pil(self) -> Image.Image:
         """The picture as an 8-bit PIL image."""
@@ -144,7 +146,7 @@ def upscale(
             softness = shrinkable(pixels)
             steps = passes(photo.size_px, out_px, model.scale, softness)
             if not steps:
-                notes.append(f"{_name(image, 'the photo')}: is as sharp as its size allows, and stays as it is")
+                notes.append("the photo is as sharp as its size allows, and stays as it is")
             restored = run_passes(
                 model, pixels, steps, posed, softness, config, names=names, measure=provenance, progress=progress
             )
@@ -164,6 +166,7 @@ def upscale(
         provenance=restored.provenance,
         unfit={names[ref.index]: ref.left_out for ref in posed if ref.left_out},
         notes=tuple(notes),
+        is_restored=bool(steps),
     )
 
 
