@@ -15,9 +15,10 @@ import torch
 from conftest import bomb, encoded, fails, texture
 from PIL import Image
 
-import refsr.cli
+import refsr.cli.enlarge
 from refsr.cli import main, with_new_names
 from refsr.cli.quantities import parse_bytes
+from refsr.cli.verbs import VERBS
 from refsr.errors import UsageError
 
 
@@ -89,9 +90,6 @@ def test_models_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert capsys.readouterr().out
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"{refsr.__version__}\n"
-
-
-VERBS = ("upscale", "batch", "video", "serve", "pairs", "train", "bench", "models", "convert", "export", "demo")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -277,3 +275,37 @@ def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert figures["bicubic"][column] < figures["without reference"][column] < figures["with reference"][column]
     names = {p.name for p in (tmp_path / "demo").iterdir()}
     assert {"side_by_side.png", "map.png", "lr.png", "with_reference.png", "without_reference.png"} <= names
+
+
+def test_the_list_of_verbs_says_what_their_functions_say() -> None:
+    for name, (_, description) in VERBS.items():
+        function = refsr.cli.app[name].default_command
+        assert function is not None
+        if name != "bench":  # a verb of several functions
+            assert (function.__doc__ or "").splitlines()[0] == description.splitlines()[0]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]])
+def test_what_needs_no_network_imports_none(arguments: list[str]) -> None:
+    """torch takes seconds."""
+    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from refsr.__main__ import run; run()"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    *said, modules = done.stdout.splitlines()
+    assert said
+    assert "refsr.cli.verbs" in modules.split()
+    assert not {"torch", "numpy", "PIL", "markdown_it"} & set(modules.split())
+
+
+def test_near_misses_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    fails(capsys, 2, 'Unknown command "upscal". Did you mean "upscale"', "upscal")
+    fails(capsys, 2, "Unknown option: --provenanc. Did you mean --provenance", "upscale", "a.png", "--provenanc", "m")
+
+
+def test_public_names_are_imported_when_they_are_used() -> None:
+    code = (
+        "import sys, refsr; assert 'torch' not in sys.modules; assert set(refsr.__all__) <= set(dir(refsr));"
+        "from refsr import *; assert upscale is refsr.upscale and load_model and 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="module 'refsr' has no attribute 'downscale'"):
+        _ = refsr.downscale

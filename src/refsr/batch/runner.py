@@ -17,14 +17,13 @@ from refsr.io.files import claim, clear_unfinished, make_folder
 from refsr.io.photo import as_photo, check_output
 from refsr.io.progress import Progress, silent
 from refsr.io.records import read_record, write_record
-from refsr.io.workers import Workers
+from refsr.io.workers import MAXIMUM_TRIES, Workers
 from refsr.models import RefSRModel, load_model
 from refsr.references.choose import find_references
 from refsr.references.index import Library, open_library
 from refsr.restore.upscale import AnyReference
 
 STATE_FILE: Final = ".refsr-batch.json"
-_MAXIMUM_TRIES: Final = 2
 
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
@@ -195,7 +194,7 @@ def run_on_cluster(
             reason = " ".join(str(error).split())
             raise UsageError(f"no cluster at {address} ({reason}): start one with `ray start`") from error
     try:
-        remote = ray.remote(_call).options(num_cpus=threads, max_retries=_MAXIMUM_TRIES - 1)
+        remote = ray.remote(_call).options(num_cpus=threads, max_retries=MAXIMUM_TRIES - 1)
         pending = {remote.remote(task, item): item for item in items}
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1)

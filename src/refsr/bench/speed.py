@@ -4,11 +4,11 @@ Each case runs in a process of its own, which makes its peak memory its own. Bic
 are measured in the same process, so that ratios can be compared across machines.
 """
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import product
 from math import log, nan
 from pathlib import Path
@@ -30,6 +30,7 @@ from refsr.io.files import check_writable
 from refsr.io.photo import Photo, as_photo
 from refsr.io.progress import Progress, silent
 from refsr.io.records import write_record
+from refsr.io.workers import Workers
 from refsr.models import load_model
 from refsr.resize import resize, upscale_bicubic
 from refsr.restore.upscale import RestoreConfig
@@ -167,12 +168,12 @@ def run_speed(
             sorted(config.megapixels), config.references, config.engines, config.precisions, config.threads
         )
     ]
-    context = multiprocessing.get_context("spawn")
-    measured = []
-    for count, case in enumerate(cases, 1):
-        with context.Pool(1) as pool:
-            measured.append(pool.apply(measure_case, (model, vgg19, case, config.memory_bytes, config.device)))
-        progress(count, len(cases))
+    measure = partial(measure_case, model, vgg19, memory_bytes=config.memory_bytes, device=config.device)
+    measured: list[SpeedMeasurement] = []
+    for case in cases:
+        with Workers(1) as workers:
+            measured += workers.map_unordered(measure, [case])
+        progress(len(measured), len(cases))
     versions = software_versions() | ({} if device == "cpu" else {"device": device})
     result = SpeedResult(model=model, measurements=tuple(measured), versions=versions, commit=source_commit())
     if out is not None:

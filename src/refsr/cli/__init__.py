@@ -1,6 +1,7 @@
 """The command line: a function for each verb.
 
-Exit codes: 0; 1 for a defect of refsr; 2 for wrong usage or input; 3 for a batch with failed jobs; 130 if interrupted.
+Exit codes: 0; 1 for a defect of refsr; 2 for wrong usage or input; 3 for a batch with failed jobs; 130 or 143 if
+stopped by Ctrl-C or by `kill`.
 """
 
 import sys
@@ -10,18 +11,11 @@ from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 
-from refsr.cli.batch import batch
-from refsr.cli.bench import bench
+from refsr import __version__
 from refsr.cli.console import complain
-from refsr.cli.demo import demo
-from refsr.cli.enlarge import upscale
-from refsr.cli.options import examples_of
-from refsr.cli.pairs import pairs
-from refsr.cli.serve import serve
-from refsr.cli.train import train
-from refsr.cli.video import video
-from refsr.cli.weights_files import convert, export, models
+from refsr.cli.verbs import register_verbs
 from refsr.errors import RefSRError
+from refsr.signals import interruptible, stop_code
 
 _RENAMED: Final = {
     "batch": {"--engine": "--where"},
@@ -36,11 +30,12 @@ app = App(
     name="refsr",
     help="Reference-based image super-resolution: detail from another sharp photo.",
     default_parameter=Parameter(negative=()),
+    version=__version__,
+    version_format="plaintext",
+    help_format="plaintext",  # Markdown, which takes a moment to import, is for the verbs
     suppress_keyboard_interrupt=False,
 )
-for _verb in (upscale, batch, video, serve, pairs, train, models, convert, export, demo):
-    app.command(_verb, help_epilogue=examples_of(_verb))
-app.command(bench)
+register_verbs(app)
 app.register_install_completion_command(help="Install completion of verbs and flags for your shell.")
 
 
@@ -50,12 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
     try:
-        code = app(
-            with_new_names(sys.argv[1:] if arguments is None else arguments),
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        )
+        given = with_new_names(sys.argv[1:] if arguments is None else arguments)
+        run, bound, _ = app.parse_args(given, exit_on_error=False, print_error=False)  # imports the verb
+        with interruptible():
+            code = run(*bound.args, **bound.kwargs)
     except BrokenPipeError:
         return 1
     except (Exception, KeyboardInterrupt) as error:
@@ -66,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failure(error: BaseException) -> tuple[str, int]:
     """Line and exit code of a failure."""
-    if isinstance(error, KeyboardInterrupt):
-        return "stopped", 130
+    if (code := stop_code(error)) is not None:
+        return "stopped", code
     if isinstance(error, RefSRError | CycloptsError):
         ours = isinstance(error, CycloptsError) and isinstance(error.__cause__, RefSRError)  # of a converter
         return str(error.__cause__ if ours else error), 2

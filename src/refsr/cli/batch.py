@@ -8,10 +8,12 @@ from refsr.batch.jobs import JobOptions, read_jobs
 from refsr.batch.runner import Setup, run_batch
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, RestoreOptions, count_processes
+from refsr.cli.verbs import verb
 
 _SOME_FAILED_CODE: Final = 3
 
 
+@verb
 def batch(
     jobs: Path,
     /,
@@ -27,8 +29,6 @@ def batch(
     options: RestoreOptions = RestoreOptions(),
 ) -> int:
     """Enlarge many photos in parallel; the same command resumes a run that was broken off.
-
-    The exit code is 0 if all jobs are done, and 3 if some failed; failures are listed with their reasons.
 
     Args:
         jobs: Folder of photos, or a list: .csv with a head (semicolons separate references) or .jsonl, with the keys

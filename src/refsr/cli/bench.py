@@ -33,9 +33,7 @@ _EXAMPLES = """**Examples**
     refsr bench report a.json b.json turned.json -o report
     refsr bench speed --sizes 2.4 --references 1
 """
-bench = App(
-    name="bench", help="Measure models on data sets, in a way that others can reproduce.", help_epilogue=_EXAMPLES
-)
+bench = App(name="bench", help_epilogue=_EXAMPLES, help_format="markdown")
 OutputFile = Annotated[Path | None, Parameter(name=("--output", "-o"))]
 
 

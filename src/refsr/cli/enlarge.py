@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, RestoreOptions
+from refsr.cli.verbs import verb
 from refsr.errors import OutputError, UsageError
 from refsr.io.files import check_writable, is_same_file
 from refsr.io.photo import Photo, as_photo, check_output
@@ -22,6 +23,7 @@ from refsr.restore.provenance import check_map_path
 from refsr.restore.upscale import Upscaled
 
 
+@verb
 def upscale(
     image: Path,
     /,

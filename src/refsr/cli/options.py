@@ -1,8 +1,6 @@
 """Options that verbs share, under the same flags."""
 
-import inspect
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -104,8 +102,3 @@ def count_processes(asked: Processes) -> int:
     if int(asked) < 0:
         raise UsageError(f"--processes {asked}: give a count, or auto for one per core")
     return int(asked)
-
-
-def examples_of(verb: Callable[..., object]) -> str:
-    """Section "Examples" of a verb's docstring, for the end of its help."""
-    return "**Examples**\n\n" + (inspect.getdoc(verb) or "").partition("Examples:\n")[2]

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, count_processes
+from refsr.cli.verbs import verb
 from refsr.errors import UsageError
 from refsr.pairs.build import build_pairs
 from refsr.pairs.output_folder import BuildConfig
@@ -21,6 +22,7 @@ class PairsOptions(BuildConfig):
     crop_px: Annotated[Literal[160, 320], Parameter(name="--crop")] = 160
 
 
+@verb
 def pairs(
     album: Path,
     /,

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, RestoreOptions
+from refsr.cli.verbs import verb
 from refsr.errors import OutputError
 from refsr.io.files import is_same_file
 from refsr.video.upscale_video import VideoConfig, upscale_video
@@ -18,6 +19,7 @@ class VideoOptions(RestoreOptions, VideoConfig):
     """Settings of a video's enlargement, and the model."""
 
 
+@verb
 def video(source: Path, /, *, keyframes: Path, output: Output, options: VideoOptions = VideoOptions()) -> None:
     """Enlarge a video four times, with real detail from sharp stills of the same things; the sound is copied.
 

@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from refsr.cli.options import Output
+from refsr.cli.verbs import verb
 from refsr.models import WEIGHTS, load_model, packaged_model
 from refsr.models.convert import convert as run_convert
 from refsr.models.export import export_onnx
 
 
+@verb
 def models() -> None:
     """List the models.
 
@@ -26,6 +28,7 @@ def models() -> None:
     Console().print(table)
 
 
+@verb
 def convert(
     files: Annotated[list[Path], Parameter(consume_multiple=True)],
     /,
@@ -45,6 +48,7 @@ def convert(
     print(run_convert(files, output))
 
 
+@verb
 def export(
     *,
     output: Output,
