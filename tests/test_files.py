@@ -14,7 +14,7 @@ from refsr.bench.results import Result
 from refsr.bench.robust import RobustResult
 from refsr.errors import OutputError, UsageError
 from refsr.io.files import check_writable, claim, clear_unfinished, is_same_file, write_atomically
-from refsr.io.photo import list_photos
+from refsr.io.listing import list_photos
 from refsr.io.records import read_record, write_record
 
 

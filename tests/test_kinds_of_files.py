@@ -1,8 +1,8 @@
 """Files as people have them: more formats, odd TIFFs, metadata, transparency, files that end early."""
 
 import io
-import sys
 import struct
+import sys
 import zlib
 from pathlib import Path
 

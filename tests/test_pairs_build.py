@@ -417,7 +417,7 @@ def test_bad_input_is_refused_in_one_line(
     assert main(["pairs", str(album), "-o", str(out), "--strict", "--processes", "1"]) == 2
     captured = capsys.readouterr()
     assert "left out damaged.jpg" in captured.err
-    assert "1 photos were left out: repair or remove them, or leave out --strict" in captured.err
+    assert "left out 1 photo: repair or remove them, or leave out --strict" in captured.err
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingExtraError, match=r"finding pairs needs an extra: pip install 'refsr\[geometry\]'"):
         build_pairs(album, tmp_path / "other", BuildConfig())

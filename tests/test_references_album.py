@@ -152,7 +152,7 @@ def test_the_command(
     (album / "trip ü" / "same.jpg").unlink()
     capsys.readouterr()
     assert main(["upscale", str(blurry), "--album", str(album), "-o", str(out)]) == 0
-    assert "none of the 6 photos" in capsys.readouterr().err
+    assert "none fits of 6 photos" in capsys.readouterr().err
 
     (tmp_path / "empty").mkdir()
     for folder, message in ((tmp_path / "empty", "holds no photo"), (tmp_path / "nowhere", "no such folder")):

@@ -35,6 +35,7 @@ from refsr.models import load_model
 from refsr.resize import resize, upscale_bicubic
 from refsr.restore.upscale import RestoreConfig
 from refsr.search import Engine
+from refsr.wording import counted
 
 _ASPECT_RATIO: Final = 1.5
 _MATRIX_SIDE: Final = 1024
@@ -158,7 +159,7 @@ def run_speed(
         OutputError: The file cannot be written.
     """
     if max(config.threads) > (os.cpu_count() or 1):
-        raise UsageError(f"{max(config.threads)} threads: this machine has {os.cpu_count()}: ask for fewer")
+        raise UsageError(f"{counted(max(config.threads), 'thread')}: this machine has {os.cpu_count()}: ask for fewer")
     device = choose_device(config.device).type
     if out is not None:
         check_writable(out)

@@ -23,6 +23,7 @@ from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
 from refsr.io.records import read_record
 from refsr.search import Engine
+from refsr.wording import counted
 
 _EXAMPLES = """**Examples**
 
@@ -100,12 +101,12 @@ def measure(
         complain(f"left out {skipped.name}: {skipped.reason}")
     cropped = sum(image.cropped for image in result.images)
     if cropped:
-        complain(f"{cropped} of {len(result.images)} truths are no multiple of {loaded.scale} pixels: cropped")
+        complain(f"cropped to multiples of {loaded.scale} pixels: {cropped} of {counted(len(result.images), 'truth')}")
     if distance is None:
         complain("LPIPS is not measured: give weights of AlexNet or VGG19 with --lpips")
     Console().print(_summary(result))
     if result.skipped and strict:
-        raise UsageError(f"{len(result.skipped)} pictures were left out, and --strict was given")
+        raise UsageError(f"left out {counted(len(result.skipped), 'picture')}, and --strict was given")
 
 
 @bench.command
@@ -149,7 +150,8 @@ def speed(
     for count in options.references:
         for engine, number in product(options.engines, options.precisions):
             slope = result.slope(count, engine, number, max(options.threads))
-            print(f"{count} references, {engine}, {number}: time grows with the size to the power of {slope:.2f}")
+            case = f"{counted(count, 'reference')}, {engine}, {number}"
+            print(f"{case}: time grows with the size to the power of {slope:.2f}")
     if output is not None:
         plot_speed(result, output.with_suffix(".png"))
 
@@ -183,9 +185,8 @@ def robust(dataset: Path, /, *, output: Output, limit: int = 0, options: ModelOp
 
 
 def _summary(result: Result) -> Table:
-    title = (
-        f"{result.model} on {result.dataset}, references {result.protocol['references']}: {len(result.images)} pictures"
-    )
+    pictures = counted(len(result.images), "picture")
+    title = f"{result.model} on {result.dataset}, references {result.protocol['references']}: {pictures}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("", "mean", "95 % interval", "median", "least", "most"):
         table.add_column(column, justify="left" if not column else "right")

@@ -21,6 +21,7 @@ from refsr.references.index import open_library
 from refsr.references.variants import VariantConfig
 from refsr.restore.provenance import check_map_path
 from refsr.restore.upscale import Upscaled
+from refsr.wording import counted
 
 
 @verb
@@ -125,12 +126,12 @@ def _found_references(
         raise UsageError(f"--album {album}: the model {model.name} takes no references: choose another --model")
     with progress_bar("reading the album") as progress:
         library = open_library(album, model, progress=progress)
-    for path, problem in library.problems.items():
-        tell(f"left out {path}: {problem}")
+    for line in library.complaints():
+        tell(line)
     with progress_bar("finding") as progress:
         found = find_references(photo, library, model, apart_from=[image], progress=progress)
     for reference in found:
         tell(f"took {reference.why()}")
     if not found:
-        tell(f"none of the {len(library.paths)} photos in {album} fits: all detail is guessed")
+        tell(f"none fits of {counted(len(library.paths), 'photo')} in {album}: all detail is guessed")
     return found

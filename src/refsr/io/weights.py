@@ -12,6 +12,7 @@ from torch import Tensor
 from refsr.errors import WeightsError
 from refsr.io.files import write_atomically
 from refsr.io.records import parse_object, parse_record
+from refsr.wording import cause
 
 FORMAT = "refsr-weights-1"
 
@@ -47,7 +48,7 @@ def read_weights(path: Path) -> tuple[str, dict[str, object], dict[str, Tensor]]
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: damaged, or not a safetensors file ({error}): get it again") from error
+        raise WeightsError(f"{path}: damaged, or not a safetensors file ({cause(error)}): get it again") from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format")
         raise WeightsError(f"{path}: not a weights file of refsr, its header says {found!r}: name another file")

@@ -17,6 +17,7 @@ from refsr.models.baselines import SISR, Bicubic, Flow, NoConfig
 from refsr.models.default import DefaultConfig, DefaultModel
 from refsr.models.srntt import SRNTT, SRNTTConfig
 from refsr.models.vgg import VGG19, load_vgg19
+from refsr.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +178,7 @@ def _require_fit(kind: Architecture, config: Any, state: dict[str, Tensor], file
     )  # fmt: skip
     if wrong:
         raise WeightsError(
-            f"{file}: {len(wrong)} of its tensors do not fit its model, the first is {wrong[0]!r}:"
+            f"{file}: its tensors do not fit its model ({counted(len(wrong), 'difference')}, such as {wrong[0]!r}):"
             " it is damaged, or of another version of refsr"
         )
 
