@@ -93,7 +93,7 @@ def test_only_photos_that_fit_are_found(
     (found,) = find_references(photo, library, shipped, most=3, progress=told)
     assert found.path.name == "same.jpg"
     assert found.fit > MINIMUM_FIT
-    assert found.why().startswith("same.jpg shows ")
+    assert found.why().startswith("same.jpg, which shows ")
     assert told.shares == sorted(told.shares)
     assert told.shares[-1] == 1
     assert find_references(photo, library, shipped, apart_from=[found.path]) == []
@@ -144,7 +144,7 @@ def test_the_command(
     (album / "broken.jpg").write_bytes(b"no picture")
     assert main(["upscale", str(blurry), "--album", str(album), "-o", str(out)]) == 0
     said = capsys.readouterr().err
-    assert "took same.jpg shows" in said
+    assert "took same.jpg, which shows" in said
     assert "left out" in said
     with_album = as_photo(out).pixels
     assert main(["upscale", str(blurry), "--ref", str(album / "trip ü" / "same.jpg"), "-o", str(out)]) == 0

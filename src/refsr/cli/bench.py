@@ -18,9 +18,10 @@ from refsr.bench.results import Result, comparison_table
 from refsr.bench.robust import run_robust
 from refsr.bench.speed import SpeedConfig, run_speed, speed_table
 from refsr.cli.console import complain, progress_bar
-from refsr.cli.options import ComputeOptions, MemoryOptions, ModelOptions, Output
+from refsr.cli.options import ComputeOptions, MemoryOptions, Output
 from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
+from refsr.extras import import_extra
 from refsr.io.records import read_record
 from refsr.search import Engine
 from refsr.wording import counted
@@ -35,13 +36,21 @@ _EXAMPLES = """**Examples**
     refsr bench speed --sizes 2.4 --references 1
 """
 bench = App(name="bench", help_epilogue=_EXAMPLES, help_format="markdown")
-OutputFile = Annotated[Path | None, Parameter(name=("--output", "-o"))]
+OutputFile = Output | None
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions(ComputeOptions, BenchConfig):
     """Settings of a benchmark run, with a precision that is the same on every processor."""
+
+    precision: Precision = "fp32"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RobustOptions(ComputeOptions):
+    """Settings of a run with changed references, with a precision that is the same on every processor."""
 
     precision: Precision = "fp32"
 
@@ -144,6 +153,8 @@ def speed(
     Args:
         output: JSON file for all figures; the plot is written beside it.
     """
+    if output is not None:
+        import_extra("matplotlib", "the plot beside the file")
     with progress_bar(f"{options.model}, speed") as progress:
         result = run_speed(options.model, options, vgg19=options.vgg19, out=output, progress=progress)
     Console().print(speed_table(result))
@@ -157,7 +168,7 @@ def speed(
 
 
 @bench.command
-def robust(dataset: Path, /, *, output: Output, limit: int = 0, options: ModelOptions = ModelOptions()) -> None:
+def robust(dataset: Path, /, *, output: Output, limit: int = 0, options: RobustOptions = RobustOptions()) -> None:
     """Measure the gain left when the reference is rotated, scaled, shifted, relit, blurred, compressed or wrong.
 
     Args:
@@ -168,7 +179,10 @@ def robust(dataset: Path, /, *, output: Output, limit: int = 0, options: ModelOp
     samples = open_dataset(dataset)
     loaded = options.load()
     with progress_bar(f"{samples.name}, {options.model}, changed references") as progress:
-        result = run_robust(samples, loaded, Path(options.model).name, limit=limit, out=output, progress=progress)
+        config = BenchConfig(engine=options.engine, precision=options.precision, memory_bytes=options.memory_bytes)
+        result = run_robust(
+            samples, loaded, Path(options.model).name, config, limit=limit, out=output, progress=progress
+        )
     for name, reason in result.skipped.items():
         complain(f"left out {name}: {reason}")
     table = Table("change", "strength", "mean gain dB", "least", box=None, pad_edge=False)

@@ -1,7 +1,7 @@
 """refsr upscale: a photo."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, count
 from json import dumps
 from pathlib import Path
@@ -62,17 +62,8 @@ def upscale(
     refs = ref or []
     output = output or _free_name(image)
     tell: Callable[[str], None] = _ignore if quiet else complain
-    for path in (output, *([provenance] if provenance else [])):
-        check_writable(path)
-        if any(is_same_file(path, source) for source in (image, *refs)):
-            raise OutputError(f"{path}: is one of the input pictures: choose another name for the result")
-    if provenance is not None:
-        check_map_path(provenance)
-        if is_same_file(provenance, output):
-            raise OutputError(f"{provenance}: is the output as well: choose another name for the map")
-    variants = None
-    if ref_scales or ref_degrees:
-        variants = VariantConfig(scales=tuple(ref_scales or ()), degrees=tuple(ref_degrees or ()))
+    _check_paths([image, *refs], output, provenance)
+    variants = _variants(ref_scales or (), ref_degrees or (), bool(refs) or album is not None)
     photo = as_photo(image)
     loaded = options.load()
     check_output(output, photo, options.result_px(photo, loaded))
@@ -93,6 +84,28 @@ def upscale(
         result.save_provenance(provenance)
     if json or not quiet:
         print(_summary(result, output, time.monotonic() - begun, json))
+
+
+def _variants(scales: Sequence[float], degrees: Sequence[float], referenced: bool) -> VariantConfig | None:
+    """Copies of the references to search; None to estimate their pose."""
+    if not scales and not degrees:
+        return None
+    if not referenced:
+        flag = "--ref-scales" if scales else "--ref-degrees"
+        raise UsageError(f"{flag}: there is no reference to search: give --ref or --album")
+    return VariantConfig(scales=tuple(scales), degrees=tuple(degrees))
+
+
+def _check_paths(sources: Sequence[Path], output: Path, provenance: Path | None) -> None:
+    """Refuse results that cannot be written, or would replace what they are made of."""
+    for path in (output, *([provenance] if provenance else [])):
+        check_writable(path)
+        if any(is_same_file(path, source) for source in sources):
+            raise OutputError(f"{path}: is one of the input pictures: choose another name for the result")
+    if provenance is not None:
+        check_map_path(provenance)
+        if is_same_file(provenance, output):
+            raise OutputError(f"{provenance}: is the output as well: choose another name for the map")
 
 
 def _summary(result: Upscaled, output: Path, seconds: float, json: bool) -> str:

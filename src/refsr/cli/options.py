@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from refsr.cli.quantities import parse_bytes, parse_size
+from refsr.cli.quantities import parse_memory, parse_size
 from refsr.device import Device, Precision
 from refsr.errors import UsageError
 from refsr.models import RefSRModel, load_model
@@ -15,7 +15,14 @@ from refsr.restore.passes import PassConfig
 from refsr.restore.upscale import RestoreConfig
 from refsr.search import Engine
 
-Output = Annotated[Path, Parameter(name=("--output", "-o"))]
+
+def _named(_type: object, path: Path | None) -> None:
+    """Refuse the name by which other programs write to standard output, which would become a file."""
+    if path == Path("-"):
+        raise UsageError("-o -: writing to standard output is not offered: name a file or folder")
+
+
+Output = Annotated[Path, Parameter(name=("--output", "-o"), validator=_named)]
 Processes = Literal["auto"] | int
 
 
@@ -53,7 +60,7 @@ class MemoryOptions(ModelOptions):
         int | None,
         Parameter(
             name="--memory",
-            converter=lambda _, tokens: parse_bytes(tokens[0].value),
+            converter=lambda _, tokens: parse_memory(tokens[0].value),
             show_default=False,
         ),
     ] = None

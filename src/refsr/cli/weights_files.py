@@ -63,5 +63,8 @@ def export(
     Examples:
         refsr export -o ONNX
     """
-    for path in export_onnx(load_model(model, device="cpu"), output):
-        print(path)
+    for file in export_onnx(load_model(model, device="cpu"), output):
+        checked = "not compared with the model, which needs pip install onnxruntime"
+        if file.difference is not None:
+            checked = f"run at another size, it differs from the model by {file.difference:.0e} at most"
+        print(f"{file.path}: {file.path.stat().st_size / 2**20:.1f} MiB; {checked}")
