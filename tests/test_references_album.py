@@ -168,7 +168,7 @@ def test_a_damaged_index_is_named(album: Path, shipped: RefSRModel, tmp_path: Pa
     file.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
     with pytest.raises(OutputError, match=r"sqlite: the index cannot be used .*: delete the file"):
         open_library(album, shipped, cache=tmp_path)
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(UsageError, match="sqlite: a file, not a folder: name a folder"):
         open_library(file, shipped, cache=tmp_path)
 
 

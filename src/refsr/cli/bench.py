@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import product
+from math import isnan
 from pathlib import Path
 from typing import Annotated
 
@@ -158,9 +159,13 @@ def speed(
     with progress_bar(f"{options.model}, speed") as progress:
         result = run_speed(options.model, options, vgg19=options.vgg19, out=output, progress=progress)
     Console().print(speed_table(result))
+    for reason in dict.fromkeys(m.refused for m in result.measurements if m.refused is not None):
+        complain(f"refused: {reason}")
     for count in options.references:
         for engine, number in product(options.engines, options.precisions):
             slope = result.slope(count, engine, number, max(options.threads))
+            if isnan(slope):  # of one size
+                continue
             case = f"{counted(count, 'reference')}, {engine}, {number}"
             print(f"{case}: time grows with the size to the power of {slope:.2f}")
     if output is not None:

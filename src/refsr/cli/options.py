@@ -15,14 +15,7 @@ from refsr.restore.passes import PassConfig
 from refsr.restore.upscale import RestoreConfig
 from refsr.search import Engine
 
-
-def _named(_type: object, path: Path | None) -> None:
-    """Refuse the name by which other programs write to standard output, which would become a file."""
-    if path == Path("-"):
-        raise UsageError("-o -: writing to standard output is not offered: name a file or folder")
-
-
-Output = Annotated[Path, Parameter(name=("--output", "-o"), validator=_named)]
+Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 Processes = Literal["auto"] | int
 
 

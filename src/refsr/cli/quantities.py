@@ -35,7 +35,7 @@ def parse_memory(text: str) -> int:
 def _machine_bytes() -> float:
     """Memory of this machine; infinite where the system does not tell."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):  # Windows
         return inf
 
