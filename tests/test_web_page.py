@@ -264,7 +264,7 @@ def test_the_shared_flags_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_server(model: RefSRModel, config: WebConfig, *, host: str, port: int) -> None:
         served.append((model, config))
 
-    monkeypatch.setattr(sys.modules["refsr.cli.serve"], "run_server", run_server)
+    monkeypatch.setattr("refsr.cli.serve.run_server", run_server)
     flags = ["--search", "coarse", "--precision", "bf16", "--memory", "1GiB", "--device", "cpu", "--model", "bicubic"]
     assert main(["serve", *flags]) == 0
     ((model, config),) = served
