@@ -15,10 +15,10 @@ from PIL import Image
 from refsr.signals import Terminated, interruptible, stop_code
 
 BEGIN = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.{}); from refsr.__main__ import run; "
-    "print('begun', flush=True); run()"
+    "import signal; signal.signal(signal.SIGINT, signal.{}); from refsr.__main__ import run;"
+    "from refsr.signals import end_at_once; end_at_once(); print('begun', flush=True); run()"
 )
-"""Says that it begins; Ctrl-C is as a terminal sets it, whatever the tests were started by."""
+"""Says when it begins, the first moment that is ours; Ctrl-C is as a terminal sets it, whatever started the tests."""
 
 
 def begun(arguments: Sequence[object], *, on_ctrl_c: str = "default_int_handler") -> "subprocess.Popen[str]":

@@ -27,9 +27,12 @@ _received: list[signal.Signals] = []
 
 def end_at_once() -> None:
     """From now on, either signal ends this process in one line; only for programs, which own their process."""
-    for number in _STOPPING:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _end)
+    try:
+        for number in _STOPPING:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _end)
+    except KeyboardInterrupt:
+        _end(signal.SIGINT, None)
     sys.unraisablehook = _interrupt_again
 
 
