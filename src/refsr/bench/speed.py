@@ -183,7 +183,7 @@ def run_speed(
 
 
 def measure_case(
-    model: str, vgg19: Path | None, case: SpeedCase, memory_bytes: int, device: Device = "cpu"
+    model: str, vgg19: Path | None, case: SpeedCase, memory_bytes: int | None, device: Device = "cpu"
 ) -> SpeedMeasurement:
     """Measure one case in this process; the arguments are those of `run_speed`."""
     torch.set_num_threads(case.threads)
