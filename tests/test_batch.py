@@ -240,7 +240,7 @@ def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert [line.startswith(left_out) for line in shown.err.splitlines()].count(True) == 1
     told = [line for line in shown.err.splitlines() if "shows other things" in line]
     assert [line.partition(": ")[2] for line in told] == [
-        f"{reference}: shows other things than {photos / name} ü.png, and was not used"
+        f"{photos / name} ü.png: {reference} shows other things than the photo, and was not used"
         for name in ("0", "1", "2", "sub/3")
     ]
     assert sorted(path.name for path in (out / "sub").iterdir()) == ["3 ü.jpg", "3 ü.map.png"]

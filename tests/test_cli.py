@@ -58,7 +58,7 @@ def test_a_free_name_beside_the_picture_and_a_summary(pictures: Path, capsys: py
         summary = json.loads(captured.out)
         assert summary.pop("seconds") >= 0
         output = str(pictures / name)
-        nothing: dict[str, Any] = {"used": [], "shares": {}, "unfit": [], "notes": []}
+        nothing: dict[str, Any] = {"used": [], "shares": {}, "unfit": {}, "notes": []}
         assert summary == {"output": output, "width": 108, "height": 80} | nothing
         assert size_of(pictures / name) == (108, 80)
 
@@ -73,7 +73,7 @@ def test_as_a_program(pictures: Path) -> None:
     """In a process of its own, as installed; what is wrong is one line without a traceback."""
     command = [sys.executable, "-m", "refsr", "upscale", "in.png", "--ref", "ref.png", "-o"]
     good = subprocess.run([*command, "out.png"], cwd=pictures, capture_output=True, text=True, check=False)
-    unused = "refsr: ref.png: shows other things than in.png, and was not used\n"
+    unused = "refsr: ref.png: shows other things than the photo, and was not used\n"
     assert (good.returncode, good.stderr) == (0, unused)
     assert re.fullmatch(r"out.png: 108x80 in [\d.]+ s, all detail guessed\n", good.stdout)
     bad = subprocess.run([*command, "none/out.png"], cwd=pictures, capture_output=True, text=True, check=False)

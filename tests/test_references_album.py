@@ -125,7 +125,7 @@ def test_a_found_photo_is_neither_read_nor_posed_again(
         pytest.fail("read or posed again")
 
     monkeypatch.setattr("refsr.restore.upscale.as_photo", never)
-    monkeypatch.setattr("refsr.restore.upscale.find_pose", never)
+    monkeypatch.setattr("refsr.restore.posed.find_pose", never)
     result = upscale(photo, [found], model=shipped, precision="fp32")
     assert torch.equal(result.photo.pixels, expected.photo.pixels)
     assert result.provenance.names == expected.provenance.names == (str(found.path),)
