@@ -200,7 +200,7 @@ def test_a_killed_process_costs_no_job(tmp_path: Path) -> None:
     with Workers(2) as workers:
         found = set(workers.map_unordered(_dies, map(str, folders), lambda item, code: f"{item} {code}"))
         assert found == {str(folders[0]), f"{folders[1]} -9", str(folders[2]), str(folders[3])}
-        with pytest.raises(UsageError, match="a worker process was killed .* call with --processes 1"):
+        with pytest.raises(UsageError, match="a worker process was killed .* allow less"):
             list(workers.map_unordered(_dies, [str(folders[1])]))
         assert sorted(workers.map_unordered(abs, range(-9, 0))) == list(range(1, 10))
 
@@ -228,16 +228,19 @@ def _prepared(_: str) -> str:
 
 def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "broken.png").write_bytes(b"")
+    (photos / "raw.NEF").write_bytes(b"")
     out = tmp_path / "out"
     reference = picture(tmp_path / "ref.png", 7, 64)
     arguments = ["batch", str(photos), "-o", str(out), "--ref", str(reference), "--format", "jpg", "--provenance"]
     assert main([*arguments, "--processes", "2", "--device", "cpu"]) == 3
     shown = capsys.readouterr()
     assert shown.out == f"4 of 5 photos done, 1 failed: {out}\n"
-    assert "broken.png" in shown.err
+    failed, left_out = f"refsr: failed {photos / 'broken.png'}: the file is empty", "refsr: left out 1 .nef file: raw"
+    assert [line.startswith(failed) for line in shown.err.splitlines()].count(True) == 1
+    assert [line.startswith(left_out) for line in shown.err.splitlines()].count(True) == 1
     told = [line for line in shown.err.splitlines() if "shows other things" in line]
     assert [line.partition(": ")[2] for line in told] == [
-        f"{reference}: shows other things than {photos / name} ü.png, and was not used"
+        f"{photos / name} ü.png: {reference} shows other things than the photo, and was not used"
         for name in ("0", "1", "2", "sub/3")
     ]
     assert sorted(path.name for path in (out / "sub").iterdir()) == ["3 ü.jpg", "3 ü.map.png"]
@@ -246,6 +249,22 @@ def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "4 were before" in capsys.readouterr().out
     fails(capsys, 2, "give a count", "batch", photos, "-o", out, "--processes", "-1")
     fails(capsys, 2, "no such folder or list", "batch", tmp_path / "nowhere", "-o", out)
+
+
+def test_what_was_not_read_of_a_photo_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, if it is a reference of all; and what could not be read of an album."""
+    for name in ("in/a.jpg", "in/b.jpg", "ref.jpg"):
+        path = picture(tmp_path / name, 0, 64)
+        path.write_bytes(path.read_bytes()[:1500])
+    for name in ("in/a.jpg", "ref.jpg"):
+        with pytest.raises(OSError, match="truncated"), Image.open(tmp_path / name) as image:
+            image.load()
+    arguments = ["batch", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--ref", str(tmp_path / "ref.jpg")]
+    assert main([*arguments, "--processes", "1", "--device", "cpu"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "ends early: the last" in line]
+    assert [line.split(": ")[1] for line in told] == [
+        str(tmp_path / name) for name in ("in/a.jpg", "ref.jpg", "in/b.jpg")
+    ]
 
 
 def test_references_of_an_album(

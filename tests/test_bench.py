@@ -14,15 +14,16 @@ from conftest import fails, restored, small_models, texture, wait_for
 from PIL import Image
 
 import refsr.bench.measure
-from refsr.bench.datasets import open_dataset
+from refsr.bench.datasets import Dataset, LevelledReference, Sample, open_dataset
 from refsr.bench.lpips import LPIPS, AlexNet, load_lpips
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.metrics import psnr_db
 from refsr.bench.report import RESULTS
 from refsr.bench.results import ImageResult, Result, compare, source_commit, summarise
 from refsr.bench.robust import CHANGES, UNCHANGED, RobustResult, run_robust
+from refsr.bench.samples import choose_references
 from refsr.cli import main
-from refsr.errors import UsageError, WeightsError
+from refsr.errors import ImageError, UsageError, WeightsError
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.io.records import read_record
 from refsr.models import RefSRModel
@@ -123,6 +124,31 @@ def test_which_references_are_used(groups: Path, refs: str, measured: int, used:
         assert all(image.gain_db == 0 and image.score is None for image in result.images)
     else:
         assert any(image.gain_db != 0 for image in result.images)
+
+
+def test_a_wrong_reference_is_none_of_the_samples_own(tmp_path: Path) -> None:
+    """Where samples share references, and where some have none."""
+
+    def sample(name: str, *references: str) -> Sample:
+        found = tuple(LevelledReference(path=Path(file), level=1) for file in references)
+        return Sample(name=name, truth=Path(f"{name}.png"), references=found)
+
+    def wrong(*samples: Sample) -> list[str | None]:
+        dataset = Dataset(name="d", samples=samples)
+        found: list[str | None] = []
+        for each in samples:
+            try:
+                found.append(choose_references(each, dataset, "wrong")[0].path.name)
+            except ImageError:
+                found.append(None)
+        return found
+
+    assert wrong(sample("a", "r"), sample("b", "r"), sample("c", "s")) == ["s", "s", "r"]
+    assert wrong(sample("a", "r"), sample("b", "r")) == [None, None]
+    assert wrong(sample("a", "b.png"), sample("b", "a.png")) == [None, None]
+    assert wrong(sample("a"), sample("b", "r"), sample("c")) == ["r", None, "r"]
+    assert wrong(sample("a", "r"), sample("b"), sample("c", "s")) == ["s", "r", "r"]
+    assert wrong(sample("a"), sample("b")) == ["b.png", "a.png"]
 
 
 def test_references_of_an_album_are_posed_once(
@@ -245,6 +271,7 @@ def test_bad_input(groups: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         "none: no such folder or manifest": (tmp_path / "none",),
         "holds no picture": (empty,),
         "--references '2' is unknown: use 1, all": (groups, "--references", "2"),
+        "--references 'level:6' is unknown: use .* level:1 to 5": (groups, "--references", "level:6"),
         "--limit -1": (groups, "--limit", "-1"),
         "neither a model": (groups, "--model", "best"),
         "no such folder of LR images": (groups, "--lr", tmp_path / "none"),
@@ -271,10 +298,10 @@ def test_unreadable_pictures_are_named_and_strict_makes_them_an_error(
     captured = capsys.readouterr()
     assert "left out 001" in captured.err
     assert "001_0.png: not a PNG" in captured.err
-    assert captured.err.count("no multiple of 4 pixels: cropped") == 1
+    assert captured.err.count("cropped to multiples of 4 pixels: 1 of 2 truths") == 1
     assert "2 pictures" in captured.out
     assert main(["bench", str(groups), "--model", "bicubic", "--strict"]) == 2
-    assert "1 pictures were left out" in capsys.readouterr().err
+    assert "left out 1 picture," in capsys.readouterr().err
 
 
 def a_result(model: str, psnr: dict[str, float], **protocol: Any) -> Result:
@@ -316,7 +343,11 @@ def test_the_report(groups: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         arguments = ["bench", str(groups), "--model", model, "--references", refs, "--output", files[-1]]
         assert main([*arguments, "--crops", str(tmp_path / "crops" / refs)]) == 0
     robust = str(tmp_path / "robust.json")
-    assert main(["bench", "robust", str(groups), "--output", robust, "--limit", "2"]) == 0
+    capsys.readouterr()
+    fails(capsys, 2, "need .* of working memory", "bench", "robust", groups, "-o", robust, "--memory", "1KiB")
+    Path(f"{robust}.part").unlink()
+    flags = ["--limit", "2", "--memory", "1GiB", "--search", "exact", "--precision", "fp32"]
+    assert main(["bench", "robust", str(groups), "--output", robust, *flags]) == 0
     assert (tmp_path / "robust.png").stat().st_size > 10_000
     assert main(["bench", "compare", files[1], files[2]]) == 0
     assert "psnr_db" in capsys.readouterr().out

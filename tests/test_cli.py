@@ -15,10 +15,12 @@ import torch
 from conftest import bomb, encoded, fails, texture
 from PIL import Image
 
-import refsr.cli
+import refsr.cli.enlarge
 from refsr.cli import main, with_new_names
 from refsr.cli.quantities import parse_bytes
-from refsr.errors import UsageError
+from refsr.cli.verbs import VERBS
+from refsr.errors import OutputError, UsageError
+from refsr.wording import cause, counted, times, told
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_a_free_name_beside_the_picture_and_a_summary(pictures: Path, capsys: py
         summary = json.loads(captured.out)
         assert summary.pop("seconds") >= 0
         output = str(pictures / name)
-        nothing: dict[str, Any] = {"used": [], "shares": {}, "unfit": [], "notes": []}
+        nothing: dict[str, Any] = {"used": [], "shares": {}, "unfit": {}, "notes": []}
         assert summary == {"output": output, "width": 108, "height": 80} | nothing
         assert size_of(pictures / name) == (108, 80)
 
@@ -71,7 +73,7 @@ def test_as_a_program(pictures: Path) -> None:
     """In a process of its own, as installed; what is wrong is one line without a traceback."""
     command = [sys.executable, "-m", "refsr", "upscale", "in.png", "--ref", "ref.png", "-o"]
     good = subprocess.run([*command, "out.png"], cwd=pictures, capture_output=True, text=True, check=False)
-    unused = "refsr: ref.png: shows other things than in.png, and was not used\n"
+    unused = "refsr: ref.png: shows other things than the photo, and was not used\n"
     assert (good.returncode, good.stderr) == (0, unused)
     assert re.fullmatch(r"out.png: 108x80 in [\d.]+ s, all detail guessed\n", good.stdout)
     bad = subprocess.run([*command, "none/out.png"], cwd=pictures, capture_output=True, text=True, check=False)
@@ -89,9 +91,6 @@ def test_models_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert capsys.readouterr().out
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"{refsr.__version__}\n"
-
-
-VERBS = ("upscale", "batch", "video", "serve", "pairs", "train", "bench", "models", "convert", "export", "demo")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -184,11 +183,21 @@ def test_bad_usage(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "ref.png: is one of the input pictures": (*given, "--provenance", ref),
         "out.png: is the output as well": (*given, "--provenance", out),
         "a map cannot be written as '.jpg': use .png": (*given, "--provenance", pictures / "map.jpg"),
-        "neither a model": (*given, "--model", "best"),
+        "neither a model .*: check the name": (*given, "--model", "best"),
+        "neither a model .*: did you mean default-real": (*given, "--model", "default-rael"),
+        "ref.png: `refsr upscale` takes one picture: enlarge several with `refsr batch": ("upscale", image, ref),
+        "ref.png: `refsr batch` takes one folder or list": ("batch", image, ref, "-o", pictures / "batch"),
+        "x: is more than `refsr bench compare` takes: see": ("bench", "compare", "a.json", "b.json", "x"),
+        "-: standard input and output are not offered as files: name": ("upscale", image, "-o", "-"),
+        "-: standard input and output are not offered": ("batch", pictures, "--output=-"),
+        "in.png: a file, not a folder: name a folder": ("upscale", image, "--album", image, "-o", out),
+        "--ref-degrees: there is no reference to search: give": ("upscale", image, "--ref-degrees", "90", "-o", out),
+        "--ref-scales: there is no reference": ("upscale", image, "--ref-scales", "0.5", "-o", out),
+        "--memory 500TiB: this machine has .*GiB: allow less": (*given, "--memory", "500TiB"),
         "bad.safetensors: damaged": (*given, "--model", pictures / "bad.safetensors"),
         "none.pth: no such": (*given, "--model", "srntt", "--vgg19", pictures / "none.pth"),
         "--memory 'much' is not a size": (*given, "--memory", "much"),
-        "need .* of working memory": (*given, "--memory", "1MiB"),
+        "need .* of working memory, .*: allow more .--memory .*MiB": (*given, "--memory", "1MiB"),
         "between 0.1 and 10": (*given, "--ref-scales", "99"),
         "--device": (*given, "--device", "tpu"),
         "--sharp": (*given, "--sharp"),
@@ -258,8 +267,8 @@ def test_sixteen_bit_input_gives_sixteen_bit_output(pictures: Path) -> None:
 
 
 def test_sizes_of_memory() -> None:
-    assert [parse_bytes(t) for t in ("2GiB", "800 MiB", "1.5gb", "1000", "3K")] == [
-        2**31, 800 * 2**20, 1_500_000_000, 1000, 3000
+    assert [parse_bytes(t) for t in ("2GiB", "800 MiB", "1.5gb", "1000", "3K", "1TiB", "2T")] == [
+        2**31, 800 * 2**20, 1_500_000_000, 1000, 3000, 2**40, 2 * 10**12
     ]  # fmt: skip
     for text in ("", "2 XB", "-1GiB", "0", "GiB"):
         with pytest.raises(UsageError, match="is not a size"):
@@ -277,3 +286,55 @@ def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert figures["bicubic"][column] < figures["without reference"][column] < figures["with reference"][column]
     names = {p.name for p in (tmp_path / "demo").iterdir()}
     assert {"side_by_side.png", "map.png", "lr.png", "with_reference.png", "without_reference.png"} <= names
+
+
+def test_the_list_of_verbs_says_what_their_functions_say() -> None:
+    for name, (_, description) in VERBS.items():
+        function = refsr.cli.app[name].default_command
+        assert function is not None
+        if name != "bench":  # a verb of several functions
+            assert (function.__doc__ or "").splitlines()[0] == description.splitlines()[0]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]])
+def test_what_needs_no_network_imports_none(arguments: list[str]) -> None:
+    """torch takes seconds."""
+    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from refsr.__main__ import run; run()"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    *said, modules = done.stdout.splitlines()
+    assert said
+    assert "refsr.cli.verbs" in modules.split()
+    assert not {"torch", "numpy", "PIL", "markdown_it"} & set(modules.split())
+
+
+def test_near_misses_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    fails(capsys, 2, 'Unknown command "upscal". Did you mean "upscale"', "upscal")
+    fails(capsys, 2, "Unknown option: --provenanc. Did you mean --provenance", "upscale", "a.png", "--provenanc", "m")
+
+
+def test_public_names_are_imported_when_they_are_used() -> None:
+    code = (
+        "import sys, refsr; assert 'torch' not in sys.modules; assert set(refsr.__all__) <= set(dir(refsr));"
+        "from refsr import *; assert upscale is refsr.upscale and load_model and 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="module 'refsr' has no attribute 'downscale'"):
+        _ = refsr.downscale
+
+
+def test_counts_paths_and_causes() -> None:
+    assert [counted(n, "photo") for n in (0, 1, 2)] == ["0 photos", "1 photo", "2 photos"]
+    assert [times(n) for n in (0, 1, 2)] == ["0 times", "once", "2 times"]
+    assert told(Path("a.png"), "a.png: damaged") == told("a.png", "damaged") == "a.png: damaged"
+    assert cause(FileNotFoundError(2, "No such file", "a.png")) == "No such file"
+    assert cause(OutputError("a.png: is a\nfolder")) == "a.png: is a folder"
+    assert cause(KeyError()) == "KeyError"
+
+
+def test_too_few_files_may_be_open(pictures: Path) -> None:
+    """As after `ulimit -n 8`."""
+    code = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8));from refsr.__main__ import run; run()"
+    command = [sys.executable, "-c", code, "batch", ".", "-o", "out", "--model", "bicubic", "--processes", "2"]
+    done = subprocess.run(command, cwd=pictures, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch("refsr: .*Too many open files: allow more .*\n", done.stderr)

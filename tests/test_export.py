@@ -1,5 +1,6 @@
 """The exported files, run by onnxruntime, against torch."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[onnxruntime.Inferenc
         [sys.executable, "-m", "refsr", "export", "-o", folder], check=True, capture_output=True, text=True
     )
     network, descriptors = folder / "network.onnx", folder / "descriptors.onnx"
-    assert (done.stdout, done.stderr) == (f"{network}\n{descriptors}\n", "")
+    sizes = [f"{path.stat().st_size / 2**20:.1f} MiB" for path in (network, descriptors)]
+    said = done.stdout.splitlines()
+    checked = r"; run at another size, it differs from the model by \de-0[4-9] at most"
+    assert re.fullmatch(re.escape(f"{network}: {sizes[0]}") + checked, said[0]), said
+    assert re.fullmatch(re.escape(f"{descriptors}: {sizes[1]}") + checked, said[1]), said
+    assert done.stderr == ""
     return [onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in (network, descriptors)]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from refsr.bench.results import Result
 from refsr.bench.robust import RobustResult
 from refsr.errors import OutputError, UsageError
 from refsr.io.files import check_writable, claim, clear_unfinished, is_same_file, write_atomically
-from refsr.io.photo import list_photos
+from refsr.io.listing import list_folder, list_photos
 from refsr.io.records import read_record, write_record
 
 
@@ -84,6 +85,33 @@ def test_photos_of_a_folder_are_listed(tmp_path: Path) -> None:
     assert told(without=tmp_path / "a" / ".." / "out") == ["a/c.png", "b.JPG"]
     assert told(deep=False) == ["b.JPG"]
     assert list_photos(tmp_path / "none") == []
+    assert list_folder(tmp_path).left_out == ()
+
+
+def test_what_a_folder_is_left_without_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By kind, in one line each; a folder that may not be read too."""
+    for name in ("a.CR2", "in/b.cr2", "c.psd", "d.svg", "e.txt", ".f.psd", "out/g.dng", "h.heic", "i.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    scan = os.scandir
+
+    def closed(path: str) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(os, "scandir", closed)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    listing = list_folder(tmp_path, without=tmp_path / "out")
+    assert [path.name for path in listing.photos] == ["i.png"]
+    assert listing.left_out == (
+        "left out 1 .heic file: HEIC needs an extra: pip install 'refsr[heic]'",
+        "left out 1 .psd file: files of this kind are not read: convert them to PNG, TIFF or JPEG first",
+        "left out 1 .svg file: files of this kind are not read: convert them to PNG, TIFF or JPEG first",
+        "left out 2 .cr2 files: raw files are not read: convert them to TIFF or JPEG first",
+        f"left out the folder {tmp_path / 'closed'}: Permission denied: change its permissions",
+    )
 
 
 def test_a_claimed_folder_is_free_again_afterwards(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -200,11 +201,29 @@ def test_tiffs_of_sixteen_bits_in_other_colours(tmp_path: Path) -> None:
         (tiff(np.zeros((48, 64, 3), np.uint16), photometric="cielab"), "a TIFF of CIELAB, 16-bit integers"),
         (tiff(np.zeros((48, 64, 3), np.uint8), photometric="rgb", bigtiff=True, byteorder=">"), "a BigTIFF of RGB"),
         (tiff(np.zeros((48, 64), np.int8), photometric="minisblack"), "a TIFF of signed integers"),
+        (tiff(np.zeros((48, 64), np.float64), photometric="minisblack"), "a TIFF of MINISBLACK, 64-bit floats"),
+        (tiff(np.zeros((48, 64, 3), np.float16), photometric="rgb"), "a TIFF of RGB, 16-bit floats"),
+        (tiff(np.zeros((48, 64, 3), np.uint32), photometric="rgb"), "a TIFF of RGB, 32-bit integers"),
+        (tiff(np.zeros((48, 64, 3), np.uint8), photometric="ycbcr"), "a TIFF of YCBCR, 8-bit integers"),
+        (tiff(np.zeros((48, 64, 5), np.uint8), photometric="minisblack", planarconfig="contig"), ".*channels: 5"),
+        (tiff(np.zeros((48, 64, 3), np.uint8), photometric="rgb", compression="jpeg2000"), ".*compression JPEG2000"),
+        (tiff(np.zeros((48, 64, 3), np.uint8), photometric="rgb", compression="lerc"), ".*compression LERC"),
     ],
 )
-def test_the_kind_of_a_tiff_that_is_not_read_is_told(tmp_path: Path, data: bytes, kind: str) -> None:
+def test_the_kind_of_a_tiff_that_is_not_read_is_told(
+    tmp_path: Path, data: bytes, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the extra for TIFFs too."""
+    monkeypatch.setitem(sys.modules, "tifffile", None)
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(ImageError, match=f"a.tif: {kind}.*, which is not read: convert it"):
+        read_photo(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("length", [9, 100, 1000, -1])
+def test_a_tiff_that_ends_early_is_called_damaged(tmp_path: Path, length: int) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(np.zeros((48, 64, 3), np.float32), photometric="rgb")[:length])
+    with pytest.raises(ImageError, match="a.tif: damaged or truncated"):
         read_photo(tmp_path / "a.tif")
 
 

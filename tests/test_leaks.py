@@ -10,7 +10,7 @@ from scipy.fft import dctn
 
 from refsr.data.leaks import find_leaks, perceptual_hash
 from refsr.data.sources import open_sources
-from refsr.io.photo import list_photos
+from refsr.io.listing import list_photos
 
 
 def picture(seed: int, shift: int = 0) -> Image.Image:

@@ -244,6 +244,12 @@ def test_damaged_and_foreign_weights(tmp_path: Path) -> None:
         save_file(state, tmp_path / name, metadata=metadata)
         with pytest.raises(WeightsError, match=f"{name}: .*{message}"):
             load_model(tmp_path / name)
+    for value in (float("nan"), float("inf")):
+        poisoned = {name: tensor.clone() for name, tensor in state.items()}
+        poisoned["head.weight"].view(-1)[7] = value
+        save_file(poisoned, tmp_path / "poisoned", metadata=header())
+        with pytest.raises(WeightsError, match="poisoned: holds NaN or infinite values, first in 'head.weight'"):
+            load_model(tmp_path / "poisoned")
     (tmp_path / "short").write_bytes(data[: len(data) // 2])
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "pickle").write_bytes(b"\x80\x04K\x01.")

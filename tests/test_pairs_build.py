@@ -414,10 +414,14 @@ def test_bad_input_is_refused_in_one_line(
     }.items():
         fails(capsys, 2, pattern, "pairs", *arguments, "-o", out)
         assert not out.exists()
+    (album / "raw.cr3").write_bytes(b"")
     assert main(["pairs", str(album), "-o", str(out), "--strict", "--processes", "1"]) == 2
+    (album / "raw.cr3").unlink()
     captured = capsys.readouterr()
-    assert "left out damaged.jpg" in captured.err
-    assert "1 photos were left out: repair or remove them, or leave out --strict" in captured.err
+    assert "left out damaged.jpg: " in captured.err
+    assert captured.err.count("damaged.jpg") == 1
+    assert "left out 1 .cr3 file: raw files are not read" in captured.err
+    assert "left out 1 photo: repair or remove them, or leave out --strict" in captured.err
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingExtraError, match=r"finding pairs needs an extra: pip install 'refsr\[geometry\]'"):
         build_pairs(album, tmp_path / "other", BuildConfig())

@@ -93,7 +93,7 @@ def test_only_photos_that_fit_are_found(
     (found,) = find_references(photo, library, shipped, most=3, progress=told)
     assert found.path.name == "same.jpg"
     assert found.fit > MINIMUM_FIT
-    assert found.why().startswith("same.jpg shows ")
+    assert found.why().startswith("same.jpg, which shows ")
     assert told.shares == sorted(told.shares)
     assert told.shares[-1] == 1
     assert find_references(photo, library, shipped, apart_from=[found.path]) == []
@@ -125,7 +125,7 @@ def test_a_found_photo_is_neither_read_nor_posed_again(
         pytest.fail("read or posed again")
 
     monkeypatch.setattr("refsr.restore.upscale.as_photo", never)
-    monkeypatch.setattr("refsr.restore.upscale.find_pose", never)
+    monkeypatch.setattr("refsr.restore.posed.find_pose", never)
     result = upscale(photo, [found], model=shipped, precision="fp32")
     assert torch.equal(result.photo.pixels, expected.photo.pixels)
     assert result.provenance.names == expected.provenance.names == (str(found.path),)
@@ -144,7 +144,7 @@ def test_the_command(
     (album / "broken.jpg").write_bytes(b"no picture")
     assert main(["upscale", str(blurry), "--album", str(album), "-o", str(out)]) == 0
     said = capsys.readouterr().err
-    assert "took same.jpg shows" in said
+    assert "took same.jpg, which shows" in said
     assert "left out" in said
     with_album = as_photo(out).pixels
     assert main(["upscale", str(blurry), "--ref", str(album / "trip ü" / "same.jpg"), "-o", str(out)]) == 0
@@ -152,7 +152,7 @@ def test_the_command(
     (album / "trip ü" / "same.jpg").unlink()
     capsys.readouterr()
     assert main(["upscale", str(blurry), "--album", str(album), "-o", str(out)]) == 0
-    assert "none of the 6 photos" in capsys.readouterr().err
+    assert "none fits of 6 photos" in capsys.readouterr().err
 
     (tmp_path / "empty").mkdir()
     for folder, message in ((tmp_path / "empty", "holds no photo"), (tmp_path / "nowhere", "no such folder")):
@@ -168,7 +168,7 @@ def test_a_damaged_index_is_named(album: Path, shipped: RefSRModel, tmp_path: Pa
     file.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
     with pytest.raises(OutputError, match=r"sqlite: the index cannot be used .*: delete the file"):
         open_library(album, shipped, cache=tmp_path)
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(UsageError, match="sqlite: a file, not a folder: name a folder"):
         open_library(file, shipped, cache=tmp_path)
 
 

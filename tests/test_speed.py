@@ -137,10 +137,27 @@ def test_the_flags_of_the_model_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.extend((model, config.device, config.memory_bytes, others["vgg19"]))
         return SpeedResult(model=model, measurements=(), versions={}, commit=None)
 
-    monkeypatch.setattr(sys.modules["refsr.cli.bench"], "run_speed", run)
+    monkeypatch.setattr("refsr.cli.bench.run_speed", run)
     flags = ["--model", "srntt", "--device", "cuda", "--memory", "1GiB", "--vgg19", "vgg19.pth"]
     assert main(["bench", "speed", *flags, "--sizes", "0.01"]) == 0
     assert asked == ["srntt", "cuda", 2**30, Path("vgg19.pth")]
+
+
+def test_without_matplotlib_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("refsr.cli.bench.run_speed", lambda *_, **__: pytest.fail("measured"))
+    fails(capsys, 2, "the plot beside the file needs an extra: pip", "bench", "speed", "-o", tmp_path / "speed.json")
+
+
+def test_a_case_that_does_not_fit_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--model", "bicubic", "--sizes", "0.01", "--references", "0", "--threads", "1", "--memory", "1KiB"]
+    assert main(["bench", "speed", *flags]) == 0
+    shown = capsys.readouterr()
+    assert "refused" in shown.out
+    assert "nan" not in shown.out
+    assert "refused: " in shown.err
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="has the device that is asked for")

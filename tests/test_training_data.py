@@ -29,7 +29,7 @@ from refsr.data.shards import (
 from refsr.data.sources import Partner, RealView, Sources, list_pairs, open_sources
 from refsr.degrade import DegradeConfig
 from refsr.errors import ImageError, UsageError
-from refsr.io.photo import list_photos
+from refsr.io.listing import list_photos
 
 
 def save(path: Path, height: int, width: int, seed: int = 0) -> None:

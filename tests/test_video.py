@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 from conftest import Told, agreement, fails, moved_view, smooth_field, texture
+from PIL import Image
 from torch import Tensor
 
 from refsr.bench.metrics import psnr_db
@@ -137,16 +138,24 @@ def test_the_command_and_bad_input(
         return match(*inputs, engine=engine, **options)
 
     monkeypatch.setattr("refsr.video.upscale_video.match", matched)
+    picture = (stills / "same.png").rename(stills / "same.bmp")
+    with Image.open(picture) as image:
+        image.save(stills / "same.gif", save_all=True, append_images=[image.rotate(90)])
+    picture.unlink()
+    (stills / "raw.dng").write_bytes(b"")
     command = ["video", str(video), "--keyframes", str(stills), "-o", str(out), "--device", "cpu"]
     assert main([*command, "--search", "exact", "--precision", "fp32", "--memory", "1GiB", "--model", "default"]) == 0
     assert set(engines) == {"exact"}
-    assert f"{FRAMES} frames" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"{FRAMES} frames" in said.out
+    assert "refsr: left out 1 .dng file: raw files are not read" in said.err
+    assert f"refsr: {stills / 'same.gif'}: holds 2 pictures: only the first is taken" in said.err
     was = out.read_bytes()
     broken = video.with_name("broken.mp4")
     broken.write_bytes(b"no video")
     for source, target, message in (
         (broken, out, "broken.mp4: is no video that can be read"),
-        (stills / "same.png", stills / "out.txt", "out.txt: cannot be written .*: write .mp4 or .mkv"),
+        (stills / "same.gif", stills / "out.txt", "out.txt: cannot be written .*: write .mp4 or .mkv"),
         (video, video, "is the video given"),
         (video, out.parent / "nowhere" / "out.mp4", "does not exist"),
     ):

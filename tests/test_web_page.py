@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -42,7 +41,7 @@ def server(*arguments: str) -> Iterator[str]:
             assert said == f"refsr is at http://127.0.0.1:{port} (Ctrl-C ends it)\n"
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # Ctrl-C is ignored where the tests were started in the background of a script
             try:
                 process.wait(30)
             finally:
@@ -265,7 +264,7 @@ def test_the_shared_flags_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_server(model: RefSRModel, config: WebConfig, *, host: str, port: int) -> None:
         served.append((model, config))
 
-    monkeypatch.setattr(sys.modules["refsr.cli.serve"], "run_server", run_server)
+    monkeypatch.setattr("refsr.cli.serve.run_server", run_server)
     flags = ["--search", "coarse", "--precision", "bf16", "--memory", "1GiB", "--device", "cpu", "--model", "bicubic"]
     assert main(["serve", *flags]) == 0
     ((model, config),) = served

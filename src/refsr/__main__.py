@@ -2,11 +2,14 @@
 
 import sys
 
-from refsr.cli import main
+from refsr.signals import end_at_once
 
 
 def run() -> None:
     """Run the command line, and exit with its code."""
+    end_at_once()
+    from refsr.cli import main  # takes a moment, in which Ctrl-C may come
+
     sys.exit(main())
 
 

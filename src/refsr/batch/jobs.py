@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePath
 from typing import Any, Final, get_args
@@ -13,10 +13,11 @@ from typing import Any, Final, get_args
 from refsr.device import Precision
 from refsr.errors import UsageError
 from refsr.io.encode import FORMATS
-from refsr.io.photo import list_photos
+from refsr.io.listing import list_folder
 from refsr.io.records import parse_record, read_lines
 from refsr.restore.upscale import RestoreConfig
 from refsr.search import Engine
+from refsr.wording import cause
 
 _MAXIMUM_NAME_BYTES: Final = 255
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -67,7 +68,13 @@ class Job:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None = None) -> list[Job]:
+def read_jobs(
+    source: Path,
+    options: JobOptions,
+    out: Path,
+    suffix: str | None = None,
+    tell: Callable[[str], None] = lambda _line: None,
+) -> list[Job]:
     """Jobs of a folder of photos, or of a list.
 
     Args:
@@ -77,13 +84,16 @@ def read_jobs(source: Path, options: JobOptions, out: Path, suffix: str | None =
         options: Defaults for what a list leaves open.
         out: Folder of results, which is left out of the search.
         suffix: Suffix of results, such as .png; None for the suffix of each input, or .png if that is not written.
+        tell: Told a line about each kind of pictures of the folder that is left out.
 
     Raises:
         UsageError: The source is missing or empty, a line of it is wrong, or two jobs write the same file.
     """
     if source.is_dir():
-        found = list_photos(source, without=out)
-        jobs = [Job(image=path, output=path.relative_to(source), options=options) for path in found]
+        listing = list_folder(source, without=out)
+        jobs = [Job(image=path, output=path.relative_to(source), options=options) for path in listing.photos]
+        for line in listing.left_out:
+            tell(line)
     elif not source.is_file():
         raise UsageError(f"{source}: no such folder or list: check the name")
     elif source.suffix.lower() == ".csv":
@@ -181,6 +191,6 @@ def _read_csv(source: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 raise UsageError(f"{source}: line {reader.line_num} has not as many fields as the head: correct it")
             yield reader.line_num, record
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{source}: cannot be read as UTF-8 text ({error}): save it as UTF-8") from error
+        raise UsageError(f"{source}: cannot be read as UTF-8 text ({cause(error)}): save it as UTF-8") from error
     except csv.Error as error:
         raise UsageError(f"{source}: line {reader.line_num} is no CSV ({error}): check its quotes") from error

@@ -17,14 +17,13 @@ from refsr.io.files import claim, clear_unfinished, make_folder
 from refsr.io.photo import as_photo, check_output
 from refsr.io.progress import Progress, silent
 from refsr.io.records import read_record, write_record
-from refsr.io.workers import Workers
+from refsr.io.workers import MAXIMUM_TRIES, Workers
 from refsr.models import RefSRModel, load_model
 from refsr.references.choose import find_references
 from refsr.references.index import Library, open_library
 from refsr.restore.upscale import AnyReference
 
 STATE_FILE: Final = ".refsr-batch.json"
-_MAXIMUM_TRIES: Final = 2
 
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
@@ -51,11 +50,13 @@ class Outcome:
     Attributes:
         reason: Reason of its failure; None if it is done.
         unfit: References that show other things, and were not used.
+        notes: Lines about what was not read of the pictures.
     """
 
     job: Job
     reason: str | None = None
     unfit: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +73,15 @@ class BatchResult:
     Attributes:
         done: Count of jobs done by this run.
         before: Count of jobs done by earlier runs.
-        unused: Jobs done without some of their references, which show other things.
+        remarked: Jobs done without some of their references, which show other things, or with notes.
+        left_out: Lines about what could not be read of the albums.
     """
 
     done: int
     before: int
     failed: tuple[Outcome, ...]
-    unused: tuple[Outcome, ...] = ()
+    remarked: tuple[Outcome, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def run_batch(
@@ -109,9 +112,10 @@ def run_batch(
         clear_unfinished(out)
         waiting = _unfinished(jobs, out, setup.load().digest())
         before = len(jobs) - len(waiting)
-        for album in {job.options.album for job in waiting if job.options.album is not None}:
+        left_out: list[str] = []
+        for album in dict.fromkeys(job.options.album for job in waiting if job.options.album is not None):
             with suppress(RefSRError):  # reported by each job
-                open_library(album, setup.load())  # indexed once, before the processes share it
+                left_out += open_library(album, setup.load()).complaints()  # indexed before the processes share it
         task = partial(restore, out=out.resolve(), setup=setup)
         outcomes: list[Outcome] = []
         with Workers(processes) as workers:
@@ -125,8 +129,10 @@ def run_batch(
     order = {job.output: place for place, job in enumerate(jobs)}
     outcomes.sort(key=lambda outcome: order[outcome.job.output])
     failed = tuple(outcome for outcome in outcomes if outcome.reason is not None)
-    unused = tuple(outcome for outcome in outcomes if outcome.unfit)
-    return BatchResult(done=len(outcomes) - len(failed), before=before, failed=failed, unused=unused)
+    remarked = tuple(outcome for outcome in outcomes if outcome.unfit or outcome.notes)
+    return BatchResult(
+        done=len(outcomes) - len(failed), before=before, failed=failed, remarked=remarked, left_out=tuple(left_out)
+    )
 
 
 def _unfinished(jobs: Sequence[Job], out: Path, model: str) -> list[Job]:
@@ -195,7 +201,7 @@ def run_on_cluster(
             reason = " ".join(str(error).split())
             raise UsageError(f"no cluster at {address} ({reason}): start one with `ray start`") from error
     try:
-        remote = ray.remote(_call).options(num_cpus=threads, max_retries=_MAXIMUM_TRIES - 1)
+        remote = ray.remote(_call).options(num_cpus=threads, max_retries=MAXIMUM_TRIES - 1)
         pending = {remote.remote(task, item): item for item in items}
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1)
@@ -232,7 +238,8 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
         result.save(target)
     except (RefSRError, OSError, MemoryError) as error:
         return Outcome(job=job, reason=" ".join(str(error).split()) or type(error).__name__)
-    return Outcome(job=job, unfit=tuple(f"{name} {why}" for name, why in result.unfit.items()))
+    unfit = tuple(f"{name} {why}" for name, why in result.unfit.items())
+    return Outcome(job=job, unfit=unfit, notes=result.notes)
 
 
 @lru_cache(maxsize=1)

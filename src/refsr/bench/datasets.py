@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from refsr.errors import UsageError
 from refsr.io.decode import READABLE_SUFFIXES
-from refsr.io.photo import list_photos
+from refsr.io.listing import list_photos
 from refsr.io.records import parse_record, read_lines
 
 _GROUP = re.compile(r"(.+)_([0-9])")

@@ -55,7 +55,7 @@ class BenchConfig(PassConfig):
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|1|all|level:[1-9]|self|none|wrong|album", self.references):
+        if not re.fullmatch(r"auto|1|all|level:[1-5]|self|none|wrong|album", self.references):
             raise UsageError(
                 f"--references {self.references!r} is unknown: use 1, all, level:1 to 5, self, none, wrong or album"
             )

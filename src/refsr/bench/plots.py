@@ -12,6 +12,7 @@ from refsr.bench.robust import CHANGES, UNCHANGED, UNRELATED, RobustResult
 from refsr.bench.speed import SpeedResult
 from refsr.extras import import_extra
 from refsr.io.files import write_atomically
+from refsr.wording import counted
 
 
 def plot_gain_by_score(results: Sequence[Result], path: Path) -> None:
@@ -75,7 +76,8 @@ def plot_speed(result: SpeedResult, path: Path) -> None:
     measured = [m for m in result.measurements if m.refused is None]
     for series in dict.fromkeys(m.series for m in measured):
         references, engine, precision, threads = series
-        label = f"{references} references, {engine}, {precision}, {threads} threads: slope {result.slope(*series):.2f}"
+        label = f"{counted(references, 'reference')}, {engine}, {precision}, {counted(threads, 'thread')}"
+        label += f": slope {result.slope(*series):.2f}"
         points = [(m.megapixels, m.seconds) for m in measured if m.series == series]
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
     _time_over_size(axes, result.model)

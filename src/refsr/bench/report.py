@@ -14,6 +14,7 @@ from refsr.errors import UsageError
 from refsr.io.files import make_folder, write_atomically
 from refsr.io.photo import as_photo, read_photo, write_photo
 from refsr.io.records import read_record
+from refsr.wording import counted
 
 _STRIPS_PER_SHEET: Final = 12
 RESULTS: Final[dict[str, type[Result | RobustResult]]] = {"bench": Result, "robust": RobustResult}
@@ -105,7 +106,7 @@ def robust_table(result: RobustResult) -> str:
     mean, worst, name = result.unrelated_loss()
     unchanged = result.summary(UNCHANGED)
     head = (
-        f"**{result.model}**, {len(result.gains_db[UNCHANGED, 0.0])} pictures (commit {result.commit}):"
+        f"**{result.model}**, {counted(len(result.gains_db[UNCHANGED, 0.0]), 'picture')} (commit {result.commit}):"
         f" an unrelated reference costs {mean:.2f} dB against none, at worst {worst:.2f} dB ({name})."
         f" The unchanged reference gains {unchanged.mean:+.2f} dB."
     )

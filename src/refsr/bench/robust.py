@@ -98,6 +98,7 @@ CHANGES: Final = (
     Change(name="blur (sigma, pixels)", strengths=(0.5, 1.0, 2.0, 4.0), unchanged=0.0, apply=_blurred),
     Change(name="JPEG (quality)", strengths=(90.0, 70.0, 50.0, 30.0, 10.0), unchanged=None, apply=_compressed),
 )
+_CONFIG: Final = BenchConfig()
 UNCHANGED: Final = "unchanged"
 UNRELATED: Final = "unrelated"
 
@@ -164,6 +165,7 @@ def run_robust(
     dataset: Dataset,
     model: RefSRModel,
     name: str,
+    config: BenchConfig = _CONFIG,
     *,
     limit: int = 0,
     out: Path | None = None,
@@ -173,6 +175,7 @@ def run_robust(
     """Measure every change on every sample that has a reference.
 
     Args:
+        config: Memory, search and precision.
         limit: Maximum count of samples, evenly spread over the data set; 0 for all.
         out: JSON file to write. A killed run resumes from the journal beside it.
 
@@ -184,8 +187,9 @@ def run_robust(
     versions = software_versions() | {"weights": model.digest()}
     asked = {change.name: list(change.strengths) for change in changes}
     settings = {"model": name, "weights": versions["weights"], "dataset": dataset.name, "changes": asked}
+    settings |= {"search": config.engine, "precision": config.precision}
     journal = Journal(out, settings | {"samples": [sample.name for sample in samples]})
-    measure = partial(_measure, dataset=dataset, model=model, changes=changes)
+    measure = partial(_measure, dataset=dataset, model=model, config=config, changes=changes)
     measured, skipped = measure_each(dataset.name, samples, measure, journal, progress)
     gains: dict[tuple[str, float], dict[str, float]] = {}
     for part in measured:
@@ -205,7 +209,9 @@ def run_robust(
     return result
 
 
-def _measure(sample: Sample, dataset: Dataset, model: RefSRModel, changes: Sequence[Change]) -> dict[str, Any]:
+def _measure(
+    sample: Sample, dataset: Dataset, model: RefSRModel, config: BenchConfig, changes: Sequence[Change]
+) -> dict[str, Any]:
     """Gains of one sample under every change."""
     own, wrong = (choose_references(sample, dataset, mode)[0] for mode in ("1", "wrong"))
     prepared = prepare_sample(sample, (own, wrong), "refsr", model.scale)
@@ -213,7 +219,7 @@ def _measure(sample: Sample, dataset: Dataset, model: RefSRModel, changes: Seque
 
     def quality(*references: Picture) -> float:
         refs = [Photo(pixels=each) for each in references]
-        restored = BenchConfig().upscale(Photo(pixels=prepared.lr), refs, model)
+        restored = config.upscale(Photo(pixels=prepared.lr), refs, model)
         return psnr_db(restored.photo.pixels, prepared.truth).item()
 
     without = quality()

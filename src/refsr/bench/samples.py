@@ -37,12 +37,13 @@ def choose_references(sample: Sample, dataset: Dataset, mode: str) -> tuple[Leve
         return ()
     if mode == "wrong":
         others = [other for other in dataset.samples if other.references or not dataset.has_references]
-        place = dataset.samples.index(sample) + len(dataset.samples) // 2
-        other = others[place % len(others)]
-        if other is sample:
-            raise ImageError("has no other sample to take a wrong reference from: use another --references")
-        path = other.references[0].path if other.references else other.truth
-        return (LevelledReference(path=path, level=0),)
+        place = (dataset.samples.index(sample) + len(dataset.samples) // 2) % len(others)
+        own = {sample.truth, sample.lr, *(reference.path for reference in sample.references)}
+        for other in (*others[place:], *others[:place]):
+            path = other.references[0].path if other.references else other.truth
+            if other is not sample and path not in own:
+                return (LevelledReference(path=path, level=0),)
+        raise ImageError("has no other sample to take a wrong reference from: use another --references")
     if not sample.references:
         raise ImageError("has no reference: measure it with --references none, self or wrong")
     if mode == "all":

@@ -4,11 +4,11 @@ Each case runs in a process of its own, which makes its peak memory its own. Bic
 are measured in the same process, so that ratios can be compared across machines.
 """
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import product
 from math import log, nan
 from pathlib import Path
@@ -30,10 +30,12 @@ from refsr.io.files import check_writable
 from refsr.io.photo import Photo, as_photo
 from refsr.io.progress import Progress, silent
 from refsr.io.records import write_record
+from refsr.io.workers import Workers
 from refsr.models import load_model
 from refsr.resize import resize, upscale_bicubic
 from refsr.restore.upscale import RestoreConfig
 from refsr.search import Engine
+from refsr.wording import counted
 
 _ASPECT_RATIO: Final = 1.5
 _MATRIX_SIDE: Final = 1024
@@ -157,7 +159,7 @@ def run_speed(
         OutputError: The file cannot be written.
     """
     if max(config.threads) > (os.cpu_count() or 1):
-        raise UsageError(f"{max(config.threads)} threads: this machine has {os.cpu_count()}: ask for fewer")
+        raise UsageError(f"{counted(max(config.threads), 'thread')}: this machine has {os.cpu_count()}: ask for fewer")
     device = choose_device(config.device).type
     if out is not None:
         check_writable(out)
@@ -167,12 +169,12 @@ def run_speed(
             sorted(config.megapixels), config.references, config.engines, config.precisions, config.threads
         )
     ]
-    context = multiprocessing.get_context("spawn")
-    measured = []
-    for count, case in enumerate(cases, 1):
-        with context.Pool(1) as pool:
-            measured.append(pool.apply(measure_case, (model, vgg19, case, config.memory_bytes, config.device)))
-        progress(count, len(cases))
+    measure = partial(measure_case, model, vgg19, memory_bytes=config.memory_bytes, device=config.device)
+    measured: list[SpeedMeasurement] = []
+    for case in cases:
+        with Workers(1) as workers:
+            measured += workers.map_unordered(measure, [case])
+        progress(len(measured), len(cases))
     versions = software_versions() | ({} if device == "cpu" else {"device": device})
     result = SpeedResult(model=model, measurements=tuple(measured), versions=versions, commit=source_commit())
     if out is not None:
@@ -181,7 +183,7 @@ def run_speed(
 
 
 def measure_case(
-    model: str, vgg19: Path | None, case: SpeedCase, memory_bytes: int, device: Device = "cpu"
+    model: str, vgg19: Path | None, case: SpeedCase, memory_bytes: int | None, device: Device = "cpu"
 ) -> SpeedMeasurement:
     """Measure one case in this process; the arguments are those of `run_speed`."""
     torch.set_num_threads(case.threads)

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Final, Literal
 
 from refsr.batch.jobs import JobOptions, read_jobs
-from refsr.batch.runner import Setup, run_batch
+from refsr.batch.runner import BatchResult, Setup, run_batch
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, RestoreOptions, count_processes
+from refsr.cli.verbs import verb
+from refsr.wording import counted, told
 
 _SOME_FAILED_CODE: Final = 3
 
 
+@verb
 def batch(
     jobs: Path,
     /,
@@ -27,8 +30,6 @@ def batch(
     options: RestoreOptions = RestoreOptions(),
 ) -> int:
     """Enlarge many photos in parallel; the same command resumes a run that was broken off.
-
-    The exit code is 0 if all jobs are done, and 3 if some failed; failures are listed with their reasons.
 
     Args:
         jobs: Folder of photos, or a list: .csv with a head (semicolons separate references) or .jsonl, with the keys
@@ -47,7 +48,7 @@ def batch(
         refsr batch jobs.csv -o OUT --format png --processes 2
         refsr batch jobs.jsonl -o OUT --where ray --ray-address auto
     """
-    cores, count = os.cpu_count() or 1, count_processes(processes)
+    count = count_processes(processes)
     defaults = JobOptions(
         references=tuple(ref or ()),
         album=album,
@@ -56,22 +57,25 @@ def batch(
         memory_bytes=options.memory_bytes,
         provenance=provenance,
     )
-    listed = read_jobs(jobs, defaults, output, None if format == "same" else f".{format}")
-    with progress_bar(f"{len(listed)} photos") as progress:
-        result = run_batch(
-            listed,
-            output,
-            Setup(model=options.model, device=options.device, vgg19=options.vgg19, threads=max(1, cores // count)),
-            processes=count,
-            where=where,
-            address=ray_address,
-            progress=progress,
-        )
-    for outcome in result.unused:
+    listed = read_jobs(jobs, defaults, output, None if format == "same" else f".{format}", complain)
+    threads = max(1, (os.cpu_count() or 1) // count)
+    setup = Setup(model=options.model, device=options.device, vgg19=options.vgg19, threads=threads)
+    with progress_bar(counted(len(listed), "photo")) as progress:
+        result = run_batch(listed, output, setup, processes=count, where=where, address=ray_address, progress=progress)
+    _report(result, len(listed), output)
+    return _SOME_FAILED_CODE if result.failed else 0
+
+
+def _report(result: BatchResult, photos: int, output: Path) -> None:
+    """What was remarkable, and how many photos are done."""
+    for line in result.left_out:
+        complain(line)
+    for note in dict.fromkeys(note for outcome in result.remarked for note in outcome.notes):
+        complain(note)
+    for outcome in result.remarked:
         for line in outcome.unfit:
             complain(f"{outcome.job.image}: {line}, and was not used")
     for failed in result.failed:
-        complain(f"failed {failed.job.image}: {failed.reason}")
+        complain(f"failed {told(failed.job.image, failed.reason or '')}")
     earlier = f", {result.before} were before" if result.before else ""
-    print(f"{result.done} of {len(listed)} photos done{earlier}, {len(result.failed)} failed: {output}")
-    return _SOME_FAILED_CODE if result.failed else 0
+    print(f"{result.done} of {counted(photos, 'photo')} done{earlier}, {len(result.failed)} failed: {output}")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import product
+from math import isnan
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,13 @@ from refsr.bench.results import Result, comparison_table
 from refsr.bench.robust import run_robust
 from refsr.bench.speed import SpeedConfig, run_speed, speed_table
 from refsr.cli.console import complain, progress_bar
-from refsr.cli.options import ComputeOptions, MemoryOptions, ModelOptions, Output
+from refsr.cli.options import ComputeOptions, MemoryOptions, Output
 from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
+from refsr.extras import import_extra
 from refsr.io.records import read_record
 from refsr.search import Engine
+from refsr.wording import counted
 
 _EXAMPLES = """**Examples**
 
@@ -33,16 +36,22 @@ _EXAMPLES = """**Examples**
     refsr bench report a.json b.json turned.json -o report
     refsr bench speed --sizes 2.4 --references 1
 """
-bench = App(
-    name="bench", help="Measure models on data sets, in a way that others can reproduce.", help_epilogue=_EXAMPLES
-)
-OutputFile = Annotated[Path | None, Parameter(name=("--output", "-o"))]
+bench = App(name="bench", help_epilogue=_EXAMPLES, help_format="markdown")
+OutputFile = Output | None
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions(ComputeOptions, BenchConfig):
     """Settings of a benchmark run, with a precision that is the same on every processor."""
+
+    precision: Precision = "fp32"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RobustOptions(ComputeOptions):
+    """Settings of a run with changed references, with a precision that is the same on every processor."""
 
     precision: Precision = "fp32"
 
@@ -102,12 +111,12 @@ def measure(
         complain(f"left out {skipped.name}: {skipped.reason}")
     cropped = sum(image.cropped for image in result.images)
     if cropped:
-        complain(f"{cropped} of {len(result.images)} truths are no multiple of {loaded.scale} pixels: cropped")
+        complain(f"cropped to multiples of {loaded.scale} pixels: {cropped} of {counted(len(result.images), 'truth')}")
     if distance is None:
         complain("LPIPS is not measured: give weights of AlexNet or VGG19 with --lpips")
     Console().print(_summary(result))
     if result.skipped and strict:
-        raise UsageError(f"{len(result.skipped)} pictures were left out, and --strict was given")
+        raise UsageError(f"left out {counted(len(result.skipped), 'picture')}, and --strict was given")
 
 
 @bench.command
@@ -145,19 +154,26 @@ def speed(
     Args:
         output: JSON file for all figures; the plot is written beside it.
     """
+    if output is not None:
+        import_extra("matplotlib", "the plot beside the file")
     with progress_bar(f"{options.model}, speed") as progress:
         result = run_speed(options.model, options, vgg19=options.vgg19, out=output, progress=progress)
     Console().print(speed_table(result))
+    for reason in dict.fromkeys(m.refused for m in result.measurements if m.refused is not None):
+        complain(f"refused: {reason}")
     for count in options.references:
         for engine, number in product(options.engines, options.precisions):
             slope = result.slope(count, engine, number, max(options.threads))
-            print(f"{count} references, {engine}, {number}: time grows with the size to the power of {slope:.2f}")
+            if isnan(slope):  # of one size
+                continue
+            case = f"{counted(count, 'reference')}, {engine}, {number}"
+            print(f"{case}: time grows with the size to the power of {slope:.2f}")
     if output is not None:
         plot_speed(result, output.with_suffix(".png"))
 
 
 @bench.command
-def robust(dataset: Path, /, *, output: Output, limit: int = 0, options: ModelOptions = ModelOptions()) -> None:
+def robust(dataset: Path, /, *, output: Output, limit: int = 0, options: RobustOptions = RobustOptions()) -> None:
     """Measure the gain left when the reference is rotated, scaled, shifted, relit, blurred, compressed or wrong.
 
     Args:
@@ -168,7 +184,10 @@ def robust(dataset: Path, /, *, output: Output, limit: int = 0, options: ModelOp
     samples = open_dataset(dataset)
     loaded = options.load()
     with progress_bar(f"{samples.name}, {options.model}, changed references") as progress:
-        result = run_robust(samples, loaded, Path(options.model).name, limit=limit, out=output, progress=progress)
+        config = BenchConfig(engine=options.engine, precision=options.precision, memory_bytes=options.memory_bytes)
+        result = run_robust(
+            samples, loaded, Path(options.model).name, config, limit=limit, out=output, progress=progress
+        )
     for name, reason in result.skipped.items():
         complain(f"left out {name}: {reason}")
     table = Table("change", "strength", "mean gain dB", "least", box=None, pad_edge=False)
@@ -185,9 +204,8 @@ def robust(dataset: Path, /, *, output: Output, limit: int = 0, options: ModelOp
 
 
 def _summary(result: Result) -> Table:
-    title = (
-        f"{result.model} on {result.dataset}, references {result.protocol['references']}: {len(result.images)} pictures"
-    )
+    pictures = counted(len(result.images), "picture")
+    title = f"{result.model} on {result.dataset}, references {result.protocol['references']}: {pictures}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("", "mean", "95 % interval", "median", "least", "most"):
         table.add_column(column, justify="left" if not column else "right")

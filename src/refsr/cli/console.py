@@ -5,8 +5,6 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from refsr.io.progress import Progress
 
@@ -14,6 +12,9 @@ from refsr.io.progress import Progress
 @contextmanager
 def progress_bar(name: str = "") -> Iterator[Progress]:
     """Progress shown as a bar for each stage, or one with this name; on a terminal only."""
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:>9}"), BarColumn(), TextColumn("{task.fields[count]}"))
     with Bar(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal) as bar:

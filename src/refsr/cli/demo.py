@@ -9,6 +9,7 @@ from rich.table import Table
 from refsr.assets import sample_path
 from refsr.bench.metrics import psnr_db, ssim
 from refsr.cli.options import Output
+from refsr.cli.verbs import verb
 from refsr.io.files import make_folder
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import load_model
@@ -18,10 +19,9 @@ from refsr.restore.upscale import upscale
 _TITLE_PX = 20
 
 
+@verb
 def demo(*, output: Output = Path("out/demo")) -> None:
     """Restore a bundled sample, and write the pictures.
-
-    The sample's truth is blurred, and restored without and with the reference.
 
     Args:
         output: Folder for the pictures; created if missing.

@@ -1,7 +1,7 @@
 """refsr upscale: a photo."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, count
 from json import dumps
 from pathlib import Path
@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, RestoreOptions
+from refsr.cli.verbs import verb
 from refsr.errors import OutputError, UsageError
 from refsr.io.files import check_writable, is_same_file
 from refsr.io.photo import Photo, as_photo, check_output
@@ -20,8 +21,10 @@ from refsr.references.index import open_library
 from refsr.references.variants import VariantConfig
 from refsr.restore.provenance import check_map_path
 from refsr.restore.upscale import Upscaled
+from refsr.wording import counted
 
 
+@verb
 def upscale(
     image: Path,
     /,
@@ -59,17 +62,8 @@ def upscale(
     refs = ref or []
     output = output or _free_name(image)
     tell: Callable[[str], None] = _ignore if quiet else complain
-    for path in (output, *([provenance] if provenance else [])):
-        check_writable(path)
-        if any(is_same_file(path, source) for source in (image, *refs)):
-            raise OutputError(f"{path}: is one of the input pictures: choose another name for the result")
-    if provenance is not None:
-        check_map_path(provenance)
-        if is_same_file(provenance, output):
-            raise OutputError(f"{provenance}: is the output as well: choose another name for the map")
-    variants = None
-    if ref_scales or ref_degrees:
-        variants = VariantConfig(scales=tuple(ref_scales or ()), degrees=tuple(ref_degrees or ()))
+    _check_paths([image, *refs], output, provenance)
+    variants = _variants(ref_scales or (), ref_degrees or (), bool(refs) or album is not None)
     photo = as_photo(image)
     loaded = options.load()
     check_output(output, photo, options.result_px(photo, loaded))
@@ -90,6 +84,28 @@ def upscale(
         result.save_provenance(provenance)
     if json or not quiet:
         print(_summary(result, output, time.monotonic() - begun, json))
+
+
+def _variants(scales: Sequence[float], degrees: Sequence[float], referenced: bool) -> VariantConfig | None:
+    """Copies of the references to search; None to estimate their pose."""
+    if not scales and not degrees:
+        return None
+    if not referenced:
+        flag = "--ref-scales" if scales else "--ref-degrees"
+        raise UsageError(f"{flag}: there is no reference to search: give --ref or --album")
+    return VariantConfig(scales=tuple(scales), degrees=tuple(degrees))
+
+
+def _check_paths(sources: Sequence[Path], output: Path, provenance: Path | None) -> None:
+    """Refuse results that cannot be written, or would replace what they are made of."""
+    for path in (output, *([provenance] if provenance else [])):
+        check_writable(path)
+        if any(is_same_file(path, source) for source in sources):
+            raise OutputError(f"{path}: is one of the input pictures: choose another name for the result")
+    if provenance is not None:
+        check_map_path(provenance)
+        if is_same_file(provenance, output):
+            raise OutputError(f"{provenance}: is the output as well: choose another name for the map")
 
 
 def _summary(result: Upscaled, output: Path, seconds: float, json: bool) -> str:
@@ -124,12 +140,12 @@ def _found_references(
         raise UsageError(f"--album {album}: the model {model.name} takes no references: choose another --model")
     with progress_bar("reading the album") as progress:
         library = open_library(album, model, progress=progress)
-    for path, problem in library.problems.items():
-        tell(f"left out {path}: {problem}")
+    for line in library.complaints():
+        tell(line)
     with progress_bar("finding") as progress:
         found = find_references(photo, library, model, apart_from=[image], progress=progress)
     for reference in found:
         tell(f"took {reference.why()}")
     if not found:
-        tell(f"none of the {len(library.paths)} photos in {album} fits: all detail is guessed")
+        tell(f"none fits of {counted(len(library.paths), 'photo')} in {album}: all detail is guessed")
     return found

@@ -1,15 +1,13 @@
 """Options that verbs share, under the same flags."""
 
-import inspect
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from refsr.cli.quantities import parse_bytes, parse_size
+from refsr.cli.quantities import parse_memory, parse_size
 from refsr.device import Device, Precision
 from refsr.errors import UsageError
 from refsr.models import RefSRModel, load_model
@@ -55,7 +53,7 @@ class MemoryOptions(ModelOptions):
         int | None,
         Parameter(
             name="--memory",
-            converter=lambda _, tokens: parse_bytes(tokens[0].value),
+            converter=lambda _, tokens: parse_memory(tokens[0].value),
             show_default=False,
         ),
     ] = None
@@ -104,8 +102,3 @@ def count_processes(asked: Processes) -> int:
     if int(asked) < 0:
         raise UsageError(f"--processes {asked}: give a count, or auto for one per core")
     return int(asked)
-
-
-def examples_of(verb: Callable[..., object]) -> str:
-    """Section "Examples" of a verb's docstring, for the end of its help."""
-    return "**Examples**\n\n" + (inspect.getdoc(verb) or "").partition("Examples:\n")[2]

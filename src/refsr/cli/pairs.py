@@ -8,9 +8,11 @@ from cyclopts import Parameter
 
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, count_processes
+from refsr.cli.verbs import verb
 from refsr.errors import UsageError
 from refsr.pairs.build import build_pairs
 from refsr.pairs.output_folder import BuildConfig
+from refsr.wording import counted
 
 
 @Parameter(name="*")
@@ -21,6 +23,7 @@ class PairsOptions(BuildConfig):
     crop_px: Annotated[Literal[160, 320], Parameter(name="--crop")] = 160
 
 
+@verb
 def pairs(
     album: Path,
     /,
@@ -44,15 +47,19 @@ def pairs(
     """
     count = count_processes(processes)
     with progress_bar() as progress:
-        built = build_pairs(album, output, options, processes=count, progress=progress)
+        built = build_pairs(album, output, options, processes=count, progress=progress, tell=complain)
     for name, reason in built.unreadable.items():
         complain(f"left out {name}: {reason}")
     verified = ", ".join(f"level {level}: {count}" for level, count in built.levels.items())
     print(
-        f"{built.photos} photos, {len(built.duplicates)} near-duplicates left out, {len(built.unreadable)} unreadable"
+        f"{counted(built.photos, 'photo')}, {counted(len(built.duplicates), 'near-duplicate')} left out,"
+        f" {len(built.unreadable)} unreadable"
     )
-    print(f"{built.compared} pairs compared, {sum(built.levels.values())} show the same thing ({verified})")
-    print(f"{built.groups} test groups, {built.crops} training pairs: look at {output / 'index.html'}")
+    print(f"{counted(built.compared, 'pair')} compared, the same thing in {sum(built.levels.values())} ({verified})")
+    made = f"{counted(built.groups, 'test group')}, {counted(built.crops, 'training pair')}"
+    print(f"{made}: look at {output / 'index.html'}")
     print(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in built.seconds.items()))
     if built.unreadable and strict:
-        raise UsageError(f"{len(built.unreadable)} photos were left out: repair or remove them, or leave out --strict")
+        raise UsageError(
+            f"left out {counted(len(built.unreadable), 'photo')}: repair or remove them, or leave out --strict"
+        )

@@ -1,21 +1,43 @@
 """Sizes and times as the user writes them."""
 
+import os
 import re
+from math import inf
 
 from refsr.errors import UsageError
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes of a size such as 800MiB, 2GiB, 1.5GB or 1000000.
+    """Bytes of a size such as 800MiB, 2GiB, 1.5GB, 1TiB or 1000000.
 
     Raises:
         UsageError: The text is not a size.
     """
-    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?)?B?\s*", text.upper())
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(I?))?B?\s*", text.upper())
     if not found or float(found[1]) == 0:
         raise UsageError(f"--memory {text!r} is not a size: write it like 800MiB or 2GiB")
-    return int(float(found[1]) * units[found[2] or ""])
+    power = "KMGT".index(found[2]) + 1 if found[2] else 0
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of a memory budget.
+
+    Raises:
+        UsageError: The text is not a size, or more than this machine has.
+    """
+    size, whole = parse_bytes(text), _machine_bytes()
+    if size > whole:
+        raise UsageError(f"--memory {text}: this machine has {whole / 2**30:.3g}GiB: allow less")
+    return size
+
+
+def _machine_bytes() -> float:
+    """Memory of this machine; infinite where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # Windows
+        return inf
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from cyclopts import Parameter
 
 from refsr.cli.options import RestoreOptions
+from refsr.cli.verbs import verb
 from refsr.errors import UsageError
 from refsr.web.page import serve as run_server
 from refsr.web.request import WebConfig
@@ -16,6 +17,7 @@ class ServeOptions(RestoreOptions, WebConfig):
     """Limits of the server, and the model."""
 
 
+@verb
 def serve(*, host: str = "127.0.0.1", port: int = 7860, options: ServeOptions = ServeOptions()) -> None:
     """Serve a web page on which photos are dropped, enlarged, compared and downloaded; it needs no internet.
 

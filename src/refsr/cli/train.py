@@ -11,6 +11,7 @@ from rich.console import Console
 from refsr.cli.console import progress_bar
 from refsr.cli.options import Output
 from refsr.cli.quantities import parse_duration
+from refsr.cli.verbs import verb
 from refsr.errors import UsageError
 from refsr.extras import import_extra
 from refsr.training.config import RunOptions, TrainConfig
@@ -33,6 +34,7 @@ class TrainOptions(RunOptions):
     time_limit_s: Annotated[float, _DURATION] = 0.0
 
 
+@verb
 def train(
     recipe: Path,
     /,
@@ -40,8 +42,6 @@ def train(
     options: TrainOptions,
 ) -> None:
     """Train a model by a recipe; with the same --output, continue from the last checkpoint.
-
-    Every setting of the recipe is also a flag, such as --rec.steps 1000 or --default.width 64.
 
     Args:
         recipe: YAML file, such as recipes/default.yaml.

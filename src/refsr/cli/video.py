@@ -7,9 +7,11 @@ from cyclopts import Parameter
 
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, RestoreOptions
+from refsr.cli.verbs import verb
 from refsr.errors import OutputError
 from refsr.io.files import is_same_file
 from refsr.video.upscale_video import VideoConfig, upscale_video
+from refsr.wording import counted, times
 
 
 @Parameter(name="*")
@@ -18,6 +20,7 @@ class VideoOptions(RestoreOptions, VideoConfig):
     """Settings of a video's enlargement, and the model."""
 
 
+@verb
 def video(source: Path, /, *, keyframes: Path, output: Output, options: VideoOptions = VideoOptions()) -> None:
     """Enlarge a video four times, with real detail from sharp stills of the same things; the sound is copied.
 
@@ -36,6 +39,8 @@ def video(source: Path, /, *, keyframes: Path, output: Output, options: VideoOpt
         result = upscale_video(source, keyframes, output, options.load(), options, progress=progress)
     for kind in result.left_out:
         complain(f"{source}: its {kind} tracks are left out")
+    for note in result.notes:
+        complain(note)
     stills = ", ".join(f"{path.name} for {count}" for path, count in result.used.items()) or "none fits"
-    print(f"{output}: {result.frames} frames, matched anew {result.searched} times; stills: {stills}")
+    print(f"{output}: {counted(result.frames, 'frame')}, matched anew {times(result.searched)}; stills: {stills}")
     print(f"flicker: {result.flicker_levels:.2f} grey levels from frame to frame")

@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from refsr.cli.options import Output
+from refsr.cli.verbs import verb
 from refsr.models import WEIGHTS, load_model, packaged_model
 from refsr.models.convert import convert as run_convert
 from refsr.models.export import export_onnx
 
 
+@verb
 def models() -> None:
     """List the models.
 
@@ -26,6 +28,7 @@ def models() -> None:
     Console().print(table)
 
 
+@verb
 def convert(
     files: Annotated[list[Path], Parameter(consume_multiple=True)],
     /,
@@ -45,6 +48,7 @@ def convert(
     print(run_convert(files, output))
 
 
+@verb
 def export(
     *,
     output: Output,
@@ -59,5 +63,8 @@ def export(
     Examples:
         refsr export -o ONNX
     """
-    for path in export_onnx(load_model(model, device="cpu"), output):
-        print(path)
+    for file in export_onnx(load_model(model, device="cpu"), output):
+        checked = "not compared with the model, which needs pip install onnxruntime"
+        if file.difference is not None:
+            checked = f"run at another size, it differs from the model by {file.difference:.0e} at most"
+        print(f"{file.path}: {file.path.stat().st_size / 2**20:.1f} MiB; {checked}")

@@ -23,6 +23,7 @@ from refsr.degrade.parameters import RandomNumbers, Range, check_ranges, check_s
 from refsr.device import constant, moved, per_picture, pick, put
 from refsr.errors import UsageError
 from refsr.resize import stored
+from refsr.wording import counted
 
 Artefact = Literal["none", "blur", "noise", "jpeg"]
 
@@ -184,7 +185,9 @@ def relight(images: Float[Tensor, "n 3 h w"], lights: Sequence[Light]) -> Float[
         UsageError: The counts of pictures and lights differ.
     """
     if len(lights) != len(images):
-        raise UsageError(f"{len(lights)} lights for {len(images)} pictures: give one for each picture")
+        raise UsageError(
+            f"{counted(len(lights), 'light')} for {counted(len(images), 'picture')}: give one for each picture"
+        )
     if not lights:
         return images
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):

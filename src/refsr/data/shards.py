@@ -30,6 +30,7 @@ from refsr.data.geometry import Matrix
 from refsr.errors import ImageError
 from refsr.io.decode import READABLE_SUFFIXES
 from refsr.io.records import parse_object, parse_record
+from refsr.wording import cause
 
 PACK_FORMAT: Final = "refsr-pack"
 PACK_VERSION: Final = 1
@@ -248,4 +249,4 @@ def _open_tar(shard: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(shard, "r:") as file:
             yield file
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise ImageError(f"{shard}: damaged, or not a plain tar file ({error}): make it again") from error
+        raise ImageError(f"{shard}: damaged, or not a plain tar file ({cause(error)}): make it again") from error

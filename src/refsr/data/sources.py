@@ -21,7 +21,7 @@ from refsr.data.shards import (
     read_pack_kind,
 )
 from refsr.errors import ImageError, UsageError
-from refsr.io.photo import list_photos
+from refsr.io.listing import list_photos
 
 File = Path | TarMember
 _FIELD_NAME: Final = re.compile(rf"(.+)/(\d+)-(\d+){re.escape(FIELD_SUFFIX)}")

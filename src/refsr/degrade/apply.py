@@ -18,6 +18,7 @@ from refsr.degrade.parameters import Degradation, Reduction
 from refsr.device import moved, pick, put
 from refsr.errors import UsageError
 from refsr.resize import downscale_bicubic, stored
+from refsr.wording import counted
 
 _LOBES: Final = 3  # of the kernel of Lanczos
 _MAXIMUM_SHIFT_PX: Final = 7  # maximum shift of a first JPEG's grid of blocks
@@ -43,7 +44,9 @@ def degrade(hr: Float[Tensor, "b 3 h w"], values: Sequence[Degradation], scale: 
         UsageError: The counts of pictures and parameters differ, or a side is not a multiple of `scale`.
     """
     if len(values) != len(hr):
-        raise UsageError(f"{len(values)} degradations for {len(hr)} pictures: give one for each picture")
+        raise UsageError(
+            f"{counted(len(values), 'degradation')} for {counted(len(hr), 'picture')}: give one for each picture"
+        )
     with torch.no_grad(), torch.autocast(hr.device.type, enabled=False):
         lr = _reduce(blur(hr, [blur_kernel(one) for one in values]), values, scale)
         lr = _apply_where(lambda one: _is_noisy(one) or _is_camera(one), _expose, lr, values)

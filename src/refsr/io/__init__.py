@@ -2,5 +2,5 @@
 
 bytes ── photo (exif, deep_colour) ──> Photo        weights: state dicts with the config of their model
 data ── files ──> atomic writes                     records: JSON with a schema, journals of resumable runs
-folder ── photo ──> its photos                      items ── workers ──> results of several processes
+folder ── listing ──> its photos                    items ── workers ──> results of several processes
 """

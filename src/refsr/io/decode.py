@@ -21,8 +21,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 from refsr.errors import ImageError, MissingExtraError
 from refsr.extras import import_extra
 from refsr.io.cmyk import cmyk_to_rgb
-from refsr.io.deep_colour import decode_deep, describe_tiff, is_deep_colour
+from refsr.io.deep_colour import decode_deep, is_deep_colour
 from refsr.io.metadata import Metadata, read_exif, read_metadata, upright
+from refsr.io.tiff_kind import SIGNATURES, describe_tiff
 
 READABLE_SUFFIXES: Final = (
     *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif"),
@@ -30,7 +31,6 @@ READABLE_SUFFIXES: Final = (
 )
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "HEIF", "BMP", "GIF", "JPEG2000", "TGA")
 _NAMES: Final = "PNG, JPEG, WebP, TIFF, HEIC, AVIF, BMP, GIF, JPEG 2000 or TGA"
-_TIFF_SIGNATURES: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _END_OF_JPEG: Final = b"\xff\xd9"
 _MINIMUM_MISSING_SHARE: Final = 0.002
@@ -39,7 +39,7 @@ _MINIMUM_MISSING_SHARE: Final = 0.002
 _PHOTOMETRIC, _SAMPLE_FORMAT, _WHITE_IS_ZERO = 262, 339, 0
 
 _DECODER_ERRORS: Final = (
-    *(OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, IndexError, TypeError, RuntimeError),
+    *(OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, LookupError, TypeError, RuntimeError),
 )
 
 
@@ -111,9 +111,10 @@ def opened(data: bytes, name: str, *, to_its_end: bool = True) -> Iterator[Image
     except _DECODER_ERRORS as error:
         if isinstance(error, ImageError | MissingExtraError):
             raise
-        if data.startswith(_TIFF_SIGNATURES) and (kind := describe_tiff(data)) is not None:
+        identified, is_tiff = not isinstance(error, UnidentifiedImageError), data.startswith(SIGNATURES)
+        if is_tiff and (kind := describe_tiff(data, identified=identified)) is not None:
             raise ImageError(f"{name}: {kind}, which is not read: convert it to RGB of 8 or 16 bits") from error
-        if isinstance(error, UnidentifiedImageError):
+        if not identified and not is_tiff:
             raise ImageError(f"{name}: not a {_NAMES} picture: convert it to one of these") from error
         raise ImageError(f"{name}: damaged or truncated: copy it again from where it came") from error
 

@@ -2,21 +2,15 @@
 
 import io
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from refsr.extras import import_extra, is_installed
+from refsr.extras import import_extra
 from refsr.io.cmyk import cmyk_to_rgb
 from refsr.io.metadata import XMP_TAG, Metadata, png_with_metadata, tiff_tags
-
-_READ_PHOTOMETRICS: Final = ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE", "SEPARATED", "YCBCR")
-_READ_COMPRESSIONS: Final = (
-    *("NONE", "CCITTRLE", "CCITT_T4", "CCITT_T6", "LZW", "OJPEG", "JPEG", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS"),
-    *("LZMA", "ZSTD"),
-)
 
 
 def is_deep_colour(image: Image.Image, data: bytes) -> bool:
@@ -65,27 +59,6 @@ def _decode_tiff(image: Image.Image, data: bytes) -> NDArray[Any]:
         colour = (array[..., :-1] * 65535.0 / np.maximum(alpha, 1)).round().clip(0, 65535)
         array = np.concatenate((colour.astype(np.uint16), array[..., -1:]), -1)
     return array
-
-
-def describe_tiff(data: bytes) -> str | None:
-    """The kind of a TIFF in words, if it is sound but of a kind that is not read; None for a damaged one."""
-    if not is_installed("tifffile"):
-        return None
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages[0]
-            kind, bits = np.dtype(page.dtype).kind, page.bitspersample
-            photometric, compression = page.photometric.name, page.compression.name
-            usual = file.byteorder == "<" or not file.is_bigtiff
-            known = photometric in _READ_PHOTOMETRICS and compression in _READ_COMPRESSIONS and kind == "u"
-            if known and usual and not (photometric == "MINISBLACK" and page.samplesperpixel == 2 and bits == 16):
-                return None
-    except Exception:  # a damaged file raises many kinds of errors
-        return None
-    numbers = {"f": "floats", "i": "signed integers", "c": "complex numbers"}.get(kind, "integers")
-    return f"a {'Big' if file.is_bigtiff else ''}TIFF of {photometric}, {bits}-bit {numbers}, compression {compression}"
 
 
 def encode_deep(array: NDArray[Any], file_format: str, metadata: Metadata) -> bytes:

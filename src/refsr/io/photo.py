@@ -2,7 +2,6 @@
 
 file, PIL image, array or tensor ── as_photo ──> Photo: pixels (1, 3, H, W) RGB float32 0..1, alpha, metadata
 Photo ── write_photo ──> PNG, JPEG, WebP, TIFF, AVIF or JPEG XL, written atomically
-folder ── list_photos ──> files: one rule for albums, training data, batches and data sets
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from refsr.errors import ImageError
-from refsr.io.decode import READABLE_SUFFIXES, Decoded, decode, decode_pil, opened
+from refsr.io.decode import Decoded, decode, decode_pil, opened
 from refsr.io.deep_colour import is_deep_colour
 from refsr.io.encode import DEEP_FORMATS, check_format, encode
 from refsr.io.files import write_atomically
@@ -220,22 +219,3 @@ def _to_array(photo: Photo) -> NDArray[Any]:
     for index, channel in enumerate(channels):  # one by one, since a large picture's numbers take much memory
         array[..., index] = (channel.clamp(0, 1) * (2**photo.bits - 1)).round_().numpy()
     return array[..., 0] if array.shape[2] == 1 else array
-
-
-def list_photos(folder: Path, *, deep: bool = True, without: Path | None = None) -> list[Path]:
-    """Files with the suffix of a photo, sorted; hidden files and folders are left out.
-
-    Args:
-        folder: May be missing: then there are none.
-        deep: Whether to search all folders in it.
-        without: Folder to leave out, such as that of the results.
-    """
-    left_out = None if without is None else without.resolve()
-    return [
-        path
-        for path in sorted(folder.glob("**/*" if deep else "*"))
-        if path.suffix.lower() in READABLE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-        and (left_out is None or not path.resolve().is_relative_to(left_out))
-    ]

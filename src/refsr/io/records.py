@@ -17,6 +17,7 @@ import msgspec
 
 from refsr.errors import OutputError, UsageError
 from refsr.io.files import check_writable, write_atomically
+from refsr.wording import cause
 
 VERSION: Final = 1
 _Schema = TypeVar("_Schema")
@@ -59,7 +60,7 @@ def read_record(path: Path, schemas: Mapping[str, type[_Schema]], *, remedy: str
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file: check the name") from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: damaged, or not a file of kind {kinds} ({error}): {remedy}") from error
+        raise UsageError(f"{path}: damaged, or not a file of kind {kinds} ({cause(error)}): {remedy}") from error
     if kind not in schemas:
         raise UsageError(f"{path}: is of kind {kind}, not {kinds}: name another file")
     raise UsageError(f"{path}: was written by a newer refsr: update this one")
@@ -105,7 +106,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as UTF-8 text ({error}): write one JSON object per line") from error
+        raise UsageError(
+            f"{path}: cannot be read as UTF-8 text ({cause(error)}): write one JSON object per line"
+        ) from error
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -141,7 +144,7 @@ class Journal:
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise OutputError(f"{self.path}: damaged ({error}): delete it") from error
+            raise OutputError(f"{self.path}: damaged ({cause(error)}): delete it") from error
         entries: list[dict[str, Any]] = []
         for line in lines:
             with suppress(ValueError):  # cut short by the kill

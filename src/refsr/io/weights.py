@@ -12,6 +12,7 @@ from torch import Tensor
 from refsr.errors import WeightsError
 from refsr.io.files import write_atomically
 from refsr.io.records import parse_object, parse_record
+from refsr.wording import cause
 
 FORMAT = "refsr-weights-1"
 
@@ -38,7 +39,7 @@ def read_weights(path: Path) -> tuple[str, dict[str, object], dict[str, Tensor]]
     """Read (model name, config fields, state dict).
 
     Raises:
-        WeightsError: The file is missing, damaged, or not written by refsr.
+        WeightsError: The file is missing, damaged, holds NaN, or was not written by refsr.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file: check the name")
@@ -47,12 +48,28 @@ def read_weights(path: Path) -> tuple[str, dict[str, object], dict[str, Tensor]]
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: damaged, or not a safetensors file ({error}): get it again") from error
+        raise WeightsError(f"{path}: damaged, or not a safetensors file ({cause(error)}): get it again") from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format")
         raise WeightsError(f"{path}: not a weights file of refsr, its header says {found!r}: name another file")
     try:
         header = parse_record(metadata, _Header)
-        return header.model, parse_object(header.config), state
+        config = parse_object(header.config)
     except ValueError as error:
         raise WeightsError(f"{path}: its header is damaged ({error}): get the file again") from error
+    require_finite(state, path)
+    return header.model, config, state
+
+
+def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that would make every picture black.
+
+    Raises:
+        WeightsError: Some are NaN or infinite.
+    """
+    wrong = [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]
+    if wrong:
+        raise WeightsError(
+            f"{path}: holds NaN or infinite values, first in {wrong[0]!r}: get the file again, or train anew from an"
+            " earlier checkpoint"
+        )

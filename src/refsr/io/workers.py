@@ -1,7 +1,6 @@
 """A pool of worker processes that survives the death of any of them: its item goes to another worker, once."""
 
 import multiprocessing
-import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -10,8 +9,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Final, TypeVar
 
 from refsr.errors import UsageError
+from refsr.signals import without_ctrl_c
 
-_MAXIMUM_TRIES: Final = 2
+MAXIMUM_TRIES: Final = 2
+"""How often an item is begun whose process or machine dies."""
+
 _CONTEXT: Final = multiprocessing.get_context("spawn")
 
 _Item = TypeVar("_Item")
@@ -89,7 +91,7 @@ class Workers(AbstractContextManager["Workers"]):
                         result, error = line.recv()
                     except (EOFError, ConnectionError):
                         worker.end()
-                        if tries < _MAXIMUM_TRIES:
+                        if tries < MAXIMUM_TRIES:
                             again.append((item, tries + 1))
                         else:
                             results.append((killed or _raise_killed)(item, worker.process.exitcode))
@@ -106,13 +108,13 @@ class Workers(AbstractContextManager["Workers"]):
 def _start(prepare: Callable[[], None] | None) -> _Worker:
     ours, theirs = _CONTEXT.Pipe()
     process = _CONTEXT.Process(target=_work, args=(prepare, theirs), daemon=True)
-    process.start()
+    with without_ctrl_c():  # which the parent process handles
+        process.start()
     theirs.close()  # so that the pipe breaks when the worker dies
     return _Worker(process=process, line=ours)
 
 
 def _work(prepare: Callable[[], None] | None, line: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent process
     if prepare is not None:
         prepare()
     while True:
@@ -129,4 +131,6 @@ def _work(prepare: Callable[[], None] | None, line: Connection) -> None:
 
 
 def _raise_killed(_: object, code: int) -> Any:
-    raise UsageError(f"a worker process was killed (exit code {code}), perhaps out of memory: call with --processes 1")
+    raise UsageError(
+        f"a worker process was killed (exit code {code}), perhaps out of memory: allow less (--memory, --processes 1)"
+    )

@@ -28,6 +28,7 @@ from refsr.io.files import check_writable, write_atomically
 from refsr.io.weights import save_weights
 from refsr.models.srntt import SRNTT, SRNTTConfig
 from refsr.models.vgg import CONVOLUTIONS, VGG19
+from refsr.wording import cause, counted
 
 Array = NDArray[np.floating[Any]]
 _MATCONVNET_MEAN: Final = (123.68, 116.779, 103.939)
@@ -85,7 +86,9 @@ def _fill(part: nn.Module, arrays: Sequence[Array], file: Path) -> None:
     """Copy the arrays of a file to the layers of a part, in order."""
     targets = list(_targets(part))
     if len(arrays) != len(targets):
-        raise WeightsError(f"{file}: holds {len(arrays)} arrays, that part of SRNTT has {len(targets)}: get it again")
+        raise WeightsError(
+            f"{file}: holds {counted(len(arrays), 'array')}, that part of SRNTT has {len(targets)}: get it again"
+        )
     for number, (array, (target, doubled)) in enumerate(zip(arrays, targets, strict=True)):
         given = _as_torch(array)
         if given.shape != target.shape:
@@ -142,7 +145,9 @@ def _read_npz(file: Path) -> list[Array]:
     except FileNotFoundError as error:
         raise WeightsError(f"{file}: no such file") from error
     except Exception as error:  # damaged archives and pickles raise many kinds of errors
-        raise WeightsError(f"{file}: damaged, or not weights that TensorLayer wrote ({error}): get it again") from error
+        raise WeightsError(
+            f"{file}: damaged, or not weights that TensorLayer wrote ({cause(error)}): get it again"
+        ) from error
     return found
 
 

@@ -11,6 +11,7 @@ cosine. Images are RGB, 0..1.
 import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refsr.errors import UsageError
-from refsr.extras import import_extra
+from refsr.errors import OutputError, UsageError
+from refsr.extras import import_extra, is_installed
 from refsr.io.files import check_writable, make_folder, write_atomically
 from refsr.models.base import RefSRModel
 from refsr.models.default import DefaultModel
@@ -30,9 +31,25 @@ _LR_PX: Final = (24, 32)
 _REF_PX: Final = (112, 80)
 """Sizes for tracing; the files take any."""
 
+_CHECKED_PX: Final = ((31, 57), (64, 100))
+_MAXIMUM_DIFFERENCE: Final = 0.01
 
-def export_onnx(model: RefSRModel, folder: Path) -> tuple[Path, Path]:
-    """Write `network.onnx` and `descriptors.onnx`.
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A file that was written.
+
+    Attributes:
+        difference: Largest difference between its results and the model's, in 0..1, on random pictures of other sizes
+            than it was traced with; None if onnxruntime is not installed.
+    """
+
+    path: Path
+    difference: float | None
+
+
+def export_onnx(model: RefSRModel, folder: Path) -> tuple[Exported, Exported]:
+    """Write `network.onnx` and `descriptors.onnx`, and compare them with the model.
 
     Args:
         model: A `DefaultModel` of any width.
@@ -44,7 +61,7 @@ def export_onnx(model: RefSRModel, folder: Path) -> tuple[Path, Path]:
     Raises:
         UsageError: The model is of another architecture.
         MissingExtraError: ONNX is not installed.
-        OutputError: The folder cannot be written.
+        OutputError: The folder cannot be written, or a file computes something else than the model.
     """
     if type(model) is not DefaultModel:
         raise UsageError(f"{model.name} cannot be exported: give a model of the architecture default")
@@ -53,12 +70,40 @@ def export_onnx(model: RefSRModel, folder: Path) -> tuple[Path, Path]:
     make_folder(folder)
     for path in (network, descriptors):
         check_writable(path)
-    cells = (1, 2, *_LR_PX)
-    images = {"lr": torch.rand(1, 3, *_LR_PX), "ref": torch.rand(1, 3, *_REF_PX)}
-    match = {"position_cells": torch.rand(cells) * 16, "score": torch.rand(1, 1, *_LR_PX)}
-    write_atomically(network, _onnx(_Network(model), images | match, "sr"))
-    write_atomically(descriptors, _onnx(_Descriptors(model), {"image": images["lr"]}, "descriptor"))
-    return network, descriptors
+    traced, other = _inputs(_LR_PX, _REF_PX), _inputs(*_CHECKED_PX)
+    write_atomically(network, _onnx(_Network(model), traced, "sr"))
+    write_atomically(descriptors, _onnx(_Descriptors(model), {"image": traced["lr"]}, "descriptor"))
+    return (
+        Exported(path=network, difference=_difference(network, _Network(model), other)),
+        Exported(path=descriptors, difference=_difference(descriptors, _Descriptors(model), {"image": other["lr"]})),
+    )
+
+
+def _inputs(lr_px: tuple[int, int], ref_px: tuple[int, int]) -> dict[str, Tensor]:
+    """Random inputs of the network."""
+    images = {"lr": torch.rand(1, 3, *lr_px), "ref": torch.rand(1, 3, *ref_px)}
+    cells = min(ref_px) // 4 - 1
+    return images | {"position_cells": torch.rand(1, 2, *lr_px) * cells, "score": torch.rand(1, 1, *lr_px)}
+
+
+def _difference(path: Path, module: nn.Module, inputs: Mapping[str, Tensor]) -> float | None:
+    """Largest difference between the results of a file and of the module that it was made of.
+
+    Raises:
+        OutputError: It is more than rounding.
+    """
+    if not is_installed("onnxruntime"):
+        return None
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    with torch.inference_mode():
+        expected = module(*inputs.values())
+    difference = float((torch.from_numpy(found) - expected).abs().max())
+    if not difference < _MAXIMUM_DIFFERENCE:
+        raise OutputError(f"{path}: differs from the model by {difference:.2g}: use another release of torch")
+    return difference
 
 
 class _Network(nn.Module):

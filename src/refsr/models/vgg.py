@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from refsr.errors import UsageError, WeightsError
+from refsr.io.weights import require_finite
 
 VGG19_URL: Final = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 VGG19_VARIABLE: Final = "REFSR_VGG19"
@@ -151,6 +152,7 @@ def load_vgg19(path: Path | None = None, deepest: str = "relu3_1", *, url: str =
             raise WeightsError(
                 f"{file}: {key} has the shape {tuple(state[key].shape)}, VGG19's is {tuple(tensor.shape)}"
             )
+    require_finite({key: state[key] for key in needed}, file)
     vgg.load_state_dict({key: state[key].float() for key in needed})
     for name, buffer in vgg.named_buffers():
         if name in state:

@@ -1,6 +1,7 @@
 """The zoo: architectures and shipped weights by name, and loading them."""
 
 from dataclasses import dataclass, field, fields, make_dataclass
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from refsr.models.baselines import SISR, Bicubic, Flow, NoConfig
 from refsr.models.default import DefaultConfig, DefaultModel
 from refsr.models.srntt import SRNTT, SRNTTConfig
 from refsr.models.vgg import VGG19, load_vgg19
+from refsr.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,9 @@ def load_model(
     chosen = choose_device(device)
     shipped = WEIGHTS.get(model) if isinstance(model, str) else None
     if shipped is None and not Path(model).is_file():
-        raise WeightsError(f"{model}: neither a model ({', '.join(WEIGHTS)}) nor a weights file: check the name")
+        near = get_close_matches(str(model), WEIGHTS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else "check the name"
+        raise WeightsError(f"{model}: neither a model ({', '.join(WEIGHTS)}) nor a weights file: {remedy}")
     file = shipped.path if shipped else Path(model)
     if file is None:
         assert shipped is not None
@@ -177,7 +181,7 @@ def _require_fit(kind: Architecture, config: Any, state: dict[str, Tensor], file
     )  # fmt: skip
     if wrong:
         raise WeightsError(
-            f"{file}: {len(wrong)} of its tensors do not fit its model, the first is {wrong[0]!r}:"
+            f"{file}: its tensors do not fit its model ({counted(len(wrong), 'difference')}, such as {wrong[0]!r}):"
             " it is damaged, or of another version of refsr"
         )
 

@@ -22,7 +22,7 @@ from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.decode import READABLE_SUFFIXES
 from refsr.io.files import claim, clear_unfinished
-from refsr.io.photo import list_photos
+from refsr.io.listing import list_folder
 from refsr.io.progress import Progress, silent
 from refsr.io.records import Journal, parse_record, write_lines, write_record
 from refsr.io.workers import Workers
@@ -32,6 +32,7 @@ from refsr.pairs.output_folder import BuildConfig, BuildSummary
 from refsr.pairs.selection import CROPS_A_PAIR, AlbumPhoto, CropPair, Group, Square, make_plan
 from refsr.pairs.sets import contact_sheet, crop_records, group_records, write_crops, write_whole
 from refsr.pairs.verify import Overlap, verify
+from refsr.wording import cause, counted
 
 _WORD_PHOTOS: Final = 200  # photos that the visual words are learnt from, about
 _WORK_PX: Final = 1024  # long side of the working copies in which features are detected and crops are cut
@@ -55,7 +56,13 @@ class _Compared:
 
 
 def build_pairs(
-    album: Path, out: Path, config: BuildConfig, *, processes: int = 1, progress: Progress = silent
+    album: Path,
+    out: Path,
+    config: BuildConfig,
+    *,
+    processes: int = 1,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = lambda _line: None,
 ) -> BuildSummary:
     """Build both sets; after a crash, the same call resumes the run.
 
@@ -65,6 +72,7 @@ def build_pairs(
         config: Settings.
         processes: Number of processes.
         progress: Called for each stage.
+        tell: Told a line about each kind of pictures of the album that is left out.
 
     Raises:
         UsageError: There are no photos, or no two of them overlap.
@@ -72,7 +80,7 @@ def build_pairs(
         MissingExtraError: OpenCV is not installed.
     """
     import_extra("cv2", "finding pairs")
-    paths = _list_photos(album, out)
+    paths = _list_photos(album, out, tell)
     settings = output_folder.describe_run(album, paths, config)
     built = output_folder.read_built(out, settings)
     if built is not None:
@@ -150,7 +158,7 @@ class _Run:
         try:
             entries = [parse_record(entry, _Compared) for entry in journal.done]
         except ValueError as error:
-            raise OutputError(f"{journal.path}: damaged ({error}): delete it") from error
+            raise OutputError(f"{journal.path}: damaged ({cause(error)}): delete it") from error
         done = {(entry.first, entry.second): entry for entry in entries}
         missing = [(a, b) for a, b in pairs if (names[a], names[b]) not in done]
         task = partial(_verify_files, self.config.crop_px, CROPS_A_PAIR)
@@ -216,13 +224,16 @@ class _Run:
         self.seconds[name] = time.monotonic() - begun
 
 
-def _list_photos(album: Path, out: Path) -> list[str]:
+def _list_photos(album: Path, out: Path, tell: Callable[[str], None]) -> list[str]:
     if not album.is_dir():
         raise UsageError(f"{album}: no such folder of photos: check the name")
-    found = sorted(path.relative_to(album).as_posix() for path in list_photos(album, without=out))
+    listing = list_folder(album, without=out)
+    for line in listing.left_out:
+        tell(line)
+    found = sorted(path.relative_to(album).as_posix() for path in listing.photos)
     if len(found) < 2:
         raise UsageError(
-            f"{album}: holds {len(found)} photos ({', '.join(READABLE_SUFFIXES)}): at least two are needed"
+            f"{album}: holds {counted(len(found), 'photo')} ({', '.join(READABLE_SUFFIXES)}): at least two are needed"
         )
     return found
 
@@ -242,7 +253,7 @@ def _detect_to_file(album: Path, work_px: int, item: tuple[str, Path]) -> tuple[
     except OutputError:
         raise
     except RefSRError as error:
-        return path, str(error)
+        return path, str(error).removeprefix(f"{album / path}: ")
     return path, None
 
 

@@ -24,10 +24,12 @@ from refsr.device import MIB
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.files import make_folder
-from refsr.io.photo import list_photos, read_preview
+from refsr.io.listing import list_photos
+from refsr.io.photo import read_preview
 from refsr.io.workers import Workers
 from refsr.pairs.features import pool_of
 from refsr.pairs.pack_scene import PackConfig, encode_picture, pack_scene
+from refsr.wording import counted
 
 _MAXIMUM_VIEWS_SHARE: Final = 0.5
 _DESCRIPTOR_PX: Final = 64
@@ -123,7 +125,7 @@ class _Run:
             for count, scene in enumerate(self._in_order(task, ordered), 1):
                 self.packed.left_out |= scene.left_out
                 if count % 10 == 0 or count == len(ordered):
-                    self.say(f"{count} of {len(ordered)} scenes")
+                    self.say(f"{count} of {counted(len(ordered), 'scene')}")
                 named = [(f"{self.packed.scenes:04}/{name}", data) for name, data in scene.members]
                 if not named:
                     continue
@@ -158,7 +160,7 @@ class _Run:
                 shards.add(member)
                 self.packed.photos += 1
                 if count % 250 == 0 or count == len(ordered):
-                    self.say(f"{count} of {len(ordered)} photographs")
+                    self.say(f"{count} of {counted(len(ordered), 'photograph')}")
         self._close(shards)
 
     def _close(self, shards: ShardWriter) -> None:
@@ -170,7 +172,7 @@ class _Run:
         paths = list(dict.fromkeys(paths))
         if not paths:
             return {}
-        self.say(f"looking through {len(paths)} pictures")
+        self.say(f"looking through {counted(len(paths), 'picture')}")
         vectors = dict(zip(paths, self._in_order(_describe_photo, paths), strict=True))
         damaged = {path: found for path, found in vectors.items() if isinstance(found, str)}
         self.packed.left_out |= {str(path): reason for path, reason in damaged.items()}

@@ -25,6 +25,7 @@ from refsr.data.sample import sample_view
 from refsr.io.files import write_atomically
 from refsr.io.photo import read_preview
 from refsr.pairs.selection import AlbumPhoto, BuildPlan, CropPair, Group, Square
+from refsr.wording import counted
 
 Record = dict[str, Any]
 """A line of a manifest."""
@@ -120,7 +121,7 @@ def contact_sheet(out: Path, photos: Sequence[AlbumPhoto], plan: BuildPlan) -> N
     Raises:
         OutputError: It cannot be written.
     """
-    parts = [_HEAD, f"<h1>{len(plan.groups)} test groups, {len(plan.crops)} training pairs</h1>"]
+    parts = [_HEAD, f"<h1>{counted(len(plan.groups), 'test group')}, {counted(len(plan.crops), 'training pair')}</h1>"]
     for number, group in enumerate(plan.groups):
         figures = [_figure(f"test/{number:03}_0.png", f"{number:03} truth", photos[group.truth].path)]
         figures += [

@@ -43,9 +43,9 @@ class FoundReference:
         return self.pose.fit
 
     def why(self) -> str:
-        """Why it was chosen, in a line for the user."""
+        """Which it is and why it was chosen, for a line that begins with a verb."""
         kind = "the same view" if self.fit > 0.4 else "much of the same" if self.fit > 0.2 else "some of the same"
-        return f"{self.path.name} shows {kind} (fit {self.fit:.2f})"
+        return f"{self.path.name}, which shows {kind} (fit {self.fit:.2f})"
 
 
 def find_references(

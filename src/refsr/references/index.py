@@ -14,7 +14,7 @@ import hashlib
 import sqlite3
 from collections.abc import Collection
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,10 +27,12 @@ from torch import Tensor
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.io.decode import READABLE_SUFFIXES
 from refsr.io.files import check_writable, make_folder
-from refsr.io.photo import as_photo, list_photos, read_preview
+from refsr.io.listing import list_folder
+from refsr.io.photo import as_photo, read_preview
 from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
 from refsr.resize import pad_to_multiple, resize
+from refsr.wording import cause, told
 
 _COMMIT_PHOTOS: Final = 64
 """Photos between two commits; a killed run loses no more."""
@@ -51,12 +53,18 @@ class Library:
         vectors: Their unit vectors, one a row.
         problems: Errors of the other photos, by path.
         read: Number of photos that were read this time.
+        left_out: Lines for the user about pictures of kinds that are not read, and about folders.
     """
 
     paths: tuple[Path, ...]
     vectors: Float[np.ndarray, "n d"]
     problems: dict[Path, str]
     read: int
+    left_out: tuple[str, ...] = ()
+
+    def complaints(self) -> tuple[str, ...]:
+        """A line for the user about all that could not be read."""
+        return (*(f"left out {told(path, problem)}" for path, problem in self.problems.items()), *self.left_out)
 
 
 def open_library(folder: Path, model: RefSRModel, *, cache: Path | None = None, progress: Progress = silent) -> Library:
@@ -73,25 +81,28 @@ def open_library(folder: Path, model: RefSRModel, *, cache: Path | None = None, 
         OutputError: The index is damaged, or the disk is full.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder: name a folder of photos")
+        what = "a file, not a folder" if folder.exists() else "no such folder"
+        raise UsageError(f"{folder}: {what}: name a folder of photos")
     root = folder.resolve()
-    here = {path: (stat.st_mtime_ns, stat.st_size) for path, stat in ((p, p.stat()) for p in list_photos(root))}
+    listing = list_folder(root)
+    here = {path: (stat.st_mtime_ns, stat.st_size) for path, stat in ((p, p.stat()) for p in listing.photos)}
     if not here:
-        raise UsageError(f"{folder}: holds no photo ({', '.join(READABLE_SUFFIXES)}): name another folder")
+        reasons = "; ".join((", ".join(READABLE_SUFFIXES), *listing.left_out))
+        raise UsageError(f"{folder}: holds no photo ({reasons}): name another folder")
     name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
     file = (cache or user_cache_path("refsr") / "libraries") / f"{name}.sqlite"
     try:
         make_folder(file.parent)
         check_writable(file)
     except OutputError:  # nothing can be kept, so all photos are read each time
-        return read_library(here, model, progress=progress)
+        return replace(read_library(here, model, progress=progress), left_out=listing.left_out)
     try:
         with closing(sqlite3.connect(file, timeout=60)) as database:
             read = _update(database, here, model, progress)
             rows = database.execute("SELECT path, vector, problem FROM photos ORDER BY path").fetchall()
     except sqlite3.Error as error:
         raise OutputError(
-            f"{file}: the index cannot be used ({error}): delete the file, or free some disk space"
+            f"{file}: the index cannot be used ({cause(error)}): delete the file, or free some disk space"
         ) from error
     good = [(Path(path), np.frombuffer(vector, np.float16)) for path, vector, problem in rows if problem is None]
     return Library(
@@ -99,6 +110,7 @@ def open_library(folder: Path, model: RefSRModel, *, cache: Path | None = None, 
         vectors=np.stack([vector for _, vector in good]).astype(np.float32) if good else np.zeros((0, 1), np.float32),
         problems={Path(path): problem for path, _, problem in rows if problem is not None},
         read=read,
+        left_out=listing.left_out,
     )
 
 
@@ -168,7 +180,7 @@ def _read(path: Path, model: RefSRModel) -> tuple[Vector | None, str | None]:
         small = read_preview(path, round(2 * MAXIMUM_CELLS**0.5 * model.cell_px)).image
         return describe_sharp(model, as_photo(small, str(path)).pixels), None
     except (RefSRError, OSError) as error:
-        return None, " ".join(str(error).split())
+        return None, cause(error)
 
 
 def describe_blurry(model: RefSRModel, lr: Float[Tensor, "1 3 h w"]) -> Vector:

@@ -13,6 +13,7 @@ from refsr.degrade import DegradeConfig
 from refsr.device import Device
 from refsr.errors import UsageError
 from refsr.models.zoo import TRAINABLE, NetworkSettings
+from refsr.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,8 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch < 1:
-            raise UsageError(f"a stage of {self.steps} steps of {self.batch} pairs: give at least 0 steps of 1 pair")
+            stage = f"a stage of {counted(self.steps, 'step')} of {counted(self.batch, 'pair')}"
+            raise UsageError(f"{stage}: give at least 0 steps of 1 pair")
         multiple = 32 if self.losses.adversarial else 4
         sides = ", ".join(map(str, self.crop_px))
         if any(side < 16 or side % multiple for side in self.crop_px) or not self.crop_px:

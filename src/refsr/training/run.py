@@ -29,6 +29,7 @@ from refsr.models.vgg import load_vgg19
 from refsr.training.checkpoint import load_checkpoint
 from refsr.training.config import RunOptions, TrainConfig
 from refsr.training.step import Perception
+from refsr.wording import counted
 
 Report = Callable[[str], None]
 """Receives lines for the user."""
@@ -111,7 +112,8 @@ class Run:
         if fabric.is_global_zero:
             write_record(options.output / "config.json", "training", asdict(config))
         self.log = RunLog(options.output, options.tensorboard and fabric.is_global_zero)
-        report(f"{len(self.sources.single)} photographs, {len(self.sources.views)} views with partners")
+        single, views = len(self.sources.single), len(self.sources.views)
+        report(f"{counted(single, 'photograph')}, {counted(views, 'view')} with partners")
 
     @property
     def checkpoint_path(self) -> Path:

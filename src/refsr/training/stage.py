@@ -17,6 +17,7 @@ from refsr.training.config import StageConfig
 from refsr.training.losses import Critic
 from refsr.training.run import Run, choose_precision, make_optimiser
 from refsr.training.step import CriticStep, NetworkStep
+from refsr.wording import counted
 
 _BROADCAST_STEPS: Final = 10
 
@@ -59,7 +60,7 @@ class Stage:
     def go(self) -> None:
         """Train from the run's step to the end of the stage, or of the time limit."""
         run, config, stage = self.run, self.run.config, self.stage
-        run.report(f"stage {self.name}: {stage.steps} steps of {stage.batch} pairs")
+        run.report(f"stage {self.name}: {counted(stage.steps, 'step')} of {counted(stage.batch, 'pair')}")
         saved, waited = time.monotonic(), time.perf_counter()
         self.first = run.step
         self.lines: list[tuple[int, float]] = []  # step and time of each line of the log

@@ -14,6 +14,7 @@ from torch import Tensor
 from refsr.errors import ImageError, OutputError
 from refsr.extras import import_extra
 from refsr.io.files import check_writable
+from refsr.wording import cause
 
 Frame = Float[Tensor, "1 3 h w"]
 Stamp = tuple[int, Fraction]
@@ -47,7 +48,7 @@ class VideoFile:
             self._container = self._av.open(str(path))
             self._video = self._container.streams.video[0]
         except (self._av.FFmpegError, OSError, IndexError, StopIteration) as error:
-            raise ImageError(f"{path}: is no video that can be read ({error}): give another file") from error
+            raise ImageError(f"{path}: is no video that can be read ({cause(error)}): give another file") from error
         self._video.thread_type = "AUTO"
         self.frames = int(self._video.frames or 0)
         self.rate = Fraction(self._video.average_rate or 25)
@@ -88,7 +89,7 @@ class VideoFile:
                     yield self._pixels(frame), stamp
                     count += 1
         except self._av.FFmpegError as error:
-            raise ImageError(f"{self.path}: is damaged ({error}): get it again") from error
+            raise ImageError(f"{self.path}: is damaged ({cause(error)}): get it again") from error
 
     def _pixels(self, frame: Any) -> Frame:
         """Untagged colours are BT.709 from 720 lines on, BT.601 below, as players take them."""
@@ -156,6 +157,6 @@ def writing(path: Path, like: VideoFile, size_px: tuple[int, int], crf: int) -> 
     except (like._av.FFmpegError, ValueError, OSError) as error:
         if isinstance(error, ImageError):
             raise
-        raise OutputError(f"{path}: cannot be written ({' '.join(str(error).split())}): write .mp4 or .mkv") from error
+        raise OutputError(f"{path}: cannot be written ({cause(error)}): write .mp4 or .mkv") from error
     finally:
         part.unlink(missing_ok=True)

@@ -33,6 +33,7 @@ from refsr.restore.upscale import RestoreConfig
 from refsr.search import Match, refine_subpixel
 from refsr.video.frames import VideoFile, writing
 from refsr.video.motion import Flicker, carry
+from refsr.wording import counted
 
 _MAXIMUM_AGE_FRAMES: Final = 48
 """Count of frames after which stills are chosen anew."""
@@ -63,7 +64,7 @@ class VideoConfig(RestoreConfig):
 
     def __post_init__(self) -> None:
         if self.most < 1:
-            raise UsageError(f"{self.most} stills for each frame: give 1 or more")
+            raise UsageError(f"{counted(self.most, 'still')} for each frame: give 1 or more")
         if not 0 <= self.crf <= 51:
             raise UsageError(f"a quality (crf) of {self.crf}: give 0 to 51")
 
@@ -76,6 +77,7 @@ class VideoResult:
         searched: Count of searches; all other matches were carried.
         used: Count of frames for which each still was used.
         left_out: Kinds of tracks that were not copied, such as "subtitle".
+        notes: Lines about what was not read of the stills.
         flicker_levels: Flicker in grey levels of 0..255, see `refsr.video.motion.Flicker`.
     """
 
@@ -84,6 +86,7 @@ class VideoResult:
     used: dict[Path, int]
     flicker_levels: float
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def upscale_video(
@@ -130,6 +133,7 @@ def upscale_video(
         used=restorer.used,
         flicker_levels=flicker.levels,
         left_out=video.left_out,
+        notes=(*library.complaints(), *restorer.notes),
     )
 
 
@@ -170,6 +174,7 @@ class _FrameRestorer:
         self.age = _MAXIMUM_AGE_FRAMES
         self.searched = 0
         self.used: Counter[Path] = Counter()
+        self.notes: dict[str, None] = {}
 
     def restore(self, frame: Float[Tensor, "1 3 h w"], seconds: float) -> Float[Tensor, "1 3 h2 w2"]:
         """Enlarge the next frame, whose time in the video is `seconds`."""
@@ -212,6 +217,7 @@ class _FrameRestorer:
             cosine = best.score.mean().item()
             self.stills.append(_Still(path=found.path, reference=reference, match=whole, cosine=cosine))
             self.searched += 1
+            self.notes |= dict.fromkeys(found.photo.notes)
 
     def _candidates(self, seconds: float) -> Library:
         """Stills nearest in time; all stills if any name lacks its time."""
