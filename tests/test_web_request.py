@@ -1,114 +1,185 @@
-"""One job of the page: what it makes, its limits, and that it can be stopped."""
+"""One job of the page: what it makes, its limits, what is said of it, and that it can be stopped."""
 
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import wait_for
 from PIL import Image
 from torch import Tensor
 
-from refsr.errors import ImageError, UsageError
+from refsr.errors import UsageError
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
 from refsr.restore.upscale import Upscaled, upscale
-from refsr.web.request import JobResult, Status, StoppedError, WebConfig, run_job
+from refsr.web.choice import Models
+from refsr.web.config import WebConfig
+from refsr.web.finished import JobResult
+from refsr.web.request import Workshop, run_comparison, run_job
+from refsr.web.speed import Speed
+from refsr.web.turns import Status, StoppedError
+from refsr.web.uploads import Order, Upload, as_upload, with_own_names
+from refsr.web.visits import Visits
+from refsr.web.words import Words
 
-CONFIG = WebConfig()
+EN = Words("en")
 
 
 @pytest.fixture
-def files(sample: dict[str, Tensor], tmp_path: Path) -> tuple[Path, Path]:
-    blurry, sharp = tmp_path / "blurry ü.jpg", tmp_path / "sharp.png"
+def files(sample: dict[str, Tensor], tmp_path: Path) -> tuple[Upload, Upload]:
     exif = Image.Exif()
     exif[0x010F] = "a camera"
-    Photo(pixels=sample["lr"]).to_pil().save(blurry, exif=exif)
-    write_photo(sharp, Photo(pixels=sample["ref"]))
-    return blurry, sharp
+    Photo(pixels=sample["lr"]).to_pil().save(tmp_path / "0.jpg", exif=exif)
+    write_photo(tmp_path / "1.png", Photo(pixels=sample["ref"]))
+    return as_upload(tmp_path / "0.jpg", "blurry ü.jpg"), as_upload(tmp_path / "1.png", "sharp.png")
 
 
-def test_a_job(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "job").mkdir()
-    *told, shown = run_job(files[0], [files[1]], "JPEG", tmp_path / "job", shipped, CONFIG, threading.Event())
+def shop(model: RefSRModel, folder: Path, config: WebConfig | None = None) -> Workshop:
+    speed = Speed(scale=4, halo_cells=32, alone_s=1e-6)
+    return Workshop(folder=folder, models=Models(model), config=config or WebConfig(), speed=speed)
+
+
+def run(order: Order, folder: Path, shop: Workshop, words: Words = EN) -> Iterator[Status | JobResult]:
+    (folder / "job").mkdir(exist_ok=True)
+    (folder / "keep").mkdir(exist_ok=True)
+    return run_job(order, folder / "job", folder / "keep", shop, words, threading.Event())
+
+
+def last(told: Iterator[Status | JobResult]) -> JobResult:
+    *_, shown = told
+    assert isinstance(shown, JobResult)
+    return shown
+
+
+def test_a_job(shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path) -> None:
+    place = shop(shipped, tmp_path)
+    *told, shown = run(Order(photo=files[0], references=(files[1],), kind="JPEG"), tmp_path, place)
     assert isinstance(shown, JobResult)
     shares = [status.share for status in told if isinstance(status, Status)]
     assert len(shares) == len(told) > 3
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 1)
     assert shown.download.name == "blurry ü_x4.jpg"
-    height, width = as_photo(files[0]).size_px
+    height, width = as_photo(files[0].path).size_px
     with Image.open(shown.download) as result:
         assert (result.format, result.size) == ("JPEG", (4 * width, 4 * height))
         assert result.getexif()[0x010F] == "a camera"
-    for path in (shown.before, shown.without, shown.after):
-        with Image.open(path) as picture:
-            assert picture.size == (4 * width, 4 * height)
-    assert "comes from the references" in shown.summary
-    *_, alone = run_job(files[0], [], "PNG", tmp_path / "job", shipped, CONFIG, threading.Event())
-    assert isinstance(alone, JobResult)
+    with Image.open(shown.preview) as picture:
+        assert picture.size == (4 * width, 4 * height)
+    assert "% of it has detail of your references" in shown.summary
+    assert place.speed.correction != 1  # it has learnt
+    alone = last(run(Order(photo=files[0]), tmp_path, place))
     assert "all detail is guessed" in alone.summary
+    assert alone.given == ()
 
 
-def test_a_reference_that_was_not_used_is_named(
-    shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_restores_once_and_the_comparison_on_demand(
+    shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("refsr.references.pose._MINIMUM_FIT", 2.0)
-    *_, shown = run_job(files[0], [files[1]], "PNG", tmp_path, shipped, CONFIG, threading.Event())
-    assert isinstance(shown, JobResult)
-    assert "all detail is guessed. Not used, since they show other things: sharp.png." in shown.summary
+    asked: list[tuple[int, dict[str, Any]]] = []
 
-
-def test_search_and_precision_reach_the_work(
-    shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[dict[str, object]] = []
-
-    def recorded(*pictures: Any, **options: Any) -> Upscaled:
-        asked.append(options)
-        return upscale(*pictures, **options)
+    def recorded(photo: Any, refs: Any, **options: Any) -> Upscaled:
+        asked.append((len(refs), options))
+        return upscale(photo, refs, **options)
 
     monkeypatch.setattr("refsr.restore.upscale.upscale", recorded)
     config = WebConfig(engine="coarse", precision="fp32", memory_bytes=2**30)
-    list(run_job(files[0], [files[1]], "PNG", tmp_path, shipped, config, threading.Event()))
-    told = [(options["engine"], options["precision"], options["memory_bytes"]) for options in asked]
-    assert told == [("coarse", "fp32", 2**30)] * 2
+    place = shop(shipped, tmp_path, config)
+    shown = last(run(Order(photo=files[0], references=(files[1],)), tmp_path, place))
+    assert [count for count, _ in asked] == [1]
+    assert shown.kept.read("without") is None
+    assert [name for name, _ in shown.kept.crops(100)] == ["before", "after"]
+    *told, seconds = run_comparison(shown.kept, place, EN, threading.Event())
+    assert all(isinstance(status, Status) and "restoring without references" in status.text for status in told)
+    assert isinstance(seconds, float)
+    assert [count for count, _ in asked] == [1, 0]
+    for _, options in asked:
+        assert (options["engine"], options["precision"], options["memory_bytes"]) == ("coarse", "fp32", 2**30)
+    assert [name for name, _ in shown.kept.crops(100)] == ["before", "without", "after"]
+    shown.kept.delete()
+    with pytest.raises(UsageError, match="deleted already"):
+        list(run_comparison(shown.kept, place, EN, threading.Event()))
+
+
+def test_the_loupe_shows_the_full_size(shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path) -> None:
+    """Its parts are those of the download, and of the photo enlarged as a whole."""
+    shown = last(run(Order(photo=files[0], references=(files[1],)), tmp_path, shop(shipped, tmp_path)))
+    whole = as_photo(shown.download).to_pil()
+    photo = as_photo(files[0].path).to_pil().resize(whole.size, Image.Resampling.BICUBIC)
+    for x, y in ((0.0, 0.0), (1.0, 1.0), (0.5, 0.3), (0.37, 0.91), shown.kept.place):
+        shown.kept.place = (x, y)
+        left, top = (
+            min(max(round(part * side - 50), 0), side - 100) for part, side in zip((x, y), whole.size, strict=True)
+        )
+        box = (left, top, left + 100, top + 100)
+        crops = dict(shown.kept.crops(100))
+        assert np.array_equal(np.asarray(crops["after"]), np.asarray(whole.crop(box)))
+        assert np.abs(np.asarray(crops["before"], float) - np.asarray(photo.crop(box), float)).max() <= 2
+    assert {part.size for _, part in shown.kept.crops(10_000)} == {whole.size}
+
+
+def test_references_and_what_each_gave(
+    shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins = with_own_names([files[1], files[1]])
+    shown = last(run(Order(photo=files[0], references=twins), tmp_path, shop(shipped, tmp_path)))
+    assert [given.name for given in shown.given] == ["sharp.png", "sharp.png (2)"]
+    assert all(max(given.thumbnail.size) == 160 for given in shown.given)
+    assert any("% of the picture" in given.text for given in shown.given)
+    monkeypatch.setattr("refsr.web.finished._LEAST_SHARE", 2.0)
+    shown = last(run(Order(photo=files[0], references=(files[1],)), tmp_path, shop(shipped, tmp_path)))
+    assert shown.given[0].text == "no sharper than your photo: nothing was taken"
+    monkeypatch.setattr("refsr.references.pose._MINIMUM_FIT", 2.0)
+    shown = last(run(Order(photo=files[0], references=(files[1],)), tmp_path, shop(shipped, tmp_path)))
+    assert shown.given[0].text == "shows other things: not used"
+    assert "all detail is guessed" in shown.summary
 
 
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
         (WebConfig(max_file_mib=0.001), r"blurry ü.jpg: is larger than 0.001 MiB"),
-        (WebConfig(max_megapixels=0.1), r"sharp.png: it has 0.389 megapixels, 0.1 are allowed"),
-        (WebConfig(max_megapixels=0.05), r"blurry ü.jpg: its result would have 0.0819 megapixels"),
-        (WebConfig(max_references=1), "2 references: no more than 1 are allowed here"),
-        (WebConfig(max_seconds=0.01), "took more than 0.01 seconds, which is the limit"),
+        (WebConfig(max_request_mib=0.5), r"the pictures have 0.996 MiB together, 0.5 are allowed here"),
+        (WebConfig(max_megapixels=0.1), r"sharp.png: has 0.389 megapixels, 0.1 are allowed"),
+        (WebConfig(max_references=1), "2 sharp photos: no more than 1 are allowed here"),
+        (WebConfig(max_seconds=0.001), "would take about 1 s on this machine"),
+        (WebConfig(max_total_mib=0.5), "no room for more pictures"),
     ],
 )
-def test_limits(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path, limits: WebConfig, message: str) -> None:
+def test_limits(
+    shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path, limits: WebConfig, message: str
+) -> None:
+    order = Order(photo=files[0], references=(files[1], files[1]))
     with pytest.raises(UsageError, match=message):
-        list(run_job(files[0], [files[1]] * 2, "PNG", tmp_path, shipped, limits, threading.Event()))
+        list(run(order, tmp_path, shop(shipped, tmp_path, limits)))
+    with pytest.raises(UsageError, match="[\u4e00-\u9fff]"):
+        list(run(order, tmp_path, shop(shipped, tmp_path, limits), Words("zh")))
     with pytest.raises(UsageError, match="the limit waiting is 0: give more than 0"):
         WebConfig(max_waiting=0)
 
 
-def test_broken_files(shipped: RefSRModel, files: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(files[1].read_bytes()[:2000])
-    (tmp_path / "text.png").write_text("no picture")
-    for photo, reference in (("broken.png", "sharp.png"), ("blurry ü.jpg", "text.png")):
-        damaged = next(name for name in (photo, reference) if name in ("broken.png", "text.png"))
-        with pytest.raises(ImageError, match=f"{damaged}: "):
-            list(run_job(tmp_path / photo, [tmp_path / reference], "PNG", tmp_path, shipped, CONFIG, threading.Event()))
+def test_a_job_that_takes_longer_than_was_thought(
+    shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path
+) -> None:
+    place = shop(shipped, tmp_path, WebConfig(max_seconds=0.1))
+    place.speed.alone_s = 1e-9
+    with pytest.raises(UsageError, match="this took more than about 1 s, which is the limit here"):
+        list(run(Order(photo=files[0], references=(files[1],)), tmp_path, place))
 
 
 @pytest.mark.parametrize("how", ["closed", "told"])
 def test_a_job_can_be_stopped(shipped: RefSRModel, tmp_path: Path, how: str) -> None:
     """A picture that takes many seconds is let go within one part of it."""
     write_photo(tmp_path / "large.png", Photo(pixels=torch.rand(1, 3, 900, 900)))
-    stop = threading.Event()
-    running: Iterator[Status | JobResult] = run_job(tmp_path / "large.png", [], "PNG", tmp_path, shipped, CONFIG, stop)
+    stop, place = threading.Event(), shop(shipped, tmp_path)
+    (tmp_path / "job").mkdir()
+    order = Order(photo=as_upload(tmp_path / "large.png"))
+    running = run_job(order, tmp_path / "job", tmp_path, place, EN, stop)
     next(running)
     next(running)
     threads = threading.active_count()
@@ -119,4 +190,41 @@ def test_a_job_can_be_stopped(shipped: RefSRModel, tmp_path: Path, how: str) -> 
         with pytest.raises(StoppedError):
             list(running)
     wait_for(lambda: threading.active_count() < threads, 20)
-    assert not list(tmp_path.glob("*_x4.png"))
+    assert not list((tmp_path / "job").iterdir())
+    place.line.leave(place.line.join(1.0))  # nobody is left in the queue
+
+
+def test_the_crisp_model_is_loaded_when_it_is_wanted_once(shipped: RefSRModel) -> None:
+    loaded: list[RefSRModel] = []
+
+    def load() -> RefSRModel:
+        loaded.append(shipped)
+        return shipped
+
+    assert Models(shipped).styles == ("faithful",)
+    assert Models(shipped).of("crisp") is shipped
+    models = Models(shipped, load)
+    assert models.styles == ("faithful", "crisp")
+    models.of("faithful")
+    assert loaded == []
+    models.of("crisp")
+    models.of("crisp")
+    assert len(loaded) == 1
+
+
+def test_a_visitor_keeps_the_last_result_for_a_while(
+    shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path
+) -> None:
+    visits = Visits(shop=shop(shipped, tmp_path))
+    visitor = SimpleNamespace(session_hash="a", headers={"accept-language": "zh"})
+    for _ in range(2):
+        list(visits.restore(files[0], [files[1]], "PNG", 4.0, "faithful", visitor))
+    assert len(list(tmp_path.glob("kept-*"))) == 1
+    assert not list(tmp_path.glob("job-*"))
+    assert "之前" in visits.look([10.0, 10.0], visitor)
+    assert "已被删除" in visits.look(None, SimpleNamespace(session_hash="b", headers=visitor.headers))
+    visits.results.sweep(1000.0)
+    assert visits.results.of("a")
+    visits.results.sweep(0.0)
+    assert not list(tmp_path.glob("kept-*"))
+    assert "已被删除" in visits.look(None, visitor)

@@ -1,14 +1,20 @@
 """refsr serve: web page."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from cyclopts import Parameter
 
 from refsr.cli.options import RestoreOptions
 from refsr.cli.verbs import verb
 from refsr.errors import UsageError
-from refsr.web.page import serve as run_server
-from refsr.web.request import WebConfig
+from refsr.models import load_model
+from refsr.models.zoo import WEIGHTS
+from refsr.web.choice import Models
+from refsr.web.config import WebConfig
+from refsr.web.server import serve as run_server
+
+_CRISP: Final = "default-texture"
 
 
 @Parameter(name="*")
@@ -31,4 +37,12 @@ def serve(*, host: str = "127.0.0.1", port: int = 7860, options: ServeOptions = 
     """
     if not 1 <= port <= 65535:
         raise UsageError(f"--port {port}: give a number from 1 to 65535")
-    run_server(options.load(), options, host=host, port=port)
+    run_server(_models(options), options, host=host, port=port)
+
+
+def _models(options: ServeOptions) -> Models:
+    """The model, and beside the default one the one with crisper texture, where it is shipped."""
+    crisp = WEIGHTS.get(_CRISP)
+    if options.model != "default" or crisp is None or crisp.path is None or not crisp.path.is_file():
+        return Models(options.load())
+    return Models(options.load(), lambda: load_model(_CRISP, device=options.device))

@@ -1,171 +1,251 @@
-"""Web page: upload of photo and references; sliders, provenance map and download of the result.
+"""Layout of the page: photo and references on one side, the result on the other; what it says is in `words`.
 
-Its function `upscale` is also an API endpoint for gradio's clients.
+Its functions `upscale` and `upscale_to` are API endpoints for gradio's clients.
 """
 
-import os
-import shutil
-import tempfile
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from refsr.assets import sample_path
-from refsr.errors import RefSRError, UsageError
-from refsr.extras import import_extra
+from refsr.errors import UsageError
 from refsr.io.photo import Photo, as_photo, write_photo
-from refsr.models import RefSRModel
 from refsr.resize import downscale_bicubic
-from refsr.web.request import Format, Status, StoppedError, WebConfig, run_job
+from refsr.web import show
+from refsr.web.config import SCALES, Format, Style, WebConfig
+from refsr.web.turns import Status, StoppedError
+from refsr.web.uploads import Upload, as_upload
+from refsr.web.visits import Visits, words_of
+from refsr.web.words import fixed_words
 
 _TITLE: Final = "refsr: real detail from another sharp photo"
-_ABOUT: Final = """# Real detail from another sharp photo
-Give a blurry or small photo, and one or more sharp photos of something similar: another shot of the trip, the same
-building, the other camera of the phone. They need not be aligned."""
-_LEGEND: Final = (
-    "In the map, detail is **real** where there is colour, one colour for each reference, and **guessed** where it is"
-    " grey. Do not rely on guessed detail, least of all in faces and text."
-)
-_CSS: Final = """
-.gradio-container {max-width: min(1200px, 100vw) !important; margin: auto}
-#status {min-height: 2em}
-[data-testid=status-tracker] {display: none !important}
-"""
 _CLEANUP_INTERVAL_S: Final = 10
+_EXAMPLE_SCALE: Final = 4
 
 
-def serve(model: RefSRModel, config: WebConfig, *, host: str, port: int) -> None:
-    """Serve the page until Ctrl-C; uploads and results are kept in a temporary folder.
+@dataclass(frozen=True)
+class _Result:
+    """Components that a job fills."""
+
+    idea: Any
+    shown: Any
+    summary: Any
+    preview: Any
+    loupe: Any
+    given: Any
+    cards: Any
+    comparison: Any
+    compare: Any
+    compare_note: Any
+    overlay: Any
+    download: Any
+
+
+def build_page(gr: Any, visits: Visits) -> tuple[Any, Any]:
+    """The page, and its translations for `launch`.
 
     Args:
-        host: Address to listen at; 127.0.0.1 is reachable from this machine only.
-        port: TCP port, 1 to 65535.
-
-    Raises:
-        MissingExtraError: gradio is not installed.
-        UsageError: The address cannot be used.
+        gr: The module gradio, imported after its settings were made.
+        visits: What happens when something is pressed.
     """
-    folder = Path(tempfile.mkdtemp(prefix="refsr-web-"))
-    # gradio reads these at import
-    os.environ |= {"GRADIO_TEMP_DIR": str(folder / "uploads"), "GRADIO_ANALYTICS_ENABLED": "False"}
-    try:
-        gr = import_extra("gradio", "the web page")
-        page = _build(gr, model, config, folder)
-        page.queue(max_size=config.max_waiting, default_concurrency_limit=1)
-        page.launch(
-            server_name=host,
-            server_port=port,
-            max_file_size=round(config.max_file_mib * 2**20),
-            footer_links=["api"],
-            css=_CSS,
-            quiet=True,
-            ssr_mode=False,
-            prevent_thread_lock=True,
+    config = visits.shop.config
+    texts = gr.I18n(**fixed_words(_figures(config)))
+    with gr.Blocks(title=_TITLE, delete_cache=(_CLEANUP_INTERVAL_S, int(config.keep_seconds))) as page:
+        gr.Markdown(texts("about"))
+        with gr.Row():
+            with gr.Column(min_width=300, scale=2):
+                photo, references = _inputs(gr, texts)
+                scale, style, kind = _choices(gr, texts, visits.shop.models.styles)
+                with gr.Row():
+                    start = gr.Button(texts("start"), variant="primary", elem_id="start", min_width=120)
+                    cancel = gr.Button(texts("cancel"), elem_id="cancel", min_width=80)
+                status = gr.HTML(elem_id="status")
+                example = gr.Button(texts("example"), elem_id="example", size="sm")
+                gr.Markdown(texts("limits"), elem_id="limits")
+            with gr.Column(min_width=300, scale=3):
+                result = _result_of(gr, texts)
+        wanted = [photo, references, kind, scale, style]
+        _restoring(gr, visits, (start, cancel), wanted, status, result)
+        _looking(gr, visits, result)
+        pictures = _example(visits.shop.folder)
+        example.click(lambda: pictures, None, [photo, references], api_visibility="private", queue=False)
+        _endpoints(gr, visits, wanted, [result.summary, result.overlay, result.download])
+    return page, texts
+
+
+def _inputs(gr: Any, texts: Callable[[str], Any]) -> tuple[Any, Any]:
+    """Photo and references, which come as the files that were sent: gradio would decode them and drop their EXIF."""
+    photo = gr.Image(
+        label=texts("photo"),
+        sources=["upload", "clipboard"],
+        type="filepath",
+        height=240,
+        elem_id="photo",
+        buttons=[],
+    )
+    photo.preprocess = _upload
+    references = gr.File(
+        label=texts("references"), file_count="multiple", file_types=["image"], height=150, elem_id="references"
+    )
+    references.preprocess = _uploads
+    return photo, references
+
+
+def _choices(gr: Any, texts: Callable[[str], Any], styles: Sequence[Style]) -> tuple[Any, Any, Any]:
+    """Scale, style and format; the style only where there is a choice."""
+    with gr.Row():
+        scale = gr.Radio(
+            [(f"{each:g}x", each) for each in SCALES],
+            value=4.0,
+            label=texts("scale"),
+            elem_id="scale",
+            scale=3,
+            min_width=270,
         )
-        print(f"refsr is at http://{host}:{port} (Ctrl-C ends it)", flush=True)
-        page.block_thread()
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{host}:{port} cannot be used ({reason}): choose another --port") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        kind = gr.Radio(["PNG", "JPEG"], value="PNG", label=texts("kind"), elem_id="kind", scale=2, min_width=150)
+    style = gr.Radio(
+        [(texts(each), each) for each in styles],
+        value="faithful",
+        label=texts("style"),
+        info=texts("style_info"),
+        visible=len(styles) > 1,
+        elem_id="style",
+    )
+    return scale, style, kind
 
 
-def _build(gr: Any, model: RefSRModel, config: WebConfig, folder: Path) -> Any:
-    running: dict[str | None, threading.Event] = {}
+def _result_of(gr: Any, texts: Callable[[str], Any]) -> _Result:
+    """The figure that explains it all, and in its place, once there is one, the result."""
+    with gr.Column() as idea:
+        gr.HTML(show.idea())
+        gr.Markdown(texts("how"))
+    with gr.Column(visible=False, elem_id="result") as shown:
+        summary = gr.HTML(elem_id="summary")
+        preview = gr.Image(label=texts("result"), elem_id="preview", interactive=False, buttons=[])
+        loupe = gr.HTML(elem_id="loupe")
+        download = gr.DownloadButton(texts("download"), variant="primary", elem_id="download")
+        given = gr.Markdown(texts("given"), elem_id="given")
+        cards = gr.HTML(elem_id="cards")
+        with gr.Row() as comparison:
+            compare = gr.Button(texts("compare"), elem_id="compare", size="sm")
+            compare_note = gr.HTML(elem_id="compare-note")
+        with gr.Accordion(texts("map"), open=False, elem_id="map"):
+            overlay = gr.Image(show_label=False, elem_id="overlay", interactive=False, buttons=[])
+            gr.Markdown(texts("map_about"))
+    return _Result(
+        idea=idea, shown=shown, summary=summary, preview=preview, loupe=loupe, download=download, given=given,
+        cards=cards, comparison=comparison, compare=compare, compare_note=compare_note, overlay=overlay,
+    )  # fmt: skip
+
+
+def _restoring(
+    gr: Any, visits: Visits, buttons: tuple[Any, Any], wanted: list[Any], status: Any, result: _Result
+) -> None:
+    """Let the first button restore, and the second one stop that."""
+
+    def restore(
+        photo: Upload | None, references: list[Upload], kind: Format, scale: float, style: Style, visitor: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
+        words = words_of(visitor)
+        yield {status: "", result.idea: gr.update(visible=True), result.shown: gr.update(visible=False)}
+        try:
+            for told in visits.restore(photo, references, kind, scale, style, visitor):
+                if isinstance(told, Status):
+                    yield {status: show.step(told)}
+                    continue
+                has_references = bool(told.given)
+                yield {
+                    status: show.note(words("done", seconds=max(1, round(told.seconds)))),
+                    result.idea: gr.update(visible=False),
+                    result.shown: gr.update(visible=True),
+                    result.summary: show.summary(told),
+                    result.preview: str(told.preview),
+                    result.loupe: visits.look(None, visitor),
+                    result.given: gr.update(visible=has_references),
+                    result.cards: show.cards(told.given),
+                    result.comparison: gr.update(visible=has_references),
+                    result.compare_note: visits.compare_note(visitor),
+                    result.overlay: str(told.overlay),
+                    result.download: str(told.download),
+                }
+        except StoppedError:
+            yield {status: show.note(words("cancelled"))}
+        except UsageError as error:
+            yield {status: show.problem(str(error))}
+
+    def cancel(visitor: gr.Request) -> None:
+        visits.cancel(visitor)
+
+    filled = [status, *vars(result).values()]
+    begun = buttons[0].click(restore, wanted, filled, api_visibility="private", show_progress="hidden")
+    begun.then(None, None, None, js=show.SCROLL, api_visibility="private")
+    buttons[1].click(cancel, None, None, api_visibility="private", queue=False)
+
+
+def _looking(gr: Any, visits: Visits, result: _Result) -> None:
+    """Show the place that is touched in full size, and beside it what it would be without references."""
+
+    def look(event: gr.SelectData, visitor: gr.Request) -> str:
+        return visits.look(event.index, visitor)
+
+    def compare(visitor: gr.Request) -> Iterator[dict[Any, Any]]:
+        for note, loupe in visits.compare(visitor):
+            yield {result.compare_note: note} | ({} if loupe is None else {result.loupe: loupe})
+
+    result.preview.select(look, None, result.loupe, api_visibility="private", queue=False, show_progress="hidden")
+    shown = [result.compare_note, result.loupe]
+    result.compare.click(compare, None, shown, api_visibility="private", show_progress="hidden")
+
+
+def _endpoints(gr: Any, visits: Visits, wanted: list[Any], outputs: list[Any]) -> None:
+    """The API; its errors are exceptions of one line."""
+
+    def upscale_to(
+        photo: Upload | None, references: list[Upload], kind: Format, scale: float, style: Style, visitor: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
+        try:
+            for told in visits.restore(photo, references, kind, scale, style, visitor):
+                if isinstance(told, Status):
+                    yield (told.text, gr.skip(), gr.skip())
+                else:
+                    yield (told.summary, str(told.overlay), str(told.download))
+        except (StoppedError, UsageError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
     def upscale(
-        photo: str | None, references: list[str] | None, kind: Format, visitor: gr.Request
+        photo: Upload | None, references: list[Upload], kind: Format, visitor: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
-        if photo is None:
-            raise gr.Error("Give a blurry photo first.", title="No photo", duration=None, print_exception=False)
-        job = Path(tempfile.mkdtemp(prefix="job-", dir=folder))
-        stop = running[visitor.session_hash] = threading.Event()
-        try:
-            paths = [Path(name) for name in references or ()]
-            for found in run_job(Path(photo), paths, kind, job, model, config, stop):
-                if isinstance(found, Status):
-                    yield (_status_text(found), *(gr.skip(),) * 4)
-                else:
-                    sliders = ((str(found.before), str(found.after)), (str(found.without), str(found.after)))
-                    yield (found.summary, *sliders, str(found.overlay), str(found.download))
-        except StoppedError:
-            yield ("Cancelled.", *(gr.skip(),) * 4)
-        except (RefSRError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise gr.Error(reason, title="This did not work", duration=None, print_exception=False) from error
-        finally:
-            running.pop(visitor.session_hash, None)
-            shutil.rmtree(job, ignore_errors=True)
+        yield from upscale_to(photo, references, kind, 4.0, "faithful", visitor)
 
-    def cancel_job(visitor: gr.Request) -> None:
-        if visitor.session_hash in running:
-            running[visitor.session_hash].set()
-
-    with gr.Blocks(title=_TITLE, delete_cache=(_CLEANUP_INTERVAL_S, int(config.keep_seconds))) as page:
-        gr.Markdown(_ABOUT)
-        with gr.Row():
-            with gr.Column(min_width=300):
-                photo = gr.Image(
-                    label="Blurry photo", sources=["upload", "clipboard"], type="filepath", height=260, elem_id="photo"
-                )
-                photo.preprocess = _uploaded_file
-                references = gr.File(
-                    label="Sharp references", file_count="multiple", file_types=["image"], elem_id="references"
-                )
-                kind = gr.Radio(["PNG", "JPEG"], value="PNG", label="Download as")
-                with gr.Row():
-                    start = gr.Button(f"Enlarge {model.scale} times", variant="primary", elem_id="start")
-                    cancel = gr.Button("Cancel", elem_id="cancel")
-                example = gr.Button("Take the example", variant="secondary", elem_id="example")
-                gr.Markdown(_limits_text(config, model.scale))
-            with gr.Column(min_width=300, scale=2):
-                outputs = _outputs(gr)
-        start.click(upscale, [photo, references, kind], outputs, api_name="upscale", show_progress="hidden")
-        pictures = _example(folder, model.scale)
-        example.click(lambda: pictures, None, [photo, references], api_visibility="private", queue=False)
-        cancel.click(cancel_job, None, None, api_visibility="private", queue=False)
-    return page
+    called = gr.Button(visible=False)
+    called.click(upscale, wanted[:3], outputs, api_name="upscale")
+    called.click(upscale_to, wanted, outputs, api_name="upscale_to")
 
 
-def _outputs(gr: Any) -> list[Any]:
-    """Components that `upscale` fills, in its order."""
-    status = gr.Markdown(elem_id="status")
-    with gr.Tab("Before, after"):
-        before_after = gr.ImageSlider(label="bicubic | refsr", elem_id="before-after", interactive=False)
-    with gr.Tab("What is real"):
-        overlay = gr.Image(label="map", elem_id="overlay", interactive=False, buttons=["download", "fullscreen"])
-        gr.Markdown(_LEGEND)
-    with gr.Tab("Without, with"):
-        without_with = gr.ImageSlider(label="without | with", elem_id="without-with", interactive=False)
-    download = gr.File(label="Download", elem_id="download", interactive=False)
-    return [status, before_after, without_with, overlay, download]
+def _upload(payload: Any) -> Upload | None:
+    return None if payload is None else as_upload(payload.path, payload.orig_name)
 
 
-def _uploaded_file(payload: Any) -> str | None:
-    """The file as uploaded: gradio would decode the picture and drop its EXIF."""
-    return None if payload is None else payload.path
+def _uploads(payload: Any) -> list[Upload]:
+    return [] if payload is None else [as_upload(each.path, each.orig_name) for each in payload.root]
 
 
-def _status_text(status: Status) -> str:
-    left = "" if status.seconds_left is None else f", about {max(1, round(status.seconds_left))} s left"
-    return f"{status.text} ({status.share:.0%}{left})"
+def _figures(config: WebConfig) -> dict[str, str]:
+    """Figures that the page names."""
+    return {
+        "references": f"{config.max_references}",
+        "file": f"{config.max_file_mib:g}",
+        "request": f"{config.max_request_mib:g}",
+        "megapixels": f"{config.max_megapixels:g}",
+        "minutes": f"{config.keep_seconds / 60:.2g}",
+    }
 
 
-def _limits_text(config: WebConfig, scale: int) -> str:
-    minutes = config.keep_seconds / 60
-    return (
-        f"Up to {config.max_references} references, {config.max_file_mib:g} MiB a file, {config.max_megapixels:g}"
-        f" megapixels for the result ({scale} times as wide and high as the photo) and for each reference. Files are"
-        f" deleted after {minutes:g} minutes."
-    )
-
-
-def _example(folder: Path, scale: int) -> tuple[str, list[str]]:
+def _example(folder: Path) -> tuple[str, list[str]]:
     """Files of the bundled pictures: blurry photo, and references."""
     truth = as_photo(sample_path("truth"))
     blurry, sharp = folder / "blurry.png", folder / "sharp.png"
-    write_photo(blurry, Photo(pixels=downscale_bicubic(truth.pixels, scale)))
+    write_photo(blurry, Photo(pixels=downscale_bicubic(truth.pixels, _EXAMPLE_SCALE)))
     write_photo(sharp, as_photo(sample_path("reference")))
     return str(blurry), [str(sharp)]

@@ -1,230 +1,156 @@
-"""One request of the page: a job that reports its progress and can be stopped.
+"""One request of the page: checked, restored in its turn, and finished; or a result compared with one without them.
 
-photo, references ── limits checked ──> enlarged without, then with references ──> files to show and to download
+photo, references ── limits ── turn awaited ──> restored with the references ──> to show, to download, and kept
+result kept ────────────────── turn awaited ──> restored without them, where someone wants to compare
 """
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any
 
-from PIL import Image
+import torch
 
-from refsr.errors import ImageError, RefSRError, UsageError
+from refsr.errors import OutputError, UsageError
 from refsr.io.photo import Photo, as_photo
 from refsr.models import RefSRModel
-from refsr.resize import upscale_bicubic
-from refsr.restore.upscale import RestoreConfig, Upscaled
-
-Format = Literal["PNG", "JPEG"]
-
-_MAXIMUM_SHOWN_PX: Final = 2048
-"""Long side of the pictures on the page; the download has full size."""
-
-_WITHOUT_SHARE: Final = 0.3
-"""Share of a job's time for the enlargement without references."""
-
-_MATCHING_SHARE: Final = 0.3
-"""Share of a job's time for matching; the rest is restoring."""
-
-_COMPUTING: Final = threading.Lock()
-"""Held by the job that computes: a stopped job goes on until it next reports its progress."""
+from refsr.restore.upscale import Upscaled
+from refsr.web.choice import Models
+from refsr.web.config import WebConfig
+from refsr.web.finished import JobResult, finish
+from refsr.web.limits import check_room, check_work
+from refsr.web.line import Line
+from refsr.web.results import Kept
+from refsr.web.speed import Speed, Work
+from refsr.web.turns import Report, Status, in_turn
+from refsr.web.uploads import Order, check_files
+from refsr.web.words import Words
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebConfig(RestoreConfig):
-    """Settings of the server, among them the limits of a request.
+class Workshop:
+    """What all requests share.
 
     Attributes:
-        max_file_mib: Maximum size of one uploaded file in MiB.
-        max_megapixels: Maximum size of a result, and of a reference, in megapixels.
-        max_references: Maximum count of references for one photo.
-        max_waiting: Maximum count of jobs in the queue; further ones are refused.
-        max_seconds: Maximum time of one job in seconds.
-        keep_seconds: Time in seconds after which uploads and results are deleted.
+        folder: The server's folder.
+        models: What restores.
+        config: The limits.
+        speed: This machine's.
+        line: The queue.
     """
 
-    max_file_mib: float = 50.0
-    max_megapixels: float = 64.0
-    max_references: int = 8
-    max_waiting: int = 8
-    max_seconds: float = 600.0
-    keep_seconds: float = 900.0
+    folder: Path
+    models: Models
+    config: WebConfig
+    speed: Speed
+    line: Line = field(init=False)
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, int | float) and value <= 0:
-                limit = name.removeprefix("max_").replace("_", " ")
-                raise UsageError(f"the limit {limit} is {value}: give more than 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """Progress of a job: current step, finished share (0..1), and estimated time left, unknown in the beginning."""
-
-    text: str
-    share: float
-    seconds_left: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobResult:
-    """Files of a finished job; all but the download are reduced to the page's size.
-
-    Attributes:
-        download: Result in full size, with the photo's EXIF.
-        before: Photo enlarged by bicubic interpolation.
-        overlay: Provenance map: which detail is real.
-        summary: Size, and the share of real detail, in a sentence.
-    """
-
-    download: Path
-    before: Path
-    without: Path
-    after: Path
-    overlay: Path
-    summary: str
-
-
-class StoppedError(RefSRError):
-    """The job was stopped; raised where the work reports its progress."""
+        object.__setattr__(self, "line", Line(self.config.max_waiting))
 
 
 def run_job(
-    photo: Path,
-    references: Sequence[Path],
-    kind: Format,
-    folder: Path,
-    model: RefSRModel,
-    config: WebConfig,
-    stop: threading.Event,
+    order: Order, folder: Path, keep: Path, shop: Workshop, words: Words, stop: threading.Event
 ) -> Iterator[Status | JobResult]:
     """Yield the status of a job again and again, and its result at last; closing the iterator stops the job.
 
     Args:
-        photo: File of the blurry photo.
-        references: Files of sharp photos, in any order.
+        order: What is asked for.
         folder: Existing folder for the files of the result.
+        keep: Existing folder for what is kept to be looked at.
+        shop: What all requests share.
+        words: Language of all that is said.
         stop: Event that stops the job.
 
     Raises:
         StoppedError: The job was stopped.
         RefSRError: A picture cannot be used, or exceeds a limit.
+        OSError: A file cannot be read or written.
     """
-    _check_files(photo, references, model.scale, config)
-    reports: queue.Queue[tuple[str, float] | JobResult | BaseException] = queue.Queue()
-    begun = time.monotonic()
+    shapes = check_files(order.photo, order.references, shop.config, words)
+    model = shop.models.of(order.style)
+    work = check_work(shapes if model.uses_references else shapes[:1], order.scale, shop.config, shop.speed, words)
+    check_room(work, shop.folder, shop.config, words)
 
-    def report(text: str, share: float) -> None:
-        if stop.is_set():
-            raise StoppedError("stopped")
-        if time.monotonic() - begun > config.max_seconds:
-            raise UsageError(
-                f"the job took more than {config.max_seconds:g} seconds, which is the limit here: use smaller pictures"
-            )
-        reports.put((text, share))
+    def make(report: Report) -> JobResult:
+        begun = time.monotonic()
+        report("reading", 0.0)
+        pictures = _read(order, words)
+        result = _restore(order, pictures, work, model, shop, report)
+        report("writing", 1.0)
+        if order.scale != 1 and not result.unfit:  # else less may have been done than was expected
+            shop.speed.learn(work, time.monotonic() - begun)
+        return finish(order, result, pictures, folder, keep, words, begun)
 
-    def work() -> None:
-        try:
-            with _COMPUTING:
-                reports.put(_restore(photo, references, kind, folder, model, config, report))
-        except BaseException as error:  # raised in the waiting thread
-            reports.put(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        while True:
-            found = reports.get()
-            if isinstance(found, JobResult):
-                yield found
-                return
-            if isinstance(found, BaseException):
-                raise found
-            text, share = found
-            spent = time.monotonic() - begun
-            left = spent * (1 - share) / share if share > 0.05 else None
-            yield Status(text=text, share=share, seconds_left=left)
-    finally:
-        stop.set()  # obeyed at the next report; the page need not wait for it
+    yield from in_turn(make, shop.speed.seconds(work), shop.line, shop.config, words, stop)
 
 
-def _check_files(photo: Path, references: Sequence[Path], scale: int, config: WebConfig) -> None:
-    """Refuse files beyond the limits before they are decoded."""
-    if len(references) > config.max_references:
-        raise UsageError(f"{len(references)} references: no more than {config.max_references} are allowed here")
-    for path, factor in ((photo, scale), *((reference, 1) for reference in references)):
-        if path.stat().st_size > config.max_file_mib * 2**20:
-            most = f"{config.max_file_mib:g} MiB"
-            raise UsageError(f"{path.name}: is larger than {most}, which is the limit here: shrink it")
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise ImageError(f"{path.name}: is no picture that can be read, or is damaged: choose another") from error
-        megapixels = width * height * factor**2 / 1e6
-        if megapixels > config.max_megapixels:
-            what = "its result would have" if factor > 1 else "it has"
-            allowed = f"{config.max_megapixels:g} are allowed here: shrink it"
-            raise UsageError(f"{path.name}: {what} {megapixels:.3g} megapixels, {allowed}")
+def compare_seconds(kept: Kept, shop: Workshop) -> float:
+    """Time that `run_comparison` will take."""
+    after = kept.read("after")
+    return 0.0 if after is None else shop.speed.seconds(Work(result_px=after.shape[:2]))
+
+
+def run_comparison(kept: Kept, shop: Workshop, words: Words, stop: threading.Event) -> Iterator[Status | float]:
+    """Restore a kept result's photo without references; yields statuses, and at last the time that it took.
+
+    Args:
+        kept: The result, to which the other one is added.
+        shop: What all requests share.
+        words: Language of all that is said.
+        stop: Event that stops the job.
+
+    Raises:
+        StoppedError: The job was stopped.
+        RefSRError: It takes too long or too much.
+        OSError: The result was deleted.
+    """
+
+    def make(report: Report) -> float:
+        begun = time.monotonic()
+        pixels = kept.read("before")
+        if pixels is None:
+            raise UsageError(words("expired"))
+
+        def progress(done: int | float, total: int | float = 1, *, stage: str = "") -> None:  # noqa: ARG001
+            report("comparing", done / total)
+
+        photo = as_photo(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+        how: dict[str, Any] = {"model": shop.models.of(kept.style), "provenance": False, "progress": progress}
+        kept.write("without", enlarge(shop.config, photo, [], kept.scale, **how).to_pil())
+        return time.monotonic() - begun
+
+    yield from in_turn(make, compare_seconds(kept, shop), shop.line, shop.config, words, stop)
+
+
+def enlarge(config: WebConfig, photo: Photo, refs: list[Photo], scale: float, **others: Any) -> Upscaled:
+    """Restore a photo: `RestoreConfig.upscale` at a scale."""
+    if scale != 4:  # until results of any size arrive
+        raise UsageError(f"a scale of {scale:g} is not possible yet: choose 4")
+    return config.upscale(photo, refs, **others)
+
+
+def _read(order: Order, words: Words) -> list[Photo]:
+    """The photo and its references, refused where the result could not be written as is wanted."""
+    photo = order.photo.photo()
+    if photo.alpha is not None and order.kind == "JPEG":
+        raise OutputError(words("transparent", name=order.photo.name))
+    return [photo, *(reference.photo() for reference in order.references)]
 
 
 def _restore(
-    photo_file: Path,
-    references: Sequence[Path],
-    kind: Format,
-    folder: Path,
-    model: RefSRModel,
-    config: WebConfig,
-    report: Callable[[str, float], None],
-) -> JobResult:
-    report("reading the pictures", 0.0)
-    photo = as_photo(photo_file)
-    refs = [as_photo(reference) for reference in references]
+    order: Order, pictures: list[Photo], work: Work, model: RefSRModel, shop: Workshop, report: Report
+) -> Upscaled:
+    expected_s = max(shop.speed.seconds(work), 1e-6)
+    matching = shop.speed.matching_s(work) / expected_s if work.reference_px else 0.0
 
-    def without_progress(done: int | float, total: int | float = 1, *, stage: str = "") -> None:  # noqa: ARG001
-        report("enlarging without references", _WITHOUT_SHARE * done / total)
-
-    def with_progress(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
+    def progress(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
         if stage == "matching":
-            report("matching the references", _WITHOUT_SHARE + _MATCHING_SHARE * done / total)
+            report(stage, matching * done / total)
         else:
-            before = _WITHOUT_SHARE + _MATCHING_SHARE
-            report("restoring", before + (1 - before) * done / total)
+            report("restoring", matching + (1 - matching) * done / total)
 
-    without = config.upscale(photo, model=model, progress=without_progress)
-    result = config.upscale(photo, refs, model=model, progress=with_progress) if refs else without
-    names = tuple(reference.name for reference in references)
-    report("writing the pictures", 1.0)
-    download = folder / f"{photo_file.stem}_x{model.scale}{'.png' if kind == 'PNG' else '.jpg'}"
-    result.save(download)
-    bicubic = Photo(pixels=upscale_bicubic(photo.pixels, model.scale))
-    overlay = replace(result.provenance, names=names).to_image(result.to_pil())
-    return JobResult(
-        download=download,
-        before=_save_reduced(bicubic.to_pil(), folder / "before.webp"),
-        without=_save_reduced(without.to_pil(), folder / "without.webp"),
-        after=_save_reduced(result.to_pil(), folder / "after.webp"),
-        overlay=_save_reduced(overlay, folder / "map.webp"),
-        summary=_summary(result, names),
-    )
-
-
-def _save_reduced(image: Image.Image, path: Path) -> Path:
-    image = image.convert("RGB")
-    image.thumbnail((_MAXIMUM_SHOWN_PX, _MAXIMUM_SHOWN_PX))
-    image.save(path, quality=92)
-    return path
-
-
-def _summary(result: Upscaled, names: tuple[str, ...]) -> str:
-    height, width = result.photo.size_px
-    used = result.provenance.used_levels
-    unfit = [name for name, own in zip(names, result.provenance.names, strict=False) if own in result.unfit]
-    unused = f" Not used, since they show other things: {', '.join(unfit)}." if unfit else ""
-    if used is None or len(unfit) == len(names):
-        return f"{width} x {height} pixels. Without a reference: all detail is guessed.{unused}"
-    real = f"Detail of {(used > 1).float().mean().item():.0%} of the picture comes from the references"
-    return f"{width} x {height} pixels. {real}; the rest is guessed.{unused}"
+    how: dict[str, Any] = {"model": model, "provenance": True, "progress": progress}
+    return enlarge(shop.config, pictures[0], pictures[1:], order.scale, **how)
