@@ -50,8 +50,7 @@ def _photograph(browser: Browser) -> None:
         page.locator("#map button").first.click()
         page.locator("#overlay img").wait_for()
         page.wait_for_timeout(1000)
-        page.locator("#overlay").scroll_into_view_if_needed()
-        _keep(page.screenshot(), "page_map")
+        _keep(page.screenshot(full_page=True), "page_map", width=900)
     with _page(browser, 390, 900) as page:
         _take_the_example(page)
         _keep(page.screenshot(full_page=True), "page_narrow")
@@ -78,8 +77,9 @@ def _page(browser: Browser, width: int, height: int, locale: str = "en-US") -> I
     context.close()
 
 
-def _keep(screenshot: bytes, name: str) -> None:
+def _keep(screenshot: bytes, name: str, width: int = 1280) -> None:
     image = Image.open(io.BytesIO(screenshot)).convert("RGB")
+    image.thumbnail((width, image.height))
     for quality in (85, 75, 65, 50):
         image.save(IMAGES / f"{name}.webp", quality=quality, method=6)
         if (IMAGES / f"{name}.webp").stat().st_size < MAXIMUM_BYTES:

@@ -191,7 +191,7 @@ def test_a_job_can_be_stopped(shipped: RefSRModel, tmp_path: Path, how: str) -> 
             list(running)
     wait_for(lambda: threading.active_count() < threads, 20)
     assert not list((tmp_path / "job").iterdir())
-    place.line.leave(place.line.join(1.0))  # nobody is left in the queue
+    wait_for(place.line.is_empty)
 
 
 def test_the_crisp_model_is_loaded_when_it_is_wanted_once(shipped: RefSRModel) -> None:

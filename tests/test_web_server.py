@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -224,9 +225,10 @@ def test_the_end_deletes_what_visitors_sent(pictures: dict[str, Path], how: int)
     process, address = start()
     try:
         kept = Path(upload(address, pictures["blurry"]))
-        large = as_file(upload(address, sample_path("truth")))
-        post(address, "upscale", large, [], "PNG")  # a job that runs
+        large, sharp = (as_file(upload(address, sample_path(name))) for name in ("truth", "reference"))
+        post(address, "upscale", large, [sharp], "PNG")  # a job that runs
         assert kept.exists()
+        time.sleep(4 if how == signal.SIGTERM else 0)  # in the middle of it, or at its beginning
     finally:
         code, said = end(process, how)
     assert (code, said) == (0, "")

@@ -63,6 +63,10 @@ class Line:
                 self._tickets.remove(ticket)
                 self._moved.notify_all()
 
+    def is_empty(self) -> bool:
+        """Whether nobody computes or waits."""
+        return not self._tickets
+
     def wait(self, ticket: Ticket, tell: Callable[[int, float], None], every_s: float = 1.0) -> None:
         """Wait for a ticket's turn.
 

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import socket
+import sys
 import threading
 from contextlib import closing, suppress
 from typing import Any, Final
@@ -54,6 +55,10 @@ def serve(models: Models, config: WebConfig, *, host: str, port: int) -> None:
                 visits.results.sweep(config.keep_seconds)
         visits.end()
         page.close(verbose=False)
+    if not shop.line.is_empty():
+        # A thread that comes back from torch while Python ends would abort the process.
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _launch(gr: Any, visits: Visits, host: str, port: int) -> Any:

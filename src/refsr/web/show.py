@@ -17,20 +17,25 @@ from refsr.web.words import Words
 CSS: Final = """
 .gradio-container {max-width: min(1280px, 100vw) !important; margin: auto}
 [data-testid=status-tracker] {display: none !important}
+.html-container {padding: 0 !important}
 #status {min-height: 2em}
-#status progress {width: 100%; height: .8em; accent-color: var(--color-accent)}
+.bar {height: 8px; border-radius: 4px; overflow: hidden; background: var(--border-color-primary); margin-bottom: 6px}
+.bar div {height: 100%; background: var(--color-accent)}
 .problem {border-left: 4px solid #c2410c; padding: .4em .8em; background: var(--background-fill-secondary)}
 .problem, .note, .step, .summary {overflow-wrap: anywhere}
-.note {color: var(--body-text-color-subdued)}
+.note {opacity: .75}
 .figure img {width: 100%; border-radius: 8px}
 .loupe {display: flex; flex-wrap: wrap; gap: 6px}
-.loupe figure {flex: 1 1 160px; min-width: 0; margin: 0}
-.loupe img {width: 100%; aspect-ratio: 1; object-fit: none; max-width: none; border-radius: 6px; background: #8882}
-.loupe figcaption {text-align: center; font-weight: 600}
+.loupe figure {position: relative; flex: 1 1 130px; min-width: 0; margin: 0}
+.loupe img {width: 100%; aspect-ratio: 1; object-fit: none; border-radius: 6px; background: #8882}
+.loupe figcaption {position: absolute; top: 6px; left: 6px; padding: 1px 8px; border-radius: 6px; font-size: .85em;
+  color: white; background: #000a}
 .cards {display: flex; flex-wrap: wrap; gap: 12px}
 .cards figure {display: flex; gap: 10px; align-items: center; margin: 0; flex: 1 1 240px; min-width: 0}
 .cards img {width: 84px; height: 84px; object-fit: cover; border-radius: 6px; flex: none}
 .cards figcaption {min-width: 0; overflow-wrap: anywhere}
+#compare-note {align-self: center}
+#style .info-text {color: inherit; opacity: .75}
 #preview img {cursor: zoom-in}
 #scale label, #kind label, #style label {padding: 5px 8px}
 """
@@ -49,8 +54,10 @@ def problem(line: str) -> str:
 
 
 def step(status: Status) -> str:
-    """What is done now, with a bar."""
-    bar = f'<progress value="{status.share:.3f}" max="1"></progress>' if status.share else "<progress></progress>"
+    """What is done now, with a bar; none while nothing is done yet."""
+    percent = f"{100 * status.share:.0f}"
+    role = f'role="progressbar" aria-valuenow="{percent}" aria-valuemin="0" aria-valuemax="100"'
+    bar = f'<div class="bar" {role}><div style="width: {percent}%"></div></div>' if status.share else ""
     return f'<div class="step" aria-live="polite">{bar}<div>{escape(status.text)}</div></div>'
 
 
