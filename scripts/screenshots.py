@@ -58,13 +58,16 @@ def _photograph(browser: Browser) -> None:
         _take_the_example(page)
         _keep(page.screenshot(), "page_zh")
     with _page(browser, 1280, 900) as first, _page(browser, 1280, 900) as second:
-        for page in (first, second):
-            page.locator("#example").click()
-            page.locator("#references a").first.wait_for()
+        first.locator("#photo input[type=file]").set_input_files(sample_path("truth"))
+        first.locator("#photo img").wait_for()
         first.locator("#start").click()
+        first.locator("#status").get_by_text(re.compile("restoring")).wait_for()
+        second.locator("#example").click()
+        second.locator("#references a").first.wait_for()
         second.locator("#start").click()
         second.locator("#status").get_by_text(re.compile("before you")).wait_for()
         _keep(second.screenshot(), "page_waiting")
+        first.locator("#cancel").click()
 
 
 @contextmanager
