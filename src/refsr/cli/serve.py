@@ -11,7 +11,7 @@ from refsr.errors import UsageError
 from refsr.models import load_model
 from refsr.models.zoo import WEIGHTS
 from refsr.web.choice import Models
-from refsr.web.config import WebConfig
+from refsr.web.config import SCALES, WebConfig
 from refsr.web.server import serve as run_server
 
 _CRISP: Final = "default-texture"
@@ -37,6 +37,10 @@ def serve(*, host: str = "127.0.0.1", port: int = 7860, options: ServeOptions = 
     """
     if not 1 <= port <= 65535:
         raise UsageError(f"--port {port}: give a number from 1 to 65535")
+    if options.size is not None:
+        raise UsageError("--size: visitors choose the scale on the page: leave it out")
+    if options.scale is not None and options.scale not in SCALES:
+        raise UsageError(f"--scale {options.scale:g}: give 1, 2, 4 or 8, one of those that the page offers")
     run_server(_models(options), options, host=host, port=port)
 
 

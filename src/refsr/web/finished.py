@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from refsr.io.photo import Photo
+from refsr.restore.posed import NO_SHARPER, OTHER_THINGS, THE_PHOTO
 from refsr.restore.upscale import Upscaled
 from refsr.web.results import Kept
+from refsr.web.speed import Work
 from refsr.web.uploads import Order
 from refsr.web.words import Words
 
@@ -21,6 +23,8 @@ SHOWN_PX: Final = 1600
 _THUMBNAIL_PX: Final = 160
 _LEAST_SHARE: Final = 0.005
 """Share of the picture below which a reference gave nothing to speak of."""
+
+_REASONS: Final = {OTHER_THINGS: "unfit", NO_SHARPER: "gave_nothing", THE_PHOTO: "same"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +62,20 @@ class JobResult:
 
 
 def finish(
-    order: Order, result: Upscaled, pictures: Sequence[Photo], folder: Path, keep: Path, words: Words, begun: float
+    order: Order,
+    work: Work,
+    result: Upscaled,
+    pictures: Sequence[Photo],
+    folder: Path,
+    keep: Path,
+    words: Words,
+    begun: float,
 ) -> JobResult:
     """Write what a visitor gets.
 
     Args:
         order: What was asked for.
+        work: How much work it was.
         result: What was made, with provenance.
         pictures: The photo and its references.
         folder: Existing folder for the files.
@@ -76,7 +88,7 @@ def finish(
     """
     names = tuple(reference.name for reference in order.references)
     whole = result.to_pil()
-    kept = Kept(folder=keep, scale=order.scale, style=order.style, place=_strongest_place(result))
+    kept = Kept(folder=keep, scale=order.scale, style=order.style, work=work, place=_strongest_place(result))
     kept.write("before", pictures[0].to_pil())
     kept.write("after", whole)
     result.save(folder / order.file_name)
@@ -85,9 +97,9 @@ def finish(
         download=folder / order.file_name,
         preview=_save_reduced(whole, folder / "after.webp"),
         overlay=_save_reduced(overlay, folder / "map.webp"),
-        summary=_summary(result, words),
+        summary=_summary(result, work, words),
         given=tuple(_given(result, index, names[index], ref, words) for index, ref in enumerate(pictures[1:])),
-        notes=result.notes,
+        notes=result.notes if work.lr_px else result.notes[:-1],
         kept=kept,
         seconds=time.monotonic() - begun,
     )
@@ -100,8 +112,10 @@ def _save_reduced(image: Image.Image, path: Path) -> Path:
     return path
 
 
-def _summary(result: Upscaled, words: Words) -> str:
+def _summary(result: Upscaled, work: Work, words: Words) -> str:
     height, width = result.photo.size_px
+    if not work.lr_px:
+        return words("summary_sharp", width=width, height=height)
     used = result.provenance.used_levels
     if used is None or len(result.unfit) == len(result.provenance.names):
         return words("summary_alone", width=width, height=height)
@@ -113,7 +127,8 @@ def _given(result: Upscaled, index: int, name: str, ref: Photo, words: Words) ->
     own = result.provenance.names[index]
     share = result.provenance.shares.get(own, 0.0)
     if own in result.unfit:
-        text = words("unfit")
+        key = _REASONS.get(result.unfit[own])
+        text = words(key) if key else result.unfit[own]
     else:
         text = words("gave", percent=round(100 * share)) if share >= _LEAST_SHARE else words("gave_nothing")
     thumbnail = ref.to_pil().convert("RGB")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from refsr.errors import UsageError
+from refsr.restore.size import passes, result_px
 from refsr.web.config import SCALES, WebConfig
 from refsr.web.folder import used_bytes
 from refsr.web.speed import Speed, Work
@@ -17,7 +18,14 @@ _BYTES_PER_PX: Final = 10
 """Room that a pixel of a result takes on the disk at most: twice as numbers, and as a PNG and its copy."""
 
 
-def check_work(shapes: Sequence[tuple[int, int]], scale: float, config: WebConfig, speed: Speed, words: Words) -> Work:
+def check_work(
+    shapes: Sequence[tuple[int, int]],
+    scale: float,
+    config: WebConfig,
+    speed: Speed,
+    words: Words,
+    softness: float = 1.0,
+) -> Work:
     """The work of a job, if it is within the limits.
 
     Args:
@@ -26,6 +34,7 @@ def check_work(shapes: Sequence[tuple[int, int]], scale: float, config: WebConfi
         config: The limits.
         speed: This machine's.
         words: Language of the refusals.
+        softness: Factor by which the photo can be shrunk without loss: see `refsr.restore.sharpness`.
 
     Raises:
         UsageError: The result would be too large, or take too long; the largest sensible scale or size is named.
@@ -33,8 +42,10 @@ def check_work(shapes: Sequence[tuple[int, int]], scale: float, config: WebConfi
     photo, references = shapes[0], tuple(height * width for height, width in shapes[1:])
 
     def work_of(scale: float, shrink: float = 1.0) -> Work:
-        height, width = (max(1, round(side * shrink * scale)) for side in photo)
-        return Work(result_px=(height, width), reference_px=references)
+        height, width = (max(1, round(side * shrink)) for side in photo)
+        result = result_px((height, width), scale)
+        steps = passes((height, width), result, speed.scale, max(1.0, softness * shrink))
+        return Work(result_px=result, lr_px=tuple(step.lr_px for step in steps), reference_px=references)
 
     def is_possible(scale: float, shrink: float = 1.0) -> bool:
         work = work_of(scale, shrink)

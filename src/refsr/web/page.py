@@ -56,7 +56,7 @@ def build_page(gr: Any, visits: Visits) -> tuple[Any, Any]:
         with gr.Row():
             with gr.Column(min_width=300, scale=2):
                 photo, references = _inputs(gr, texts)
-                scale, style, kind = _choices(gr, texts, visits.shop.models.styles)
+                scale, style, kind = _choices(gr, texts, visits.shop.models.styles, config.scale or 4.0)
                 with gr.Row():
                     start = gr.Button(texts("start"), variant="primary", elem_id="start", min_width=120)
                     cancel = gr.Button(texts("cancel"), elem_id="cancel", min_width=80)
@@ -92,12 +92,12 @@ def _inputs(gr: Any, texts: Callable[[str], Any]) -> tuple[Any, Any]:
     return photo, references
 
 
-def _choices(gr: Any, texts: Callable[[str], Any], styles: Sequence[Style]) -> tuple[Any, Any, Any]:
+def _choices(gr: Any, texts: Callable[[str], Any], styles: Sequence[Style], initial: float) -> tuple[Any, Any, Any]:
     """Scale, style and format; the style only where there is a choice."""
     with gr.Row():
         scale = gr.Radio(
             [(f"{each:g}x", each) for each in SCALES],
-            value=4.0,
+            value=initial,
             label=texts("scale"),
             elem_id="scale",
             scale=3,

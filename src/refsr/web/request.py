@@ -7,7 +7,7 @@ result kept ────────────────── turn awaited 
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from refsr.errors import OutputError, UsageError
 from refsr.io.photo import Photo, as_photo
 from refsr.models import RefSRModel
+from refsr.restore.sharpness import shrinkable
 from refsr.restore.upscale import Upscaled
 from refsr.web.choice import Models
 from refsr.web.config import WebConfig
@@ -46,9 +47,19 @@ class Workshop:
     config: WebConfig
     speed: Speed
     line: Line = field(init=False)
+    _measuring: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "line", Line(self.config.max_waiting))
+
+    def softness_of(self, order: Order) -> float:
+        """Factor by which the photo can be shrunk without loss; read for it at once, since a refusal must not wait.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
+        with self._measuring:
+            return shrinkable(order.photo.photo().pixels)
 
 
 def run_job(
@@ -71,7 +82,9 @@ def run_job(
     """
     shapes = check_files(order.photo, order.references, shop.config, words)
     model = shop.models.of(order.style)
-    work = check_work(shapes if model.uses_references else shapes[:1], order.scale, shop.config, shop.speed, words)
+    used = shapes if model.uses_references else shapes[:1]
+    softness = 1.0 if order.scale >= model.scale else shop.softness_of(order)
+    work = check_work(used, order.scale, shop.config, shop.speed, words, softness)
     check_room(work, shop.folder, shop.config, words)
 
     def make(report: Report) -> JobResult:
@@ -80,17 +93,16 @@ def run_job(
         pictures = _read(order, words)
         result = _restore(order, pictures, work, model, shop, report)
         report("writing", 1.0)
-        if order.scale != 1 and not result.unfit:  # else less may have been done than was expected
+        if work.lr_px and not result.unfit:  # else less was done than was expected
             shop.speed.learn(work, time.monotonic() - begun)
-        return finish(order, result, pictures, folder, keep, words, begun)
+        return finish(order, work, result, pictures, folder, keep, words, begun)
 
     yield from in_turn(make, shop.speed.seconds(work), shop.line, shop.config, words, stop)
 
 
 def compare_seconds(kept: Kept, shop: Workshop) -> float:
     """Time that `run_comparison` will take."""
-    after = kept.read("after")
-    return 0.0 if after is None else shop.speed.seconds(Work(result_px=after.shape[:2]))
+    return 0.0 if kept.work is None else shop.speed.seconds(replace(kept.work, reference_px=()))
 
 
 def run_comparison(kept: Kept, shop: Workshop, words: Words, stop: threading.Event) -> Iterator[Status | float]:
@@ -127,9 +139,7 @@ def run_comparison(kept: Kept, shop: Workshop, words: Words, stop: threading.Eve
 
 def enlarge(config: WebConfig, photo: Photo, refs: list[Photo], scale: float, **others: Any) -> Upscaled:
     """Restore a photo: `RestoreConfig.upscale` at a scale."""
-    if scale != 4:  # until results of any size arrive
-        raise UsageError(f"a scale of {scale:g} is not possible yet: choose 4")
-    return config.upscale(photo, refs, **others)
+    return config.upscale(photo, refs, scale=scale, size=None, **others)
 
 
 def _read(order: Order, words: Words) -> list[Photo]:
@@ -146,11 +156,12 @@ def _restore(
     expected_s = max(shop.speed.seconds(work), 1e-6)
     matching = shop.speed.matching_s(work) / expected_s if work.reference_px else 0.0
 
+    shares = {"matching": 0.0, "restoring": 0.0}  # of all passes and parts, which take turns
+
     def progress(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
-        if stage == "matching":
-            report(stage, matching * done / total)
-        else:
-            report("restoring", matching + (1 - matching) * done / total)
+        shares[stage] = done / total
+        matched = max(shares.values())  # without fitting references, nothing is matched
+        report(stage, matching * matched + (1 - matching) * shares["restoring"])
 
     how: dict[str, Any] = {"model": model, "provenance": True, "progress": progress}
     return enlarge(shop.config, pictures[0], pictures[1:], order.scale, **how)

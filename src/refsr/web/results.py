@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refsr.web.config import Style
+from refsr.web.speed import Work
 
 Layer = tuple[str, Image.Image]
 _AROUND_PX: Final = 4
@@ -30,6 +31,7 @@ class Kept:
         folder: Where it lies, and nothing else.
         scale: How many times as large as the photo the result is.
         style: Which model made it.
+        work: How much work it was; None if that is not known.
         place: Where the visitor looks, (x, y), 0..1.
         born: Time at which it was made, by `time.monotonic`.
     """
@@ -37,6 +39,7 @@ class Kept:
     folder: Path
     scale: float
     style: Style
+    work: Work | None = None
     place: tuple[float, float] = (0.5, 0.5)
     born: float = field(default_factory=time.monotonic)
 

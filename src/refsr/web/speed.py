@@ -1,13 +1,13 @@
 """How long a job will take on this machine: measured with a small picture, mended by each job that ends.
 
-The network works on cells, of which a result has as many as it has pixels, divided by the square of the model's own
-scale; each cell is restored once without references, and once more with each of them.
+The network works on cells, the pixels of what it restores, in one pass or two: see `refsr.restore.size`. Each cell is
+restored once without references, and once more with each of them.
 """
 
 import time
 from dataclasses import dataclass
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 from refsr.assets import sample_path
 from refsr.io.photo import Photo, as_photo
@@ -33,10 +33,12 @@ class Work:
 
     Attributes:
         result_px: Height and width of the result.
+        lr_px: Height and width of what the network restores in each pass.
         reference_px: Count of pixels of each reference.
     """
 
     result_px: tuple[int, int]
+    lr_px: tuple[tuple[int, int], ...]
     reference_px: tuple[int, ...] = ()
 
 
@@ -62,15 +64,15 @@ class Speed:
 
     def matching_s(self, work: Work) -> float:
         """Time until all references of a job are matched."""
-        cells = work.result_px[0] * work.result_px[1] / self.scale**2
+        cells = sum(height * width for height, width in work.lr_px)
         matched = self.pose_s + cells * _CELL_MATCHED * self.alone_s
-        seen = sum(work.reference_px) / self.scale**2 * _REFERENCE_CELL * self.alone_s
+        seen = len(work.lr_px) * sum(work.reference_px) / self.scale**2 * _REFERENCE_CELL * self.alone_s
         return self.correction * (len(work.reference_px) * matched + seen)
 
     def seconds(self, work: Work) -> float:
         """Time of a job."""
-        height, width = work.result_px
-        cells = _with_halo(height / self.scale, self.halo_cells) * _with_halo(width / self.scale, self.halo_cells)
+        halo = self.halo_cells
+        cells = sum(_with_halo(height, halo) * _with_halo(width, halo) for height, width in work.lr_px)
         restored = cells * (self.alone_s + len(work.reference_px) * self.transfer_s)
         return self.matching_s(work) + self.correction * restored
 
@@ -91,7 +93,7 @@ def measure_speed(model: RefSRModel, config: RestoreConfig) -> Speed:
     lr = Photo(pixels=downscale_bicubic(truth, model.scale).clamp(0, 1))
     cells = lr.size_px[0] * lr.size_px[1]
     begun, matched = time.monotonic(), 0.0
-    config.upscale(lr, model=model, provenance=False)
+    config.upscale(lr, model=model, provenance=False, **_OWN_SCALE)
     alone_s = (time.monotonic() - begun) / cells
     speed = Speed(scale=model.scale, halo_cells=model.halo_cells, alone_s=alone_s)
     if not model.uses_references:
@@ -103,15 +105,16 @@ def measure_speed(model: RefSRModel, config: RestoreConfig) -> Speed:
             matched = time.monotonic()
 
     begun = matched = time.monotonic()
-    config.upscale(lr, [Photo(pixels=reference)], model=model, progress=progress)
+    config.upscale(lr, [Photo(pixels=reference)], model=model, progress=progress, **_OWN_SCALE)
     speed.transfer_s = max(0.0, (time.monotonic() - matched) / cells - alone_s)
     speed.pose_s = max(0.0, matched - begun - cells * (_CELL_MATCHED + _REFERENCE_CELL) * alone_s)
     return speed
 
 
+_OWN_SCALE: Final[dict[str, Any]] = {"scale": None, "size": None}
 _PICTURES: Final = ("truth", "reference")
 
 
-def _with_halo(side: float, halo: int) -> float:
+def _with_halo(side: int, halo: int) -> int:
     """Length of a side as it is computed in tiles."""
     return side + 2 * halo * (ceil(side / _TILE_CELLS) - 1)
