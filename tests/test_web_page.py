@@ -83,7 +83,7 @@ def take_the_example(page: Any) -> None:
 
 def test_upload_wait_look_and_download(browser: Any, address: str, pictures: dict[str, Path]) -> None:
     with opened(browser, address) as page:
-        assert page.locator(".figure img").is_visible()  # what it is all about
+        page.locator(".figure img").wait_for()  # what it is all about
         give(page, pictures["blurry"], pictures["sharp"])
         page.locator("#start").click()
         assert re.search(r"\d+ %, about \d+ (s|min) left", said(page, "left"))
@@ -181,8 +181,10 @@ def test_chinese(browser: Any, address: str, pictures: dict[str, Path]) -> None:
         give(page, pictures["blurry"], pictures["sharp"])
         page.locator("#kind").get_by_text("JPEG").click()
         page.locator("#style").get_by_text("锐利", exact=True).click()
+        page.locator("#scale").get_by_text("2x").click()
         page.locator("#start").click()
         said(page, "完成")
+        said(page, "360 x 270", "#summary")
         for place in ("#summary", "#loupe", "#cards", "#compare-note", "#download", "#compare"):
             said(page, "[\u4e00-\u9fff]", place)
         english = re.findall("[A-Za-z]{4,}", page.locator("#result").inner_text().replace("sharp.png", ""))

@@ -8,13 +8,18 @@ from conftest import small_models, wait_for
 
 from refsr.errors import UsageError
 from refsr.restore.upscale import Upscaled, upscale
-from refsr.web.config import WebConfig
+from refsr.web.config import SCALES, WebConfig
 from refsr.web.limits import check_room, check_work
 from refsr.web.line import FullError, Line, Ticket
 from refsr.web.speed import Speed, Work, measure_speed
 from refsr.web.words import Words
 
 EN = Words("en")
+
+
+def work(side: int, *reference_px: int) -> Work:
+    """A square photo, four times as large."""
+    return Work(result_px=(4 * side, 4 * side), lr_px=((side, side),), reference_px=reference_px)
 
 
 def test_first_come_first_served() -> None:
@@ -69,9 +74,9 @@ def test_a_late_job_is_about_to_end() -> None:
 
 def test_more_work_takes_longer() -> None:
     speed = Speed(scale=4, halo_cells=32, alone_s=1e-5, transfer_s=5e-5, pose_s=0.5)
-    sizes = [Work(result_px=(side, side)) for side in (400, 800, 4000)]
+    sizes = [work(side) for side in (100, 200, 1000)]
     assert [speed.seconds(size) for size in sizes] == sorted(speed.seconds(size) for size in sizes)
-    counts = [Work(result_px=(400, 400), reference_px=(10**6,) * count) for count in range(4)]
+    counts = [work(100, *(10**6,) * count) for count in range(4)]
     found = [speed.seconds(each) for each in counts]
     assert found == sorted(found)
     assert [speed.matching_s(each) for each in counts][:1] == [0]
@@ -79,14 +84,14 @@ def test_more_work_takes_longer() -> None:
 
 
 def test_estimates_are_mended_by_jobs_that_end() -> None:
-    speed, work = Speed(scale=4, halo_cells=0, alone_s=1e-4), Work(result_px=(400, 400))
-    assert speed.seconds(work) == pytest.approx(1)
+    speed, job = Speed(scale=4, halo_cells=0, alone_s=1e-4), work(100)
+    assert speed.seconds(job) == pytest.approx(1)
     for _ in range(20):
-        speed.learn(work, 3.0)
-    assert speed.seconds(work) == pytest.approx(3, rel=0.01)
+        speed.learn(job, 3.0)
+    assert speed.seconds(job) == pytest.approx(3, rel=0.01)
     for _ in range(50):
-        speed.learn(work, 1e9)
-    assert speed.seconds(work) <= 8.001
+        speed.learn(job, 1e9)
+    assert speed.seconds(job) <= 8.001
 
 
 def test_this_machine_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +107,7 @@ def test_this_machine_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert alone.transfer_s == alone.pose_s == 0
     assert len(asked) == 1
     speed = measure_speed(models["default"], config)
-    assert speed.seconds(Work(result_px=(100, 100), reference_px=(100,))) > speed.seconds(Work(result_px=(100, 100)))
+    assert speed.seconds(work(25, 100)) > speed.seconds(work(25))
     assert len(asked) == 3
 
 
@@ -126,27 +131,38 @@ def test_too_much_is_refused_with_what_would_do(shape: tuple[int, int], scale: f
     speed = Speed(scale=4, halo_cells=0, alone_s=1.6e-4)  # 10 s a megapixel
     config = WebConfig(max_seconds=120.0)
     with pytest.raises(UsageError, match=message):
-        check_work([shape], scale, config, speed, EN)
+        check_work([shape], scale, config, speed, EN, softness=4.0)
     with pytest.raises(UsageError, match="[\u4e00-\u9fff]"):
-        check_work([shape], scale, config, speed, Words("zh"))
+        check_work([shape], scale, config, speed, Words("zh"), softness=4.0)
 
 
 def test_what_is_named_is_taken() -> None:
     speed, config = Speed(scale=4, halo_cells=0, alone_s=1.6e-4), WebConfig(max_seconds=120.0)
     with pytest.raises(UsageError) as refused:
-        check_work([(1000, 2000)], 4.0, config, speed, EN)
+        check_work([(1000, 2000)], 4.0, config, speed, EN, softness=2.0)
+    assert "choose 2 times" in str(refused.value)
     width, height = (int(word) for word in str(refused.value).split() if word.isdigit() and int(word) > 100)
     assert check_work([(height, width)], 4.0, config, speed, EN).result_px == (4 * height, 4 * width)
-    assert check_work([(1000, 2000)], 2.0, config, speed, EN).result_px == (2000, 4000)
+    assert check_work([(1000, 2000)], 2.0, config, speed, EN, softness=2.0).result_px == (2000, 4000)
+    with pytest.raises(UsageError, match="allowed: shrink the photo to"):  # a sharp one is not shrunk first
+        check_work([(1000, 2000)], 2.0, config, speed, EN)
+
+
+def test_passes_are_counted() -> None:
+    speed = Speed(scale=4, halo_cells=0, alone_s=1e-5)
+    found = {scale: check_work([(100, 200)], scale, WebConfig(), speed, EN, 2.0) for scale in SCALES}
+    cells = {scale: sum(height * width for height, width in each.lr_px) for scale, each in found.items()}
+    assert cells == {1.0: 5_000, 2.0: 5_000, 4.0: 20_000, 8.0: 100_000}
+    assert check_work([(100, 200)], 1.0, WebConfig(), speed, EN).lr_px == ()  # sharp: it stays as it is
 
 
 def test_twelve_megapixels_are_taken_where_the_machine_is_able() -> None:
     speed = Speed(scale=4, halo_cells=32, alone_s=2e-5, transfer_s=5e-5, pose_s=1.0)
     for scale in (1.0, 2.0):
-        check_work([(3000, 4000), (3000, 4000)], scale, WebConfig(), speed, EN)
+        check_work([(3000, 4000), (3000, 4000)], scale, WebConfig(), speed, EN, softness=2.0)
     speed.correction = 8.0
     with pytest.raises(UsageError, match="on this machine"):
-        check_work([(3000, 4000), (3000, 4000)], 2.0, WebConfig(), speed, EN)
+        check_work([(3000, 4000), (3000, 4000)], 2.0, WebConfig(), speed, EN, softness=2.0)
 
 
 def test_references_that_take_too_long_alone() -> None:
@@ -156,8 +172,8 @@ def test_references_that_take_too_long_alone() -> None:
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    config, work = WebConfig(max_total_mib=1.0), Work(result_px=(200, 200))
-    check_room(work, tmp_path, config, EN)
+    config, job = WebConfig(max_total_mib=1.0), work(50)
+    check_room(job, tmp_path, config, EN)
     (tmp_path / "of another visitor").write_bytes(bytes(900_000))
     with pytest.raises(UsageError, match="no room for more pictures at the moment: come back in 15 minutes"):
-        check_room(work, tmp_path, config, EN)
+        check_room(job, tmp_path, config, EN)

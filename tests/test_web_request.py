@@ -78,6 +78,34 @@ def test_a_job(shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path
     assert alone.given == ()
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0, 8.0])
+def test_scales(shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path, scale: float) -> None:
+    photo = as_photo(files[0].path)
+    height, width = photo.size_px
+    soft = Image.fromarray(np.asarray(photo.to_pil())).resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
+    soft.save(tmp_path / "soft.png")
+    upload = as_upload(tmp_path / "soft.png") if scale < 4 else files[0]
+    size = (2 * width, 2 * height) if scale < 4 else (width, height)
+    place = shop(shipped, tmp_path)
+    shown = last(run(Order(photo=upload, references=(files[1],), scale=scale), tmp_path, place))
+    assert shown.download.name == f"{upload.stem}_x{scale:g}.png"
+    with Image.open(shown.download) as result:
+        assert result.size == (round(scale * size[0]), round(scale * size[1]))
+    assert "% of it has detail of your references" in shown.summary
+    *_, seconds = run_comparison(shown.kept, place, EN, threading.Event())
+    assert isinstance(seconds, float)
+    assert len({part.size for _, part in shown.kept.crops(100)}) == 1
+
+
+def test_a_sharp_photo_at_its_own_size(shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path) -> None:
+    order = Order(photo=files[1], references=(files[1],), scale=1.0)
+    shown = last(run(order, tmp_path, shop(shipped, tmp_path)))
+    assert "as sharp as its size allows, and stays as it is" in shown.summary
+    assert shown.notes == ()
+    assert shown.given[0].text == "is the photo itself: not used"
+    assert torch.equal(as_photo(shown.download).pixels, as_photo(files[1].path).pixels)
+
+
 def test_a_run_restores_once_and_the_comparison_on_demand(
     shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

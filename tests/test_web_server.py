@@ -121,8 +121,9 @@ def test_the_api(address: str, pictures: dict[str, Path]) -> None:
     said = call(address, "upscale", blurry, [sharp], "JPEG")
     assert "event: complete" in said
     assert "blurry_x4.jpg" in said
-    said = call(address, "upscale_to", blurry | {"orig_name": "沙滩.png"}, [sharp], "PNG", 4, "crisp", language="zh")
+    said = call(address, "upscale_to", blurry | {"orig_name": "沙滩.png"}, [sharp], "PNG", 2, "crisp", language="zh")
     assert "event: complete" in said
+    assert "_x2.png" in said
     assert "\\u6765\\u81ea\\u53c2\\u8003\\u7167\\u7247" in said  # from the references
 
 
@@ -255,6 +256,8 @@ def test_the_shared_flags_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     fails(capsys, 2, "give a number from 1 to 65535", "serve", "--port", "0")
+    fails(capsys, 2, "--scale 3: give 1, 2, 4 or 8", "serve", "--scale", "3")
+    fails(capsys, 2, "--size: visitors choose the scale on the page", "serve", "--size", "800x600")
     fails(capsys, 2, "the limit seconds is -1", "serve", "--max-seconds", "-1")
     fails(capsys, 2, "--host 192.0.2.1: cannot be used", "serve", "--host", "192.0.2.1", "--device", "cpu")
 

@@ -51,10 +51,13 @@ def check_work(
         work = work_of(scale, shrink)
         return _megapixels(work) <= config.max_megapixels and speed.seconds(work) <= config.max_seconds
 
+    def is_sensible(scale: float) -> bool:
+        return is_possible(scale) and bool(work_of(scale).lr_px)  # else the photo would stay as it is
+
     work = work_of(scale)
     if is_possible(scale):
         return work
-    remedy = _remedy(photo, scale, is_possible, words)
+    remedy = _remedy(photo, scale, is_possible, is_sensible, words)
     if _megapixels(work) > config.max_megapixels:
         values = {"size": f"{_megapixels(work):.3g}", "limit": f"{config.max_megapixels:g}"}
         raise UsageError(words("large_result", remedy=remedy, **values))
@@ -79,7 +82,13 @@ def check_room(work: Work, folder: Path, config: WebConfig, words: Words) -> Non
         raise UsageError(words("disk", minutes=max(1, round(config.keep_seconds / 60))))
 
 
-def _remedy(photo: tuple[int, int], scale: float, is_possible: Callable[..., bool], words: Words) -> str:
+def _remedy(
+    photo: tuple[int, int],
+    scale: float,
+    is_possible: Callable[..., bool],
+    is_sensible: Callable[[float], bool],
+    words: Words,
+) -> str:
     """What to do: the largest scale for this photo, and the largest photo for this scale."""
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
@@ -88,7 +97,7 @@ def _remedy(photo: tuple[int, int], scale: float, is_possible: Callable[..., boo
     height, width = (int(side * low) for side in photo)
     if min(height, width) < 8:  # even the smallest photo takes too long
         return words("remedy_references")
-    smaller = [each for each in SCALES if each < scale and is_possible(each)]
+    smaller = [each for each in SCALES if each < scale and is_sensible(each)]
     if smaller:
         return words("remedy_scale", scale=f"{max(smaller):g}", width=width, height=height)
     return words("remedy_size", width=width, height=height)

@@ -6,7 +6,7 @@ result kept ────────────────── turn awaited 
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -82,9 +82,7 @@ def run_job(
     """
     shapes = check_files(order.photo, order.references, shop.config, words)
     model = shop.models.of(order.style)
-    used = shapes if model.uses_references else shapes[:1]
-    softness = 1.0 if order.scale >= model.scale else shop.softness_of(order)
-    work = check_work(used, order.scale, shop.config, shop.speed, words, softness)
+    work = _work_of(order, shapes if model.uses_references else shapes[:1], shop, words)
     check_room(work, shop.folder, shop.config, words)
 
     def make(report: Report) -> JobResult:
@@ -140,6 +138,17 @@ def run_comparison(kept: Kept, shop: Workshop, words: Words, stop: threading.Eve
 def enlarge(config: WebConfig, photo: Photo, refs: list[Photo], scale: float, **others: Any) -> Upscaled:
     """Restore a photo: `RestoreConfig.upscale` at a scale."""
     return config.upscale(photo, refs, scale=scale, size=None, **others)
+
+
+def _work_of(order: Order, shapes: Sequence[tuple[int, int]], shop: Workshop, words: Words) -> Work:
+    """The work of a job, refused if it is too much; how soft the photo is is measured only where that matters."""
+    limits = (shapes, order.scale, shop.config, shop.speed, words)
+    if order.scale >= shop.speed.scale:
+        try:
+            return check_work(*limits)
+        except UsageError:  # the same again, with a remedy that fits the photo
+            return check_work(*limits, softness=shop.softness_of(order))
+    return check_work(*limits, softness=shop.softness_of(order))
 
 
 def _read(order: Order, words: Words) -> list[Photo]:
