@@ -102,7 +102,7 @@ def test_a_sharp_photo_at_its_own_size(shipped: RefSRModel, files: tuple[Upload,
     shown = last(run(order, tmp_path, shop(shipped, tmp_path)))
     assert "as sharp as its size allows, and stays as it is" in shown.summary
     assert shown.notes == ()
-    assert shown.given[0].text == "is the photo itself: not used"
+    assert shown.given == ()
     assert torch.equal(as_photo(shown.download).pixels, as_photo(files[1].path).pixels)
 
 
@@ -162,6 +162,9 @@ def test_references_and_what_each_gave(
     monkeypatch.setattr("refsr.web.finished._LEAST_SHARE", 2.0)
     shown = last(run(Order(photo=files[0], references=(files[1],)), tmp_path, shop(shipped, tmp_path)))
     assert shown.given[0].text == "no sharper than your photo: nothing was taken"
+    itself = as_upload(files[0].path, "again.jpg")
+    shown = last(run(Order(photo=files[0], references=(itself,)), tmp_path, shop(shipped, tmp_path)))
+    assert shown.given[0].text == "is the photo itself: not used"
     monkeypatch.setattr("refsr.references.pose._MINIMUM_FIT", 2.0)
     shown = last(run(Order(photo=files[0], references=(files[1],)), tmp_path, shop(shipped, tmp_path)))
     assert shown.given[0].text == "shows other things: not used"

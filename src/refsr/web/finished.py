@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from PIL import Image
 
 from refsr.io.photo import Photo
-from refsr.restore.posed import NO_SHARPER, OTHER_THINGS, THE_PHOTO
 from refsr.restore.upscale import Upscaled
 from refsr.web.results import Kept
 from refsr.web.speed import Work
@@ -24,7 +23,12 @@ _THUMBNAIL_PX: Final = 160
 _LEAST_SHARE: Final = 0.005
 """Share of the picture below which a reference gave nothing to speak of."""
 
-_REASONS: Final = {OTHER_THINGS: "unfit", NO_SHARPER: "gave_nothing", THE_PHOTO: "same"}
+_REASONS: Final = {
+    "shows other things than the photo": "unfit",
+    "shows the same as the photo, but no sharper": "gave_nothing",
+    "is the photo itself": "same",
+}
+"""What `Upscaled.unfit` says, in the visitor's words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +97,14 @@ def finish(
     kept.write("after", whole)
     result.save(folder / order.file_name)
     overlay = replace(result.provenance, names=names).to_image(whole)
+    given = (_given(result, index, names[index], ref, words) for index, ref in enumerate(pictures[1:]))
     return JobResult(
         download=folder / order.file_name,
         preview=_save_reduced(whole, folder / "after.webp"),
         overlay=_save_reduced(overlay, folder / "map.webp"),
-        summary=_summary(result, work, words),
-        given=tuple(_given(result, index, names[index], ref, words) for index, ref in enumerate(pictures[1:])),
-        notes=result.notes if work.lr_px else result.notes[:-1],
+        summary=_summary(result, words),
+        given=tuple(given) if result.is_restored else (),
+        notes=result.notes if result.is_restored else result.notes[:-1],  # the last one is the summary's
         kept=kept,
         seconds=time.monotonic() - begun,
     )
@@ -112,9 +117,9 @@ def _save_reduced(image: Image.Image, path: Path) -> Path:
     return path
 
 
-def _summary(result: Upscaled, work: Work, words: Words) -> str:
+def _summary(result: Upscaled, words: Words) -> str:
     height, width = result.photo.size_px
-    if not work.lr_px:
+    if not result.is_restored:
         return words("summary_sharp", width=width, height=height)
     used = result.provenance.used_levels
     if used is None or len(result.unfit) == len(result.provenance.names):

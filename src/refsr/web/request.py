@@ -91,7 +91,7 @@ def run_job(
         pictures = _read(order, words)
         result = _restore(order, pictures, work, model, shop, report)
         report("writing", 1.0)
-        if work.lr_px and not result.unfit:  # else less was done than was expected
+        if result.is_restored and not result.unfit:  # else less was done than was expected
             shop.speed.learn(work, time.monotonic() - begun)
         return finish(order, work, result, pictures, folder, keep, words, begun)
 
