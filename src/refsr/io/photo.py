@@ -217,5 +217,5 @@ def _to_array(photo: Photo) -> NDArray[Any]:
     channels = colour if photo.alpha is None else [*colour, photo.alpha[0, 0].cpu()]
     array = np.empty((*photo.size_px, len(channels)), np.uint8 if photo.bits == 8 else np.uint16)
     for index, channel in enumerate(channels):  # one by one, since a large picture's numbers take much memory
-        array[..., index] = (channel.clamp(0, 1) * (2**photo.bits - 1)).round_().numpy()
+        array[..., index] = channel.clamp(0, 1).mul_(2**photo.bits - 1).round_().numpy()
     return array[..., 0] if array.shape[2] == 1 else array

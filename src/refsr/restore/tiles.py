@@ -3,6 +3,8 @@
 picture ── parts, matched at once ── tiles, restored at once ──> sr, reduced tile by tile
 """
 
+import ctypes
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -100,8 +102,17 @@ def transfer_tiled(
             alone = transfer(model, Matched(lr=piece.lr)).clamp(0, 1)
             change = (restored[kept] - alone[kept]).square().mean(1, keepdim=True)
             used[_shifted(inside, part.inside)] = (F.avg_pool2d(change, scale).sqrt() * 255)[0, 0].cpu()
+        _return_freed_memory()
         progress(done / len(tiles))
     return sr, used
+
+
+def _return_freed_memory() -> None:
+    """Give what is freed back to the system: glibc keeps it, in holes that the next tile does not fit exactly."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim is not None:
+            trim(0)
 
 
 def _reduced(
