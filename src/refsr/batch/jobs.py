@@ -14,10 +14,11 @@ from refsr.device import Precision
 from refsr.errors import UsageError
 from refsr.io.encode import FORMATS
 from refsr.io.listing import list_folder
+from refsr.io.photo import is_result_file
 from refsr.io.records import parse_record, read_lines
 from refsr.restore.upscale import RestoreConfig
 from refsr.search import Engine
-from refsr.wording import cause
+from refsr.wording import cause, counted
 
 _MAXIMUM_NAME_BYTES: Final = 255
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -80,7 +81,7 @@ def read_jobs(
     Args:
         source: Folder, searched recursively, of one job per photo; .csv with a head, in which semicolons separate
             references; or .jsonl with one object per line. Keys: input, references, output, album, search, precision,
-            provenance. Paths are relative to the list.
+            provenance. Paths are relative to the list. Results of refsr that lie in a folder are left out.
         options: Defaults for what a list leaves open.
         out: Folder of results, which is left out of the search.
         suffix: Suffix of results, such as .png; None for the suffix of each input, or .png if that is not written.
@@ -90,10 +91,8 @@ def read_jobs(
         UsageError: The source is missing or empty, a line of it is wrong, or two jobs write the same file.
     """
     if source.is_dir():
-        listing = list_folder(source, without=out)
-        jobs = [Job(image=path, output=path.relative_to(source), options=options) for path in listing.photos]
-        for line in listing.left_out:
-            tell(line)
+        photos = _photos_of(source, out, tell)
+        jobs = [Job(image=path, output=path.relative_to(source), options=options) for path in photos]
     elif not source.is_file():
         raise UsageError(f"{source}: no such folder or list: check the name")
     elif source.suffix.lower() == ".csv":
@@ -121,6 +120,17 @@ def read_jobs(
                     " out the maps"
                 )
     return jobs
+
+
+def _photos_of(folder: Path, out: Path, tell: Callable[[str], None]) -> list[Path]:
+    """Photos of a folder, without results of refsr."""
+    listing = list_folder(folder, without=out)
+    photos = [path for path in listing.photos if not is_result_file(path)]
+    for line in listing.left_out:
+        tell(line)
+    if results := len(listing.photos) - len(photos):
+        tell(f"left out {counted(results, 'result')} of refsr: name a list to enlarge them once more")
+    return photos
 
 
 @dataclass(frozen=True, kw_only=True)

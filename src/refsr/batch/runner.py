@@ -31,12 +31,13 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Model, as for `load_model`, and CPU threads per process: settings that all jobs share."""
+    """Model, as for `load_model`, CPU threads per process, and memory of a job that names none."""
 
     model: str = "default"
     device: Device = "auto"
     vgg19: Path | None = None
     threads: int = 1
+    memory_bytes: int | None = None
 
     def load(self) -> RefSRModel:
         """The model, loaded once per process."""
@@ -232,7 +233,10 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
         references: list[AnyReference] = list(options.references)
         if options.album is not None:
             references += find_references(photo, _library(options.album, setup), model, apart_from=[job.image])
-        result = options.upscale(photo, references, model=model, provenance=options.provenance)
+        memory_bytes = options.memory_bytes or setup.memory_bytes
+        result = options.upscale(
+            photo, references, model=model, provenance=options.provenance, memory_bytes=memory_bytes
+        )
         if job.map_file is not None:
             result.save_provenance(out / job.map_file)
         result.save(target)

@@ -1,6 +1,7 @@
 """refsr batch: many photos."""
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Final, Literal
 
@@ -9,6 +10,8 @@ from refsr.batch.runner import BatchResult, Setup, run_batch
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, RestoreOptions, count_processes
 from refsr.cli.verbs import verb
+from refsr.restore.memory import spare_bytes
+from refsr.restore.upscale import RestoreConfig
 from refsr.wording import counted, told
 
 _SOME_FAILED_CODE: Final = 3
@@ -52,14 +55,18 @@ def batch(
     defaults = JobOptions(
         references=tuple(ref or ()),
         album=album,
-        engine=options.engine,
-        precision=options.precision,
-        memory_bytes=options.memory_bytes,
         provenance=provenance,
+        **{each.name: getattr(options, each.name) for each in fields(RestoreConfig)},
     )
     listed = read_jobs(jobs, defaults, output, None if format == "same" else f".{format}", complain)
     threads = max(1, (os.cpu_count() or 1) // count)
-    setup = Setup(model=options.model, device=options.device, vgg19=options.vgg19, threads=threads)
+    setup = Setup(
+        model=options.model,
+        device=options.device,
+        vgg19=options.vgg19,
+        threads=threads,
+        memory_bytes=spare_bytes(count) if where == "local" else None,
+    )
     with progress_bar(counted(len(listed), "photo")) as progress:
         result = run_batch(listed, output, setup, processes=count, where=where, address=ray_address, progress=progress)
     _report(result, len(listed), output)

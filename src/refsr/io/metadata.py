@@ -45,21 +45,21 @@ class Metadata:
         """The same for a picture of another size (height, width)."""
         if self.exif is None:
             return self
-        exif = _loaded(self.exif)
+        exif = loaded_exif(self.exif)
         details = exif.get_ifd(ExifTags.IFD.Exif)
         for tag, value in zip((ExifTags.Base.ExifImageHeight, ExifTags.Base.ExifImageWidth), size_px, strict=True):
             if tag in details:
                 details[tag] = value
-        return replace(self, exif=_encoded(exif))
+        return replace(self, exif=encoded_exif(exif))
 
     def within(self, segment_bytes: int) -> "Metadata":
         """The same for a format with limited segments: first the maker's note goes, then all of EXIF or XMP."""
         exif = self.exif
         if exif is not None and len(exif) > segment_bytes:
-            smaller = _loaded(exif)
+            smaller = loaded_exif(exif)
             for tag in _LARGE_TAGS:
                 smaller.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
-            exif = _encoded(smaller)
+            exif = encoded_exif(smaller)
         return replace(
             self,
             exif=exif if exif is None or len(exif) <= segment_bytes else None,
@@ -139,7 +139,7 @@ def tiff_tags(metadata: Metadata) -> Image.Exif | None:
     """EXIF with the XMP packet among its tags, as TIFF holds it; None if there is neither."""
     if metadata.exif is None and metadata.xmp is None:
         return None
-    exif = _loaded(metadata.exif or b"")
+    exif = loaded_exif(metadata.exif or b"")
     if metadata.xmp is not None:
         exif[XMP_TAG] = metadata.xmp
     return _marked(exif)
@@ -176,18 +176,23 @@ def _descriptive(exif: Image.Exif) -> bytes | None:
             kept.get_ifd(directory).update(values)
             kept[directory] = kept.get_ifd(directory)
     try:
-        return _encoded(kept) if len(kept) else None
+        return encoded_exif(kept) if len(kept) else None
     except _PILLOW_ERRORS:
         return None
 
 
-def _loaded(data: bytes) -> Image.Exif:
+def loaded_exif(data: bytes) -> Image.Exif:
+    """EXIF of its bytes, empty if they are damaged."""
     exif = Image.Exif()
-    exif.load(data)
+    try:
+        exif.load(data)
+    except _PILLOW_ERRORS:
+        return Image.Exif()
     return exif
 
 
-def _encoded(exif: Image.Exif) -> bytes:
+def encoded_exif(exif: Image.Exif) -> bytes:
+    """The bytes of EXIF."""
     return _marked(exif).tobytes()
 
 

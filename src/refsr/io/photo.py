@@ -4,6 +4,7 @@ file, PIL image, array or tensor ── as_photo ──> Photo: pixels (1, 3, H,
 Photo ── write_photo ──> PNG, JPEG, WebP, TIFF, AVIF or JPEG XL, written atomically
 """
 
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,9 +21,11 @@ from refsr.io.decode import Decoded, decode, decode_pil, opened
 from refsr.io.deep_colour import is_deep_colour
 from refsr.io.encode import DEEP_FORMATS, check_format, encode
 from refsr.io.files import write_atomically
-from refsr.io.metadata import Metadata, read_exif, text_of, upright
+from refsr.io.mark import is_marked
+from refsr.io.metadata import Metadata, read_exif, read_metadata, text_of, upright
 
 MINIMUM_SIDE_PX: Final = 8
+_IS_A_RESULT: Final = "is a result of refsr, whose detail may be guessed: take the photo that it was made from"
 
 ImageSource = str | Path | Image.Image | NDArray[Any] | Tensor
 """A file, a PIL image, an array (H, W), (H, W, 3 or 4), or a tensor (3, H, W) or (1, 3, H, W); integers of 8 or 16
@@ -53,6 +56,11 @@ class Photo:
     def size_px(self) -> tuple[int, int]:
         """Height and width."""
         return self.pixels.shape[-2], self.pixels.shape[-1]
+
+    @property
+    def is_result(self) -> bool:
+        """Whether it was made by refsr, so that its detail may be guessed."""
+        return is_marked(self.metadata)
 
     def to_pil(self) -> Image.Image:
         """An 8-bit PIL image: L, LA, RGB or RGBA."""
@@ -86,7 +94,13 @@ def decode_photo(data: bytes, name: str) -> Photo:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """Upright RGB copy of a photo in 8 bits, (height, width) of the photo itself, and its copyright, or empty."""
+    """Upright RGB copy of a photo in 8 bits.
+
+    Attributes:
+        image: The copy.
+        full_px: Height and width of the photo itself.
+        copyright: Its copyright, or empty.
+    """
 
     image: Image.Image
     full_px: tuple[int, int]
@@ -98,19 +112,30 @@ def read_photo(path: Path) -> Photo:
     return decode_photo(_read_bytes(path), str(path))
 
 
+def is_result_file(path: Path) -> bool:
+    """Whether a file is a result of refsr; false where it cannot be read. Only its head is read."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            return is_marked(read_metadata(image))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
 def read_preview(path: Path, long_side_px: int) -> Preview:
-    """Read a photo at a smaller size; for a large JPEG, many times faster than at full size.
+    """Read a photo of a collection at a smaller size; for a large JPEG, many times faster than at full size.
 
     Args:
         path: File of `READABLE_SUFFIXES`.
         long_side_px: Long side of the preview; smaller photos are not enlarged.
 
     Raises:
-        ImageError: It cannot be read.
+        ImageError: It cannot be read, or is a result of refsr, whose detail may be guessed.
         MissingExtraError: See `as_photo`.
     """
     data = _read_bytes(path)
     with opened(data, str(path), to_its_end=False) as image:
+        if is_marked(read_metadata(image)):
+            raise ImageError(f"{path}: {_IS_A_RESULT}")
         exif = read_exif(image)
         orientation = exif.get(ExifTags.Base.Orientation, 1)
         copyright_text = text_of(exif.get(ExifTags.Base.Copyright, ""))

@@ -76,13 +76,13 @@ def find_references(
     shortlist = [path for path in near if path.resolve() not in left_out][:_SHORTLIST]
     finalists = max(most, _MINIMUM_FINALISTS)
     total = len(shortlist) + min(len(shortlist), finalists)
-    best: list[tuple[float, Path, Photo, Poses]] = []  # with the fit of each photo as it is
+    best: list[tuple[float, Path, Photo, Poses]] = []  # with the fit of each photo in its first poses
     with torch.inference_mode():
         for done, path in enumerate(shortlist, 1):
             seen = _read(path)
             if seen is not None:
                 poses = Poses(model, lr, seen.pixels)
-                best.append((poses.score(1.0, 0.0), path, seen, poses))
+                best.append((poses.first[0], path, seen, poses))
                 best = sorted(best, key=lambda finalist: -finalist[0])[:finalists]
             progress(done, total)
         found = []

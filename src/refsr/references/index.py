@@ -51,7 +51,7 @@ class Library:
     Attributes:
         paths: Photos that can be read, in order.
         vectors: Their unit vectors, one a row.
-        problems: Errors of the other photos, by path.
+        problems: Why other photos cannot be used, by path: errors, or that they are results of refsr.
         read: Number of photos that were read this time.
         left_out: Lines for the user about pictures of kinds that are not read, and about folders.
     """

@@ -9,7 +9,7 @@ as it is, and with the photo's field of view ── clear? ──┬─ yes ─�
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Final
 
 from jaxtyping import Float
@@ -101,10 +101,7 @@ class Poses:
 
     def best(self) -> Pose:
         """The pose that fits best; in doubt, the reference as it is."""
-        score, pose = self.score(1.0, 0.0), (1.0, 0.0)
-        found = self.score(self.view, 0.0)
-        if found > max(score + _STEP_GAIN, _MINIMUM_FIT):
-            score, pose = found, (self.view, 0.0)
+        score, pose = self.first
         if score < _CLEAR_FIT:
             distant = self._best_distant()
             found = self.score(*distant)
@@ -118,6 +115,15 @@ class Poses:
             if found > score + _STEP_GAIN:
                 score, pose = found, better
         return Pose(scale=pose[0], degrees=pose[1], fit=score)
+
+    @cached_property
+    def first(self) -> tuple[float, tuple[float, float]]:
+        """The better one of the reference as it is and with the photo's field of view, and its fit."""
+        score = self.score(1.0, 0.0)
+        found = self.score(self.view, 0.0)
+        if found > max(score + _STEP_GAIN, _MINIMUM_FIT):
+            return found, (self.view, 0.0)
+        return score, (1.0, 0.0)
 
     def score(self, scale: float, degrees: float, cells: tuple[int, int] = _FINE_CELLS) -> float:
         """Coherence times mean cosine of the match in a pose; zero where it cannot be measured."""

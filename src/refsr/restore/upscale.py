@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from PIL import Image
 
+from refsr import __version__
 from refsr.device import Precision
 from refsr.errors import ImageError, MemoryBudgetError
+from refsr.io.mark import Mark, marked
+from refsr.io.metadata import Metadata
 from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
 from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel, load_model
@@ -140,6 +143,11 @@ def upscale(
         with torch.inference_mode():
             taken = [_take_reference(model, ref, name) for ref, name in zip(refs, names, strict=True)]
             notes = [note for each in (photo, *taken) for note in each.notes]
+            notes += [
+                f"{name}: was made by refsr: detail that was guessed in it is taken for real"
+                for name, ref in zip(names, taken, strict=True)
+                if ref.is_result
+            ]
             pixels = filled(photo).to(model.device)
             posed = posed_references(model, pixels, taken, [_pose(ref) for ref in refs], variants)
             del taken
@@ -161,12 +169,28 @@ def upscale(
         raise MemoryBudgetError(
             f"out of memory while enlarging {width}x{height} pixels: close other programs, or use smaller pictures"
         ) from error
+    unfit = {names[ref.index]: ref.left_out for ref in posed if ref.left_out}
     return Upscaled(
-        photo=replace(photo, pixels=sr, alpha=alpha),
+        photo=replace(photo, pixels=sr, alpha=alpha, metadata=_marked(photo, model, restored.provenance, unfit))
+        if steps
+        else replace(photo, pixels=sr, alpha=alpha),
         provenance=restored.provenance,
-        unfit={names[ref.index]: ref.left_out for ref in posed if ref.left_out},
+        unfit=unfit,
         notes=tuple(notes),
         is_restored=bool(steps),
+    )
+
+
+def _marked(photo: Photo, model: RefSRModel, provenance: Provenance, unfit: Mapping[str, str]) -> Metadata:
+    """The photo's metadata with the mark of the result."""
+    used = [name for name in provenance.names if model.uses_references and name not in unfit]
+    return marked(
+        photo.metadata,
+        Mark(
+            version=__version__,
+            model=f"{model.name} {model.digest()}",
+            references={Path(name).name: provenance.shares.get(name) for name in used},
+        ),
     )
 
 
