@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path, PurePath
+from typing import Any
 
 import pytest
 import torch
@@ -249,6 +250,32 @@ def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "4 were before" in capsys.readouterr().out
     fails(capsys, 2, "give a count", "batch", photos, "-o", out, "--processes", "-1")
     fails(capsys, 2, "no such folder or list", "batch", tmp_path / "nowhere", "-o", out)
+
+
+def test_results_of_another_size_and_memory(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that a job is told reaches it; what is spared is shared by the processes, and no part of its digest."""
+    told: list[dict[str, Any]] = []
+    original = JobOptions.upscale
+
+    def upscale(options: JobOptions, *pictures: Any, **how: Any) -> Any:
+        told.append(how)
+        return original(options, *pictures, **how)
+
+    monkeypatch.setattr(JobOptions, "upscale", upscale)
+    monkeypatch.setattr("refsr.cli.batch.spare_bytes", lambda processes: 3 * 2**30 // processes)
+    command = ["batch", str(photos), "-o", str(tmp_path / "out"), "--model", "bicubic", "--device", "cpu"]
+    monkeypatch.setattr("refsr.cli.batch.count_processes", lambda _: 1)
+    monkeypatch.setattr("refsr.batch.runner.Workers", lambda _: Workers(0))
+    assert main([*command, "--scale", "2"]) == 0
+    assert width(tmp_path / "out" / "0 ü.png") == 32
+    assert [how["memory_bytes"] for how in told] == [3 * 2**30] * 4
+    monkeypatch.setattr("refsr.cli.batch.spare_bytes", lambda _: 2**31)
+    assert main([*command, "--scale", "2"]) == 0
+    assert len(told) == 4, "no result is made twice"
+    capsys.readouterr()
+    fails(capsys, 2, "was made from other inputs or options", *command, "--scale", "3")
 
 
 def test_what_was_not_read_of_a_photo_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,7 +162,7 @@ def test_references_of_an_album_are_posed_once(
         posed.append(tuple(ref.shape))
         return find_pose(model, lr, ref)
 
-    monkeypatch.setattr("refsr.restore.upscale.find_pose", recorded)
+    monkeypatch.setattr("refsr.restore.posed.find_pose", recorded)
     dataset = open_dataset(tmp_path)
     album, best = (run_benchmark(dataset, shipped, "m", BenchConfig(references=mode)) for mode in ("album", "1"))
     assert album.images[0].references == ("000_1.png",)

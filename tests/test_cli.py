@@ -69,6 +69,40 @@ def test_without_a_reference_in_other_formats(pictures: Path, suffix: str) -> No
     assert size_of(pictures / f"out.{suffix}") == (108, 80)
 
 
+@pytest.mark.parametrize(
+    ("flags", "size"),
+    [("--scale 1.5", (40, 30)), ("--scale 8", (216, 160)), ("--size 60x60", (60, 44)), ("--size 20X20", (20, 15))],
+)
+def test_results_of_any_size(pictures: Path, flags: str, size: tuple[int, int]) -> None:
+    out = pictures / "out.png"
+    assert main(["upscale", str(pictures / "in.png"), "-o", str(out), "--quiet", *flags.split()]) == 0
+    assert size_of(out) == size
+
+
+def test_a_sharp_photo_stays_as_it_is(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = pictures / "out.png"
+    assert main(["upscale", str(pictures / "ref.png"), "--scale", "1", "-o", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "refsr: the photo is as sharp as its size allows, and stays as it is\n"
+    assert re.fullmatch(r".*out.png: 72x60 in [\d.]+ s, left as it is\n", captured.out)
+    assert np.array_equal(np.asarray(Image.open(out)), np.asarray(Image.open(pictures / "ref.png")))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--scale 0.9", "--scale 0.9: give a number from 1 to 8"),
+        ("--scale 8.1", "--scale 8.1: give a number from 1 to 8"),
+        ("--size 100", "--size '100' is not a size: write it like 1920x1080"),
+        ("--size 1x1", "--size 1x1: is too small: at least 8 pixels a side"),
+        ("--size 1000x1000", "--size 1000x1000: 27x20 pixels become 216x160 at the most"),
+    ],
+)
+def test_impossible_sizes(pictures: Path, capsys: pytest.CaptureFixture[str], flags: str, message: str) -> None:
+    fails(capsys, 2, message, "upscale", pictures / "in.png", "-o", pictures / "out.png", *flags.split())
+    assert not (pictures / "out.png").exists()
+
+
 def test_as_a_program(pictures: Path) -> None:
     """In a process of its own, as installed; what is wrong is one line without a traceback."""
     command = [sys.executable, "-m", "refsr", "upscale", "in.png", "--ref", "ref.png", "-o"]

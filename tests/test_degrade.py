@@ -439,7 +439,7 @@ def test_tiny_pictures_and_empty_batches() -> None:
 
 
 def test_degrading_needs_a_value_for_each_picture() -> None:
-    with pytest.raises(UsageError, match="1 degradations for 2 pictures: give one for each"):
+    with pytest.raises(UsageError, match="1 degradation for 2 pictures: give one for each picture"):
         degrade(torch.zeros(2, 3, 8, 8), [CLEAN])
     with pytest.raises(UsageError, match="no multiple of 4"):
         degrade(torch.zeros(1, 3, 8, 10), [CLEAN])

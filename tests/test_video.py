@@ -16,7 +16,7 @@ from refsr.cli import main
 from refsr.errors import UsageError
 from refsr.io.photo import Photo, write_photo
 from refsr.models import RefSRModel, load_model
-from refsr.resize import downscale_bicubic
+from refsr.resize import downscale_bicubic, resize
 from refsr.restore.pipeline import Matched, match
 from refsr.search import search
 from refsr.video.frames import VideoFile
@@ -99,6 +99,35 @@ def test_frames_and_sound(
 
     assert quality(helped) > quality(without) + 0.3
     assert quality(helped) > quality(frame_by_frame) - 0.1
+
+
+@pytest.mark.parametrize(("scale", "size"), [(2, (96, 128)), (1.5, (72, 96))])
+def test_other_sizes(
+    files: dict[str, Path],
+    shipped: RefSRModel,
+    sample: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    scale: float,
+    size: tuple[int, int],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(files["out"].parent / "cache"))
+    result = upscale_video(files["video"], files["stills"], files["out"], shipped, VideoConfig(scale=scale))
+    assert result.used == {files["stills"] / "same.png": FRAMES}
+    made = frames_of(files["out"])
+    assert [tuple(frame.shape[-2:]) for frame in made] == [size] * FRAMES
+    assert min(psnr_db(f, resize(truth(sample, n), size)).item() for n, f in enumerate(made)) > 28
+
+
+def test_impossible_sizes(files: dict[str, Path], shipped: RefSRModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(files["out"].parent / "cache"))
+    for config, message in (
+        (VideoConfig(scale=8), "in.mp4: a video is enlarged 4 times at the most"),
+        (VideoConfig(scale=1), "in.mp4: is as sharp as its size allows: enlarge it"),
+        (VideoConfig(size=(4, 4)), "--size 4x4: is too small"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            upscale_video(files["video"], files["stills"], files["out"], shipped, config)
+    assert not files["out"].exists()
 
 
 def test_carried_matches_follow_what_moves() -> None:

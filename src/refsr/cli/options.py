@@ -84,7 +84,7 @@ class RestoreOptions(ComputeOptions, RestoreConfig):
         size: Width and height into which the result must fit, such as 1920x1080, in place of a scale.
     """
 
-    scale: int | float | None = None
+    scale: float | None = None
     size: Annotated[
         tuple[int, int] | None,
         Parameter(converter=lambda _, tokens: parse_size(tokens[0].value), n_tokens=1),
