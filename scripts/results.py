@@ -1,4 +1,4 @@
-"""The tables of docs/results.md, and the figures in README.md and the model card of `default`.
+"""The tables of docs/results.md, and the figures in README.md, README.zh.md and the model card of `default`.
 
     python scripts/results.py                       # write them from the JSON files in docs/results
     python scripts/results.py --data ../shared/data # measure what is missing first
@@ -34,6 +34,23 @@ RUNS = (
     *(("dev", "default", "1", protocol) for protocol in ("ttsr", "masa", "c2")),
 )
 ROBUST = ("default", "flow")
+GAIN = (
+    "The best reference gains {mean:.2f} dB on average (95 %: {low:.2f} to {high:.2f}),"
+    " {least:.2f} at least and {most:.2f} at most."
+)
+GAIN_IN_CHINESE = (
+    "最好的参考平均带来 {mean:.2f} dB（95 %：{low:.2f} 到 {high:.2f}），最少 {least:.2f}，最多 {most:.2f}。"  # noqa: RUF001
+)
+CHINESE = {
+    "37 groups of real photographs of one place each": "37 组真实照片，每组同一地点",  # noqa: RUF001
+    "Urban100, the 50 even-numbered pictures": "Urban100，编号为偶数的 50 张",  # noqa: RUF001
+    "unrelated reference": "无关的参考",
+    "all references": "全部参考",
+    "best reference": "最好的参考",
+    "no reference": "无参考",
+    "bicubic": "双三次插值",
+    "pictures": "图片",
+}
 DEFAULT_ROWS = (("default", "1"), ("default", "all"), ("default", "wrong"))
 
 # Read in the figure AMSA/figs/quan.jpg of the repository Zj-BinXia/AMSA.
@@ -84,7 +101,9 @@ def main() -> None:
     card, readme = DOCS / "models" / "default.md", DOCS.parent / "README.md"
     for file in (card, readme):
         put(file, "figures", summary())
-        put(file, "gain", gain())
+        put(file, "gain", gain(GAIN))
+    put(readme.with_name("README.zh.md"), "figures", in_chinese(summary()))
+    put(readme.with_name("README.zh.md"), "gain", gain(GAIN_IN_CHINESE))
     put(card, "groups", groups_table())
 
 
@@ -179,15 +198,18 @@ def summary() -> str:
     return markdown_table(heads, rows)
 
 
-def gain() -> str:
+def in_chinese(table: str) -> str:
+    for english, chinese in CHINESE.items():
+        table = table.replace(english, chinese)
+    return table
+
+
+def gain(sentence: str) -> str:
     """In one sentence."""
-    mean = measured("dev", "default", "1").summary("gain_db")
-    assert mean is not None
-    low, high = mean.ci95
-    return (
-        f"The best reference gains {mean.mean:.2f} dB on average (95 %: {low:.2f} to {high:.2f}),"
-        f" {mean.least:.2f} at least and {mean.most:.2f} at most."
-    )
+    found = measured("dev", "default", "1").summary("gain_db")
+    assert found is not None
+    low, high = found.ci95
+    return sentence.format(mean=found.mean, low=low, high=high, least=found.least, most=found.most)
 
 
 def groups_table() -> str:

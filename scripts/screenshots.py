@@ -1,4 +1,4 @@
-"""The pictures of the page: `python scripts/screenshots.py`, with refsr[web], playwright and Chromium.
+"""The pictures of the page: `python scripts/screenshots.py`, with `pip install 'refsr[web]' playwright` and Chromium.
 
 `python scripts/screenshots.py --figure` makes the picture that explains the idea, out of the bundled sample.
 """

@@ -29,7 +29,7 @@ from refsr.wording import counted
 
 _EXAMPLES = """**Examples**
 
-    refsr bench DATASET -o a.json
+    refsr bench DATASET --crops CROPS -o a.json
     refsr bench DATASET --model RUN/default.safetensors --references all -o b.json
     refsr bench compare a.json b.json
     refsr bench robust DATASET -o turned.json
@@ -90,7 +90,7 @@ def measure(
         output: JSON file for all figures; a killed run resumes where it stopped.
         lr: Folder of real LR images, named like the truths; by default, truths are reduced by bicubic interpolation.
         lpips: Weights of AlexNet or VGG19, to measure LPIPS too; repeat the option for the learned ones of AlexNet.
-        crops: Folder for crops, which `refsr bench report` shows.
+        crops: Folder for a strip of crops of each picture, which `refsr bench report` puts on contact sheets.
         strict: End with an error if a picture was left out.
     """
     samples = open_dataset(dataset, lr)

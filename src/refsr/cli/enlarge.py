@@ -39,7 +39,7 @@ def upscale(
     quiet: bool = False,
     options: RestoreOptions = RestoreOptions(),
 ) -> None:
-    """Enlarge a picture four times, with detail from sharp references.
+    """Enlarge a picture, or sharpen it, with detail from sharp references.
 
     Args:
         image: Blurry picture: JPEG, HEIC, PNG, WebP, TIFF, AVIF, BMP, GIF, JPEG 2000 or TGA.
@@ -57,6 +57,7 @@ def upscale(
     Examples:
         refsr upscale blurry.jpg --ref sharp.jpg -o restored.png
         refsr upscale blurry.jpg --ref a.jpg b.jpg -o restored.png --provenance map.png
+        refsr upscale soft.jpg --ref sharp.jpg --scale 1
         refsr upscale blurry.jpg --album PHOTOS -o restored.png --memory 800MiB
     """
     refs = ref or []

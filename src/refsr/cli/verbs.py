@@ -7,7 +7,7 @@ from typing import Final
 from cyclopts import App
 
 VERBS: Final = {
-    "upscale": ("enlarge", "Enlarge a picture four times, with detail from sharp references."),
+    "upscale": ("enlarge", "Enlarge a picture, or sharpen it, with detail from sharp references."),
     "batch": (
         "batch",
         "Enlarge many photos in parallel; the same command resumes a run that was broken off.\n\n"
@@ -15,7 +15,7 @@ VERBS: Final = {
     ),
     "video": (
         "video",
-        "Enlarge a video four times, with real detail from sharp stills of the same things; the sound is copied.",
+        "Enlarge a video, with real detail from sharp stills of the same things; the sound is copied.",
     ),
     "serve": (
         "serve",

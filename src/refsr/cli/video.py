@@ -22,7 +22,7 @@ class VideoOptions(RestoreOptions, VideoConfig):
 
 @verb
 def video(source: Path, /, *, keyframes: Path, output: Output, options: VideoOptions = VideoOptions()) -> None:
-    """Enlarge a video four times, with real detail from sharp stills of the same things; the sound is copied.
+    """Enlarge a video, with real detail from sharp stills of the same things; the sound is copied.
 
     Args:
         source: Video to enlarge.
