@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from refsr.web.config import WebConfig
 from refsr.web.folder import server_folder, used_bytes
 from refsr.web.guard import Guard
+from refsr.web.web_config import WebConfig
 
 
 def ask(

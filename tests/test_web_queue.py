@@ -8,10 +8,10 @@ from conftest import small_models, wait_for
 
 from refsr.errors import UsageError
 from refsr.restore.upscale import Upscaled, upscale
-from refsr.web.config import SCALES, WebConfig
+from refsr.web.estimate import Speed, Work, measure_speed
 from refsr.web.limits import check_room, check_work
 from refsr.web.line import FullError, Line, Ticket
-from refsr.web.speed import Speed, Work, measure_speed
+from refsr.web.web_config import SCALES, WebConfig
 from refsr.web.words import Words
 
 EN = Words("en")

@@ -18,13 +18,13 @@ from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.models import RefSRModel
 from refsr.restore.upscale import Upscaled, upscale
 from refsr.web.choice import Models
-from refsr.web.config import WebConfig
+from refsr.web.estimate import Speed
 from refsr.web.finished import JobResult
 from refsr.web.request import Workshop, run_comparison, run_job
-from refsr.web.speed import Speed
 from refsr.web.turns import Status, StoppedError
 from refsr.web.uploads import Order, Upload, as_upload, with_own_names
 from refsr.web.visits import Visits
+from refsr.web.web_config import WebConfig
 from refsr.web.words import Words
 
 EN = Words("en")

@@ -21,7 +21,7 @@ from refsr.cli import main
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.resize import downscale_bicubic
 from refsr.web.choice import Models
-from refsr.web.config import WebConfig
+from refsr.web.web_config import WebConfig
 
 END_S = 30
 

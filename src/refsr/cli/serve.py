@@ -11,8 +11,8 @@ from refsr.errors import UsageError
 from refsr.models import load_model
 from refsr.models.zoo import WEIGHTS
 from refsr.web.choice import Models
-from refsr.web.config import SCALES, WebConfig
 from refsr.web.server import serve as run_server
+from refsr.web.web_config import SCALES, WebConfig
 
 _CRISP: Final = "default-texture"
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from refsr.models import RefSRModel
-from refsr.web.config import Style
+from refsr.web.web_config import Style
 
 
 class Models:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from refsr.io.photo import Photo
 from refsr.restore.upscale import Upscaled
-from refsr.web.results import Kept
-from refsr.web.speed import Work
+from refsr.web.estimate import Work
+from refsr.web.kept_results import Kept
 from refsr.web.uploads import Order
 from refsr.web.words import Words
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
-from refsr.web.config import WebConfig
 from refsr.web.folder import used_bytes
+from refsr.web.web_config import WebConfig
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -6,9 +6,9 @@ from typing import Final
 
 from refsr.errors import UsageError
 from refsr.restore.size import passes, result_px
-from refsr.web.config import SCALES, WebConfig
+from refsr.web.estimate import Speed, Work
 from refsr.web.folder import used_bytes
-from refsr.web.speed import Speed, Work
+from refsr.web.web_config import SCALES, WebConfig
 from refsr.web.words import Words
 
 _HALVINGS: Final = 12

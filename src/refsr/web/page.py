@@ -13,10 +13,10 @@ from refsr.errors import UsageError
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.resize import downscale_bicubic
 from refsr.web import show
-from refsr.web.config import SCALES, Format, Style, WebConfig
 from refsr.web.turns import Status, StoppedError
 from refsr.web.uploads import Upload, as_upload
 from refsr.web.visits import Visits, words_of
+from refsr.web.web_config import SCALES, Format, Style, WebConfig
 from refsr.web.words import fixed_words
 
 _TITLE: Final = "refsr: real detail from another sharp photo"

@@ -19,14 +19,14 @@ from refsr.models import RefSRModel
 from refsr.restore.sharpness import shrinkable
 from refsr.restore.upscale import Upscaled
 from refsr.web.choice import Models
-from refsr.web.config import WebConfig
+from refsr.web.estimate import Speed, Work
 from refsr.web.finished import JobResult, finish
+from refsr.web.kept_results import Kept
 from refsr.web.limits import check_room, check_work
 from refsr.web.line import Line
-from refsr.web.results import Kept
-from refsr.web.speed import Speed, Work
 from refsr.web.turns import Report, Status, in_turn
 from refsr.web.uploads import Order, check_files
+from refsr.web.web_config import WebConfig
 from refsr.web.words import Words
 
 

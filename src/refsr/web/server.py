@@ -13,13 +13,13 @@ from refsr.errors import UsageError
 from refsr.extras import import_extra
 from refsr.web import show
 from refsr.web.choice import Models
-from refsr.web.config import WebConfig
+from refsr.web.estimate import measure_speed
 from refsr.web.folder import server_folder
 from refsr.web.guard import Guard
 from refsr.web.page import build_page
 from refsr.web.request import Workshop
-from refsr.web.speed import measure_speed
 from refsr.web.visits import Visits
+from refsr.web.web_config import WebConfig
 
 _SWEEP_INTERVAL_S: Final = 5.0
 _PORTS_TRIED: Final = 100

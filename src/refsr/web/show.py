@@ -10,7 +10,7 @@ from PIL import Image
 
 from refsr.assets import figure_path
 from refsr.web.finished import Given, JobResult
-from refsr.web.results import Layer
+from refsr.web.kept_results import Layer
 from refsr.web.turns import Status
 from refsr.web.words import Words
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from refsr.errors import RefSRError, UsageError
-from refsr.web.config import WebConfig
 from refsr.web.line import FullError, Line, Ticket
+from refsr.web.web_config import WebConfig
 from refsr.web.words import Words
 
 Report = Callable[[str, float], None]

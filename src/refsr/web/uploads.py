@@ -14,7 +14,7 @@ from typing import Final
 from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.decode import opened
 from refsr.io.photo import Photo, decode_photo
-from refsr.web.config import Format, Style, WebConfig
+from refsr.web.web_config import Format, Style, WebConfig
 from refsr.web.words import Words
 
 MIB: Final = 2**20

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from refsr.errors import RefSRError, UsageError
 from refsr.web import show
-from refsr.web.config import Format, Style
 from refsr.web.finished import SHOWN_PX, JobResult
+from refsr.web.kept_results import Results
 from refsr.web.request import Workshop, compare_seconds, run_comparison, run_job
-from refsr.web.results import Results
 from refsr.web.turns import Status, StoppedError
 from refsr.web.uploads import Order, Upload, reason_of, with_own_names
+from refsr.web.web_config import Format, Style
 from refsr.web.words import Words, words_for
 
 _LOUPE_PX: Final = 520

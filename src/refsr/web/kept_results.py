@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from refsr.web.config import Style
-from refsr.web.speed import Work
+from refsr.web.estimate import Work
+from refsr.web.web_config import Style
 
 Layer = tuple[str, Image.Image]
 _AROUND_PX: Final = 4
