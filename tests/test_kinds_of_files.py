@@ -17,6 +17,7 @@ from PIL import Image, PngImagePlugin, features
 from refsr.errors import ImageError, MissingExtraError, OutputError
 from refsr.io.metadata import Metadata
 from refsr.io.photo import as_photo, check_output, read_photo, read_preview, write_photo
+from refsr.io.tiff_kind import describe_tiff
 from refsr.models import RefSRModel
 from refsr.restore.upscale import upscale
 
@@ -264,3 +265,11 @@ def test_transparency_of_a_grey_pil_image_of_sixteen_bits() -> None:
     assert alpha is not None
     assert (alpha[..., :8] == 1).all()
     assert (alpha[..., 8:] == 0).all()
+
+
+def test_a_compression_that_not_every_libtiff_knows_is_named() -> None:
+    pytest.importorskip("imagecodecs")
+    for compression in ("webp", "zstd", "lzma"):
+        data = tiff(random_pixels(48, 64, 3), photometric="rgb", compression=compression)
+        assert f"compression {compression.upper()}" in (describe_tiff(data, identified=True) or "")
+        assert describe_tiff(data[:-20], identified=True) is None, "damaged"

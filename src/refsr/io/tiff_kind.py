@@ -14,7 +14,9 @@ _COMPRESSIONS: Final = {
     **{32773: "PACKBITS", 32946: "DEFLATE", 34712: "JPEG2000", 34925: "LZMA", 50000: "ZSTD", 50001: "WEBP"},
     **{34887: "LERC", 50002: "JPEGXL", 52546: "JPEGXL"},
 }
-_READ_COMPRESSIONS: Final = (*range(1, 9), 32773, 32946, 34925, 50000, 50001)
+_READ_COMPRESSIONS: Final = (*range(1, 9), 32773, 32946)
+"""Those of every libtiff; LZMA, ZSTD and WebP are options of it."""
+
 _SUBSAMPLED: Final = (6, 7)
 _NUMBERS: Final = {2: "signed integers", 3: "floats", 5: "complex numbers", 6: "complex numbers"}
 _TYPES: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
