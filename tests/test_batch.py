@@ -309,7 +309,11 @@ def test_references_of_an_album(
     helped, guessed = (as_photo(tmp_path / name / "0 ü.png").pixels for name in ("out", "alone"))
     assert psnr_db(helped, sample["truth"]) > psnr_db(guessed, sample["truth"]) + 0.3
     missing = read_jobs(photos, JobOptions(album=tmp_path / "nowhere"), tmp_path / "none")
-    assert "no such folder" in str(run_batch(missing, tmp_path / "none", setup, processes=1).failed[0].reason)
+    with pytest.raises(UsageError, match="nowhere: no such folder: name a folder of photos"):
+        run_batch(missing, tmp_path / "none", setup, processes=1)
+    file = read_jobs(photos, JobOptions(album=photos / "0 ü.png"), tmp_path / "none")
+    with pytest.raises(UsageError, match=r"0 ü.png: a file, not a folder: name a folder of photos"):
+        run_batch(file, tmp_path / "none", setup, processes=1)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import struct
 import sys
 import zlib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ import tifffile
 import torch
 from conftest import random_pixels
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, features
+from PIL import Image, ImageFilter, PngImagePlugin, features
 
 from refsr.errors import ImageError, MissingExtraError, OutputError
+from refsr.io.gain_map import has_gain_map, without_gain_map
+from refsr.io.listing import list_photos
 from refsr.io.metadata import Metadata
 from refsr.io.photo import as_photo, check_output, read_photo, read_preview, write_photo
 from refsr.io.tiff_kind import describe_tiff
@@ -92,6 +95,16 @@ def test_a_jpeg_that_ends_early(tmp_path: Path, lost: float, rows: int) -> None:
     if noted:
         assert "a.jpg: ends early: the last" in photo.notes[0]
     assert read_preview(tmp_path / "a.jpg", 80).full_px == (120, 160)
+
+
+def test_a_jpeg_with_a_second_picture_that_ends_early(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "MPO", save_all=True, append_images=[Image.fromarray(noise)])
+    (tmp_path / "a.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 4])
+    photo = read_photo(tmp_path / "a.jpg")
+    assert photo.size_px == (200, 200)
+    assert "a.jpg: ends early: the last " in photo.notes[-1]
 
 
 def test_only_the_first_picture_of_an_animation_is_taken(tmp_path: Path) -> None:
@@ -273,3 +286,127 @@ def test_a_compression_that_not_every_libtiff_knows_is_named() -> None:
         data = tiff(random_pixels(48, 64, 3), photometric="rgb", compression=compression)
         assert f"compression {compression.upper()}" in (describe_tiff(data, identified=True) or "")
         assert describe_tiff(data[:-20], identified=True) is None, "damaged"
+
+
+SAYS_GAIN_MAP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Container="http://ns.google.com/photos/1.0/container/"
+  xmlns:Item="http://ns.google.com/photos/1.0/container/item/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+  xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0" hdrgm:GainMapMax='2.3' xmp:Rating="4">
+<Container:Directory><rdf:Seq><rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="Primary"/></rdf:li>
+<rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="GainMap" Item:Length="99"/></rdf:li></rdf:Seq>
+</Container:Directory><hdrgm:Gamma><rdf:Seq><rdf:li>1</rdf:li></rdf:Seq></hdrgm:Gamma><xmp:Label>Red</xmp:Label>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
+APPLE_GAIN_MAP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:HDRGainMap="http://ns.apple.com/HDRGainMap/1.0/" xmlns:t="tiff"
+  HDRGainMap:HDRGainMapVersion="65536" t:Make="A"/></rdf:RDF></x:xmpmeta>"""
+
+
+def jpeg_with_gain_map(first: str, second: str, others: int = 0) -> bytes:
+    """Pictures one after the other with an index of them, as MPF."""
+    buffer = io.BytesIO()
+    images = [Image.fromarray(SMOOTH) for _ in range(2 + others)]
+    for image, xmp in zip(images, (first, second), strict=False):
+        image.encoderinfo = {"xmp": xmp.encode()}
+    images[0].save(buffer, "MPO", save_all=True, append_images=images[1:], xmp=first.encode())
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "others"),
+    [(SAYS_GAIN_MAP, SAYS_GAIN_MAP, 0), ("<x/>", APPLE_GAIN_MAP, 0), ("<x/>", APPLE_GAIN_MAP, 1)],
+)
+def test_a_gain_map_is_left_out_and_not_promised(tmp_path: Path, first: str, second: str, others: int) -> None:
+    path = tmp_path / "in.jpg"
+    path.write_bytes(jpeg_with_gain_map(first, second, others))
+    photo = read_photo(path)
+    said = [f"{path}: its HDR gain map is left out: the result is SDR"]
+    assert list(photo.notes) == said + [f"{path}: holds 3 pictures: only the first is taken"] * others
+    for suffix in (".jpg", ".png", ".tif"):
+        write_photo(tmp_path / f"out{suffix}", photo)
+        written = read_photo(tmp_path / f"out{suffix}")
+        assert written.notes == ()
+        for gone in (b"hdrgm", b"Container:", b"GainMap"):
+            assert gone not in (tmp_path / f"out{suffix}").read_bytes()
+
+
+def test_of_xmp_only_the_gain_map_is_left_out() -> None:
+    left = without_gain_map(SAYS_GAIN_MAP.encode())
+    description = ElementTree.fromstring(left)[0][0]
+    xmp = "{http://ns.adobe.com/xap/1.0/}"
+    assert description.attrib[f"{xmp}Rating"] == "4"
+    assert [(each.tag, each.text) for each in description] == [(f"{xmp}Label", "Red")]
+    renamed = SAYS_GAIN_MAP.replace("Container:", "GContainer:").replace(":Container=", ":GContainer=")
+    assert without_gain_map(renamed.encode()) == left
+    apple = ElementTree.fromstring(without_gain_map(APPLE_GAIN_MAP.encode()))[0][0]
+    assert list(apple.attrib.values()) == ["", "A"]
+    for untouched in (b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", SAYS_GAIN_MAP.encode()[:700], b"<<<" * 9, b""):
+        assert without_gain_map(untouched) == untouched
+
+
+def test_an_sdr_photo_that_kept_its_xmp_has_no_gain_map(tmp_path: Path) -> None:
+    Image.fromarray(SMOOTH).save(tmp_path / "a.jpg", xmp=SAYS_GAIN_MAP.encode())
+    assert read_photo(tmp_path / "a.jpg").notes == ()
+
+
+def test_a_gain_map_of_heic_is_told(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    file = heif.from_pillow(Image.fromarray(SMOOTH))
+    file.save(tmp_path / "a.heic")
+    data = (tmp_path / "a.heic").read_bytes()
+    assert not has_gain_map(data)
+    assert has_gain_map(data + b"urn:com:apple:photo:2020:aux:hdrgainmap\0")
+    assert has_gain_map(data.replace(b"heix" if b"heix" in data[12:32] else data[16:20], b"tmap", 1))
+
+
+@pytest.mark.parametrize(
+    ("note", "stays"),
+    [
+        (b"Nikon\0\2\x10\0\0MM\0*\0\0\0\x08", True),
+        (b"Apple iOS\0\0\1MM", True),
+        (b"FUJIFILM\x0c\0\0\0", True),
+        (b"OLYMPUS\0II\3\0", True),
+        (b"OLYMP\0\1\0", False),  # the older kind
+        (b"Nikon\0\1\0", False),
+        (b"SONY DSC \0\0\0", False),
+        (b"Panasonic\0\0\0", False),
+        (b"\x2a\0\1\0\3\0", False),  # Canon: no name
+    ],
+)
+def test_a_makers_note_stays_where_its_offsets_hold(tmp_path: Path, note: bytes, stays: bool) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0x927C: note + bytes(40), 0xA434: "Lens", 0xA005: {1: "R03"}})
+    exif[0x8769] = exif.get_ifd(0x8769)
+    Image.fromarray(SMOOTH).save(tmp_path / "in.jpg", exif=exif)
+    for suffix in (".jpg", ".png", ".webp"):
+        write_photo(tmp_path / f"out{suffix}", read_photo(tmp_path / "in.jpg"))
+        with Image.open(tmp_path / f"out{suffix}") as image:
+            found = image.getexif()
+            assert found.get_ifd(0x8769).get(0x927C) == (note + bytes(40) if stays else None)
+            assert found.get_ifd(0x8769)[0xA434] == "Lens"
+            assert found.get_ifd(0xA005) == {1: "R03"}
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".jif"])
+def test_other_suffixes_of_jpeg(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_photo(path, as_photo(SMOOTH))
+    assert path.read_bytes().startswith(b"\xff\xd8")
+    assert list_photos(tmp_path) == [path]
+    assert np.abs(np.asarray(read_photo(path).to_pil()).astype(int) - SMOOTH).mean() < 8
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_black_and_white_is_told(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(SMOOTH).convert("1").save(path)
+    (note,) = read_photo(path).notes
+    assert note.startswith(f"{path}: has black and white only, and dithered greys come out too bright: ")
+
+
+def test_dithered_greys_keep_their_level_when_they_are_blurred(shipped: RefSRModel) -> None:
+    """What the note about black and white says."""
+    dithered = Image.fromarray(np.full((48, 48), 100, np.uint8)).convert("1").convert("L")
+    blurred = dithered.filter(ImageFilter.GaussianBlur(1))
+    levels = [np.asarray(upscale(each, model=shipped).to_pil()).mean() for each in (dithered, blurred)]
+    assert levels[0] > 115
+    assert levels[1] == pytest.approx(100, abs=6)

@@ -1,7 +1,6 @@
 """Run of a batch: jobs without a result are distributed over processes, or a Ray cluster that sees the same files."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -106,7 +105,7 @@ def run_batch(
 
     Raises:
         OutputError: The folder holds other files of these names, is in use, or its state file is damaged.
-        RefSRError: The model cannot be loaded.
+        RefSRError: The model cannot be loaded, or an album holds no photo or cannot be indexed.
     """
     make_folder(out)
     with claim(out / ".lock"):
@@ -115,8 +114,7 @@ def run_batch(
         before = len(jobs) - len(waiting)
         left_out: list[str] = []
         for album in dict.fromkeys(job.options.album for job in waiting if job.options.album is not None):
-            with suppress(RefSRError):  # reported by each job
-                left_out += open_library(album, setup.load()).complaints()  # indexed before the processes share it
+            left_out += open_library(album, setup.load()).complaints()  # indexed before the processes share it
         task = partial(restore, out=out.resolve(), setup=setup)
         outcomes: list[Outcome] = []
         with Workers(processes) as workers:

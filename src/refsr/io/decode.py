@@ -22,11 +22,12 @@ from refsr.errors import ImageError, MissingExtraError
 from refsr.extras import import_extra
 from refsr.io.cmyk import cmyk_to_rgb
 from refsr.io.deep_colour import decode_deep, is_deep_colour
+from refsr.io.gain_map import has_gain_map
 from refsr.io.metadata import Metadata, read_exif, read_metadata, upright
 from refsr.io.tiff_kind import SIGNATURES, describe_tiff
 
 READABLE_SUFFIXES: Final = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif"),
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif"),
     *(".bmp", ".gif", ".jp2", ".j2k", ".jpx", ".tga"),
 )
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "HEIF", "BMP", "GIF", "JPEG2000", "TGA")
@@ -70,8 +71,9 @@ def decode(data: bytes, name: str) -> Decoded:
         MissingExtraError: An extra is needed that is not installed.
     """
     with opened(data, name) as image:
-        count = getattr(image, "n_frames", 1)
-        notes: tuple[str, ...] = (f"{name}: holds {count} pictures: only the first is taken",) if count > 1 else ()
+        count, notes = getattr(image, "n_frames", 1), _lost(image, data, name)
+        if count > (2 if has_gain_map(data) else 1):
+            notes += (f"{name}: holds {count} pictures: only the first is taken",)
         if is_deep_colour(image, data):
             array = decode_deep(image, data, name)
         else:
@@ -119,6 +121,15 @@ def opened(data: bytes, name: str, *, to_its_end: bool = True) -> Iterator[Image
         raise ImageError(f"{name}: damaged or truncated: copy it again from where it came") from error
 
 
+def _lost(image: Image.Image, data: bytes, name: str) -> tuple[str, ...]:
+    """Notes about a gain map, and about pixels that no network was trained on."""
+    notes = (f"{name}: its HDR gain map is left out: the result is SDR",) if has_gain_map(data) else ()
+    if image.mode != "1":
+        return notes
+    remedy = "make it grey and blur it by a pixel first"
+    return (*notes, f"{name}: has black and white only, and dithered greys come out too bright: {remedy}")
+
+
 def _pixels(image: Image.Image, data: bytes, name: str) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Pixels, and a note about a JPEG that ends early."""
     bits = data[24] if image.format == "PNG" else 8
@@ -126,7 +137,7 @@ def _pixels(image: Image.Image, data: bytes, name: str) -> tuple[NDArray[Any], t
         image.load()
         return _plain(image, name, bits), ()
     except OSError as error:
-        if image.format != "JPEG" or isinstance(error, ImageError):
+        if image.format not in ("JPEG", "MPO") or isinstance(error, ImageError):
             raise
     with Image.open(io.BytesIO(data + _END_OF_JPEG), formats=["JPEG"]) as whole:
         array = _plain(whole, name)

@@ -8,6 +8,8 @@ from typing import Any, Final
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from refsr.io.gain_map import without_gain_map
+
 _KEPT_TAGS: Final = frozenset(
     ExifTags.Base[name]
     for name in (
@@ -17,6 +19,10 @@ _KEPT_TAGS: Final = frozenset(
     )
 )
 _LARGE_TAGS: Final = (ExifTags.Base.MakerNote, ExifTags.Base.UserComment)
+_MOVABLE_NOTES: Final = (b"Nikon\0\2", b"Apple iOS\0", b"FUJIFILM", b"OLYMPUS\0", b"OM SYSTEM\0", b"PENTAX \0")
+"""Beginnings of maker's notes whose offsets count from themselves. Those of all others, such as Canon, Sony and
+Panasonic, count from the file's EXIF, which is written anew: they would lead to other bytes. Source: ExifTool,
+"Makernote Types"."""
 _PNG_CHUNKS: Final = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"pHYs")
 XMP_TAG: Final = 700
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -86,7 +92,7 @@ def read_metadata(image: Image.Image, data: bytes = b"") -> Metadata:
     return Metadata(
         exif=_descriptive(read_exif(image)),
         icc_profile=None if image.mode == "CMYK" else profile,
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        xmp=without_gain_map(xmp.encode() if isinstance(xmp, str) else xmp) if xmp else None,
         png_chunks=_chunks_of(data) if image.format == "PNG" else {},
     )
 
@@ -161,6 +167,8 @@ def _chunks_of(data: bytes) -> dict[bytes, bytes]:
 def _descriptive(exif: Image.Exif) -> bytes | None:
     """The tags that describe the photo, without those that describe the file: in TIFF both share one directory.
 
+    A maker's note that could not be read in its new place is left out.
+
     Returns:
         None if there are none, or none that can be written again.
     """
@@ -169,7 +177,7 @@ def _descriptive(exif: Image.Exif) -> bytes | None:
         kept[tag] = exif[tag]
     for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
         try:
-            values = exif.get_ifd(directory)
+            values = _movable(exif, directory)
         except _PILLOW_ERRORS:
             continue
         if values:
@@ -179,6 +187,17 @@ def _descriptive(exif: Image.Exif) -> bytes | None:
         return encoded_exif(kept) if len(kept) else None
     except _PILLOW_ERRORS:
         return None
+
+
+def _movable(exif: Image.Exif, directory: ExifTags.IFD) -> dict[int, Any]:
+    """The values of a directory that hold in any place of a file."""
+    values = dict(exif.get_ifd(directory))
+    note = values.get(ExifTags.Base.MakerNote, b"")
+    if not (isinstance(note, bytes) and note.startswith(_MOVABLE_NOTES)):
+        values.pop(ExifTags.Base.MakerNote, None)
+    if ExifTags.IFD.Interop in values:  # its offset in the file
+        values[ExifTags.IFD.Interop] = exif.get_ifd(ExifTags.IFD.Interop)
+    return values
 
 
 def loaded_exif(data: bytes) -> Image.Exif:
