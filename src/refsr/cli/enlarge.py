@@ -112,9 +112,9 @@ def _summary(result: Upscaled, output: Path, seconds: float, json: bool) -> str:
     """What was made, and of what: a line for people, or JSON."""
     height, width = result.photo.size_px
     shares = result.provenance.shares
-    used = [name for name in result.provenance.names if name not in result.unfit]
+    used = [name for name in result.provenance.names if name not in result.unfit] if result.is_restored else []
     origins = ", ".join(f"{shares[name]:.0%} from {name}" if shares else f"with {name}" for name in used)
-    origins = "left as it is" if not result.is_restored else origins or "all detail guessed"
+    origins = (origins or "all detail guessed") if result.is_restored else "no detail added"
     if json:
         summary = {"output": str(output), "width": width, "height": height, "seconds": round(seconds, 2)}
         return dumps(summary | {"used": used, "shares": shares, "unfit": dict(result.unfit), "notes": result.notes})
