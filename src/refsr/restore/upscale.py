@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from refsr import __version__
 from refsr.device import Precision
-from refsr.errors import ImageError, MemoryBudgetError
+from refsr.errors import ImageError, MemoryBudgetError, UsageError
 from refsr.io.mark import Mark, marked
 from refsr.io.metadata import Metadata
 from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
@@ -132,8 +134,11 @@ def upscale(
     Raises:
         ImageError: A picture cannot be read or used.
         MemoryBudgetError: The work does not fit the budget, or the machine.
-        UsageError: The scale is below 1 or above 8, the size is too small or too large, or both are given.
+        UsageError: The scale is below 1 or above 8, the size is too small or too large, both are given, or the
+            references are no list.
     """
+    if isinstance(refs, str | Path | Image.Image | np.ndarray | Tensor | Photo | FoundReference):
+        raise UsageError("refs: is one picture, not several: put it into a list, as in [picture]")
     model = model or load_model()
     photo = _take(image, "image")
     names = tuple(_name(ref, f"reference {index}") for index, ref in enumerate(refs, 1))
