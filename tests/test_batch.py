@@ -294,6 +294,36 @@ def test_what_was_not_read_of_a_photo_is_told(tmp_path: Path, capsys: pytest.Cap
     ]
 
 
+def test_photos_that_stay_as_they_are_are_named(tmp_path: Path, sample: dict[str, torch.Tensor]) -> None:
+    photos = tmp_path / "in"
+    photos.mkdir()
+    for name in ("a", "b"):
+        write_photo(photos / f"{name}.png", Photo(pixels=sample["truth"]))
+    jobs = read_jobs(photos, JobOptions(scale=1), tmp_path / "out")
+    result = run_batch(jobs, tmp_path / "out", Setup(model="bicubic", device="cpu"), processes=0)
+    assert [note for outcome in result.remarked for note in outcome.notes] == [
+        f"{photos / name}.png: the photo is as sharp as its size allows, and stays as it is" for name in ("a", "b")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scale", "9"], "--scale 9: give a number from 1 to 8"),
+        (["--scale", "2", "--size", "90x90"], "--scale 2 and --size 90x90: give one of them, not both"),
+        (["-o", "{photos}"], "lies in the folder of results, .*: choose another folder for them"),
+        (["-o", "{photos}/.."], "lies in the folder of results, .*: choose another folder for them"),
+    ],
+)
+def test_what_no_photo_could_become_is_refused_at_once(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    given = [argument.format(photos=photos) for argument in arguments]
+    given = given if "-o" in given else [*given, "-o", str(tmp_path / "out")]
+    fails(capsys, 2, message, "batch", photos, *given)
+    assert not (tmp_path / "out").exists()
+
+
 def test_references_of_an_album(
     photos: Path, tmp_path: Path, sample: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

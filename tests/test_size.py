@@ -1,16 +1,22 @@
 """Results of any size: smaller than four times in one pass, larger ones in two, soft photos sharpened."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import small_models, texture
+from PIL import Image
 
 from refsr import Photo, UsageError, load_model, upscale
 from refsr.bench.metrics import psnr_db
+from refsr.cli import main
+from refsr.io.photo import write_photo
 from refsr.models import RefSRModel
 from refsr.resize import resize, resize_box, upscale_bicubic
 from refsr.restore import memory
 from refsr.restore.pipeline import encode, match
-from refsr.restore.size import Pass, passes, result_px
+from refsr.restore.size import Pass, asked_px, passes, result_px
 from refsr.restore.tiles import parts_of, transfer_tiled
 
 SMALL = small_models()
@@ -45,6 +51,36 @@ def test_the_results_size(scale: float, fit: tuple[int, int] | None, expected: t
 def test_impossible_sizes(scale: float, fit: tuple[int, int] | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         result_px((30, 41), scale, fit)
+
+
+def test_a_scale_or_a_size() -> None:
+    photo = Photo(pixels=texture(30, 41))
+    assert asked_px((30, 41), 4, None, None) == (120, 164)
+    assert asked_px((30, 41), 4, 2, None) == (60, 82)
+    with pytest.raises(UsageError, match="--scale 0: give a number from 1 to 8"):
+        upscale(photo, model=SMALL["bicubic"], scale=0)
+    with pytest.raises(UsageError, match="--scale 2 and --size 90x90: give one of them, not both"):
+        upscale(photo, model=SMALL["bicubic"], scale=2, size=(90, 90))
+
+
+@pytest.mark.parametrize(("scale", "expected"), [("1.5", (62, 45)), ("2", (82, 60)), ("2.5", (102, 75))])
+def test_the_commands_scale_is_no_whole_number(tmp_path: Path, scale: str, expected: tuple[int, int]) -> None:
+    write_photo(tmp_path / "in.png", Photo(pixels=texture(30, 41)))
+    out = tmp_path / "out.png"
+    assert main(["upscale", str(tmp_path / "in.png"), "-o", str(out), "--scale", scale, "--model", "bicubic"]) == 0
+    with Image.open(out) as image:
+        assert image.size == expected
+
+
+def test_what_is_only_reduced_is_not_said_to_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noise = torch.rand(1, 3, 40, 60, generator=torch.Generator().manual_seed(0))
+    for name in ("in", "ref"):
+        write_photo(tmp_path / f"{name}.png", Photo(pixels=noise))
+    given = [str(tmp_path / "in.png"), "--ref", str(tmp_path / "ref.png"), "-o", str(tmp_path / "out.png"), "--json"]
+    assert main(["upscale", *given, "--size", "30x30", "--device", "cpu"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["width"], told["height"], told["used"]) == (30, 20, [])
+    assert told["notes"] == ["the photo is as sharp as its size allows, and is only reduced"]
 
 
 def test_passes() -> None:

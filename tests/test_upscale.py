@@ -209,3 +209,8 @@ def test_bf16_is_nearly_fp32(shipped: RefSRModel, sample: dict[str, torch.Tensor
     assert quick.dtype == torch.float32
     assert not torch.equal(exact, quick)
     assert psnr_db(quick, sample["truth"]).item() > psnr_db(exact, sample["truth"]).item() - 0.02
+
+
+def test_one_reference_outside_a_list() -> None:
+    with pytest.raises(UsageError, match=r"refs: is one picture, not several: put it into a list, as in \[picture\]"):
+        upscale(np.zeros((30, 30, 3), np.uint8), "ref.png")

@@ -88,9 +88,12 @@ def read_jobs(
         tell: Told a line about each kind of pictures of the folder that is left out.
 
     Raises:
-        UsageError: The source is missing or empty, a line of it is wrong, or two jobs write the same file.
+        UsageError: The source is missing, empty or in the folder of results, a line of it is wrong, or two jobs write
+            the same file.
     """
     if source.is_dir():
+        if source.resolve().is_relative_to(out.resolve()):
+            raise UsageError(f"{source}: lies in the folder of results, {out}: choose another folder for them")
         photos = _photos_of(source, out, tell)
         jobs = [Job(image=path, output=path.relative_to(source), options=options) for path in photos]
     elif not source.is_file():

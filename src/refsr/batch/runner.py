@@ -241,7 +241,10 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
     except (RefSRError, OSError, MemoryError) as error:
         return Outcome(job=job, reason=" ".join(str(error).split()) or type(error).__name__)
     unfit = tuple(f"{name} {why}" for name, why in result.unfit.items())
-    return Outcome(job=job, unfit=unfit, notes=result.notes)
+    notes = result.notes
+    if not result.is_restored:
+        notes = (*notes[:-1], f"{job.image}: {notes[-1]}")
+    return Outcome(job=job, unfit=unfit, notes=notes)
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, RestoreOptions, count_processes
 from refsr.cli.verbs import verb
 from refsr.restore.memory import spare_bytes
+from refsr.restore.size import check_asked
 from refsr.restore.upscale import RestoreConfig
 from refsr.wording import counted, told
 
@@ -52,6 +53,7 @@ def batch(
         refsr batch jobs.jsonl -o OUT --where ray --ray-address auto
     """
     count = count_processes(processes)
+    check_asked(options.scale, options.size)
     defaults = JobOptions(
         references=tuple(ref or ()),
         album=album,

@@ -52,7 +52,7 @@ def upscale(
             and rotation of each; repeat for more.
         ref_degrees: The same for a rotation in degrees, such as 90.
         json: Print the last line, which says what was made and of what, as JSON.
-        quiet: Say nothing but errors.
+        quiet: Say nothing but errors, and save the fifth of the time in which the references' shares are measured.
 
     Examples:
         refsr upscale blurry.jpg --ref sharp.jpg -o restored.png
@@ -72,9 +72,9 @@ def upscale(
 
     begun = time.monotonic()
     with progress_bar() as progress:
-        mapped = provenance is not None
+        measured = provenance is not None or json or not quiet  # it takes a fifth of the time
         result = options.upscale(
-            photo, [*refs, *found], model=loaded, variants=variants, provenance=mapped, progress=progress
+            photo, [*refs, *found], model=loaded, variants=variants, provenance=measured, progress=progress
         )
     for note in result.notes:
         tell(note)
@@ -113,9 +113,9 @@ def _summary(result: Upscaled, output: Path, seconds: float, json: bool) -> str:
     """What was made, and of what: a line for people, or JSON."""
     height, width = result.photo.size_px
     shares = result.provenance.shares
-    used = [name for name in result.provenance.names if name not in result.unfit]
-    origins = ", ".join(f"{shares[name]:.0%} from {name}" if shares else f"with {name}" for name in used)
-    origins = "left as it is" if not result.is_restored else origins or "all detail guessed"
+    used = [name for name in result.provenance.names if name not in result.unfit] if result.is_restored else []
+    origins = ", ".join(f"{shares[name]:.0%} from {name}" for name in used)
+    origins = (origins or "all detail guessed") if result.is_restored else "no detail added"
     if json:
         summary = {"output": str(output), "width": width, "height": height, "seconds": round(seconds, 2)}
         return dumps(summary | {"used": used, "shares": shares, "unfit": dict(result.unfit), "notes": result.notes})

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from refsr.cli.quantities import parse_memory, parse_size
+from refsr.cli.quantities import parse_memory, parse_scale, parse_size
 from refsr.device import Device, Precision
 from refsr.errors import UsageError
 from refsr.models import RefSRModel, load_model
@@ -84,7 +84,10 @@ class RestoreOptions(ComputeOptions, RestoreConfig):
         size: Width and height into which the result must fit, such as 1920x1080, in place of a scale.
     """
 
-    scale: float | None = None
+    scale: Annotated[
+        float | None,
+        Parameter(converter=lambda _, tokens: parse_scale(tokens[0].value), n_tokens=1),
+    ] = None
     size: Annotated[
         tuple[int, int] | None,
         Parameter(converter=lambda _, tokens: parse_size(tokens[0].value), n_tokens=1),

@@ -40,6 +40,18 @@ def _machine_bytes() -> float:
         return inf
 
 
+def parse_scale(text: str) -> float:
+    """A factor of size such as 2 or 1.5.
+
+    Raises:
+        UsageError: The text is not a number.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--scale {text!r} is not a number: write it like 2 or 1.5") from None
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Width and height of a size such as 1920x1080.
 

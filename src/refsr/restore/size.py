@@ -18,6 +18,30 @@ _FIRST_OF_TWO: Final = 2
 """Scale of the first of two passes: the second one restores detail from twice the photo's size."""
 
 
+def asked_px(
+    photo_px: tuple[int, int], model_scale: int, scale: int | float | None, fit_px: tuple[int, int] | None
+) -> tuple[int, int]:
+    """Height and width of the result for a scale or a size, or for the model's scale.
+
+    Raises:
+        UsageError: See `check_asked` and `result_px`.
+    """
+    check_asked(scale, fit_px)
+    return result_px(photo_px, model_scale if scale is None else scale, fit_px)
+
+
+def check_asked(scale: int | float | None, fit_px: tuple[int, int] | None) -> None:
+    """Refuse what no photo could become.
+
+    Raises:
+        UsageError: A scale and a size are given, or the scale is below 1 or above 8.
+    """
+    if scale is not None and fit_px is not None:
+        raise UsageError(f"--scale {scale:g} and --size {fit_px[0]}x{fit_px[1]}: give one of them, not both")
+    if scale is not None and not 1 <= scale <= MAXIMUM_SCALE:
+        raise UsageError(f"--scale {scale:g}: give a number from 1 to {MAXIMUM_SCALE:g}, such as 2")
+
+
 def result_px(photo_px: tuple[int, int], scale: int | float, fit_px: tuple[int, int] | None = None) -> tuple[int, int]:
     """Height and width of the result.
 
@@ -32,8 +56,7 @@ def result_px(photo_px: tuple[int, int], scale: int | float, fit_px: tuple[int, 
     """
     height, width = photo_px
     if fit_px is None:
-        if not 1 <= scale <= MAXIMUM_SCALE:
-            raise UsageError(f"--scale {scale:g}: give a number from 1 to {MAXIMUM_SCALE:g}, such as 2")
+        check_asked(scale, fit_px)
         return round(height * scale), round(width * scale)
     scale = min(fit_px[0] / width, fit_px[1] / height)
     found = round(height * scale), round(width * scale)

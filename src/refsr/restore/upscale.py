@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from refsr import __version__
 from refsr.device import Precision
-from refsr.errors import ImageError, MemoryBudgetError
+from refsr.errors import ImageError, MemoryBudgetError, UsageError
 from refsr.io.mark import Mark, marked
 from refsr.io.metadata import Metadata
 from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
@@ -28,7 +30,7 @@ from refsr.restore.passes import PassConfig, run_passes
 from refsr.restore.posed import posed_references
 from refsr.restore.provenance import Provenance
 from refsr.restore.sharpness import shrinkable
-from refsr.restore.size import passes, result_px
+from refsr.restore.size import asked_px, passes
 from refsr.restore.transparency import filled
 from refsr.search import Engine
 
@@ -47,7 +49,7 @@ class Upscaled:
         provenance: Origin of its detail; its `used_levels` only if asked for.
         unfit: References that were not used, with the reason of each, such as "shows other things than the photo".
         notes: Lines for the user: what was not read of the pictures, or not done.
-        is_restored: False for a photo that is as sharp as its size allows, and was left as it is.
+        is_restored: False for a photo that is as sharp as its size allows, and was left as it is, or reduced.
     """
 
     photo: Photo
@@ -86,8 +88,8 @@ class RestoreConfig(PassConfig):
     size: tuple[int, int] | None = None
 
     def result_px(self, photo: Photo, model: RefSRModel) -> tuple[int, int]:
-        """Height and width of the result; see `refsr.restore.size.result_px`."""
-        return result_px(photo.size_px, self.scale or model.scale, self.size)
+        """Height and width of the result; see `refsr.restore.size.asked_px`."""
+        return asked_px(photo.size_px, model.scale, self.scale, self.size)
 
     def upscale(self, image: ImageSource | Photo, refs: Sequence[AnyReference] = (), **others: Any) -> Upscaled:
         """`upscale` with these settings, and others by name."""
@@ -132,12 +134,15 @@ def upscale(
     Raises:
         ImageError: A picture cannot be read or used.
         MemoryBudgetError: The work does not fit the budget, or the machine.
-        UsageError: The scale is below 1 or above 8, or the size is too small or too large.
+        UsageError: The scale is below 1 or above 8, the size is too small or too large, both are given, or the
+            references are no list.
     """
+    if isinstance(refs, str | Path | Image.Image | np.ndarray | Tensor | Photo | FoundReference):
+        raise UsageError("refs: is one picture, not several: put it into a list, as in [picture]")
     model = model or load_model()
     photo = _take(image, "image")
     names = tuple(_name(ref, f"reference {index}") for index, ref in enumerate(refs, 1))
-    out_px = result_px(photo.size_px, scale or model.scale, size)
+    out_px = asked_px(photo.size_px, model.scale, scale, size)
     config = PassConfig(engine=engine, precision=precision, memory_bytes=memory_bytes)
     try:
         with torch.inference_mode():
@@ -149,12 +154,14 @@ def upscale(
                 if ref.is_result
             ]
             pixels = filled(photo).to(model.device)
-            posed = posed_references(model, pixels, taken, [_pose(ref) for ref in refs], variants)
-            del taken
             softness = shrinkable(pixels)
             steps = passes(photo.size_px, out_px, model.scale, softness)
             if not steps:
-                notes.append("the photo is as sharp as its size allows, and stays as it is")
+                what = "stays as it is" if out_px == photo.size_px else "is only reduced"
+                notes.append(f"the photo is as sharp as its size allows, and {what}")
+                taken.clear()
+            posed = posed_references(model, pixels, taken, [_pose(ref) for ref in refs[: len(taken)]], variants)
+            del taken
             restored = run_passes(
                 model, pixels, steps, posed, softness, config, names=names, measure=provenance, progress=progress
             )

@@ -27,7 +27,7 @@ from refsr.resize import resize
 from refsr.restore.memory import plan_memory, spare_bytes
 from refsr.restore.pipeline import Encoded, encode, encode_reference, match, with_matches
 from refsr.restore.sharpness import shrinkable
-from refsr.restore.size import Pass, passes, result_px
+from refsr.restore.size import Pass, asked_px, passes
 from refsr.restore.tiles import transfer_tiled
 from refsr.restore.upscale import RestoreConfig
 from refsr.search import Match, refine_subpixel
@@ -139,7 +139,7 @@ def upscale_video(
 
 def _sizes(source: Path, frame_px: tuple[int, int], model: RefSRModel, config: VideoConfig) -> Pass:
     """Sizes of what the network gets, and of the result; the softness is that of a few early frames."""
-    out_px = result_px(frame_px, config.scale or model.scale, config.size)
+    out_px = asked_px(frame_px, model.scale, config.scale, config.size)
     if out_px[0] > frame_px[0] * model.scale or out_px[1] > frame_px[1] * model.scale:
         raise UsageError(f"{source}: a video is enlarged {model.scale} times at the most: ask for less")
     softness = 1.0
