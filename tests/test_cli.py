@@ -84,7 +84,7 @@ def test_a_sharp_photo_stays_as_it_is(pictures: Path, capsys: pytest.CaptureFixt
     assert main(["upscale", str(pictures / "ref.png"), "--scale", "1", "-o", str(out)]) == 0
     captured = capsys.readouterr()
     assert captured.err == "refsr: the photo is as sharp as its size allows, and stays as it is\n"
-    assert re.fullmatch(r".*out.png: 72x60 in [\d.]+ s, left as it is\n", captured.out)
+    assert re.fullmatch(r".*out.png: 72x60 in [\d.]+ s, no detail added\n", captured.out)
     assert np.array_equal(np.asarray(Image.open(out)), np.asarray(Image.open(pictures / "ref.png")))
 
 
