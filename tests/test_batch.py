@@ -405,3 +405,11 @@ def test_ray_is_an_extra(photos: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'refsr\[ray\]'"):
         run_batch(read_jobs(photos, PLAIN, tmp_path / "out"), tmp_path / "out", BICUBIC, processes=0, where="ray")
+
+
+def test_a_missing_reference_of_all_jobs_is_told_at_once(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("batch", photos, "-o", tmp_path / "out", "--ref", tmp_path / "none.png", "--model", "bicubic")
+    fails(capsys, 2, "none.png: no such file: check the name", *arguments)
+    assert not (tmp_path / "out").exists()

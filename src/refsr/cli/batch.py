@@ -10,6 +10,7 @@ from refsr.batch.runner import BatchResult, Setup, run_batch
 from refsr.cli.console import complain, progress_bar
 from refsr.cli.options import Output, Processes, RestoreOptions, count_processes
 from refsr.cli.verbs import verb
+from refsr.errors import ImageError
 from refsr.restore.memory import spare_bytes
 from refsr.restore.size import check_asked
 from refsr.restore.upscale import RestoreConfig
@@ -52,6 +53,9 @@ def batch(
         refsr batch jobs.csv -o OUT --format png --processes 2
         refsr batch jobs.jsonl -o OUT --where ray --ray-address auto
     """
+    for path in ref or ():
+        if not path.is_file():
+            raise ImageError(f"{path}: no such file: check the name")
     count = count_processes(processes)
     check_asked(options.scale, options.size)
     defaults = JobOptions(

@@ -177,10 +177,9 @@ def upscale(
             f"out of memory while enlarging {width}x{height} pixels: close other programs, or use smaller pictures"
         ) from error
     unfit = {names[ref.index]: ref.left_out for ref in posed if ref.left_out}
+    metadata = _marked(photo, model, restored.provenance, unfit) if steps else photo.metadata
     return Upscaled(
-        photo=replace(photo, pixels=sr, alpha=alpha, metadata=_marked(photo, model, restored.provenance, unfit))
-        if steps
-        else replace(photo, pixels=sr, alpha=alpha),
+        photo=replace(photo, pixels=sr, alpha=alpha, metadata=metadata),
         provenance=restored.provenance,
         unfit=unfit,
         notes=tuple(notes),
