@@ -182,3 +182,9 @@ def test_an_album_is_read_where_no_cache_can_be_written(
     library = open_library(album, shipped, cache=tmp_path / "file" / "cache")
     assert [path.name for path in library.paths] == ["a.png"]
     assert library.read == 1
+
+    def homeless(_: str) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("refsr.references.index.user_cache_path", homeless)
+    assert open_library(album, shipped).paths == library.paths

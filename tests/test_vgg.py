@@ -145,3 +145,12 @@ def test_files_without_vgg19_are_refused(tmp_path: Path) -> None:
     torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "shape.pth")
     with pytest.raises(WeightsError, match="features.0.weight has the shape"):
         load_vgg19(tmp_path / "shape.pth")
+
+
+def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: str) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("refsr.models.vgg.user_cache_path", homeless)
+    with pytest.raises(WeightsError, match="this user has no home to keep them in: give --vgg19 FILE"):
+        load_vgg19()

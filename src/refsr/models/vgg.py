@@ -170,7 +170,10 @@ def _find_weights(path: Path | None, url: str) -> Path:
         if not Path(variable).is_file():
             raise WeightsError(f"{variable}: no such file, named by {VGG19_VARIABLE}: correct or unset it")
         return Path(variable)
-    cached = user_cache_path("refsr") / url.rsplit("/", 1)[1]
+    try:
+        cached = user_cache_path("refsr") / url.rsplit("/", 1)[1]
+    except RuntimeError as error:
+        raise WeightsError("VGG19 weights: this user has no home to keep them in: give --vgg19 FILE") from error
     if not cached.is_file():
         _download(url, cached)
     return cached

@@ -90,11 +90,11 @@ def open_library(folder: Path, model: RefSRModel, *, cache: Path | None = None, 
         reasons = "; ".join((", ".join(READABLE_SUFFIXES), *listing.left_out))
         raise UsageError(f"{folder}: holds no photo ({reasons}): name another folder")
     name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
-    file = (cache or user_cache_path("refsr") / "libraries") / f"{name}.sqlite"
     try:
+        file = (cache or user_cache_path("refsr") / "libraries") / f"{name}.sqlite"
         make_folder(file.parent)
         check_writable(file)
-    except OutputError:  # nothing can be kept, so all photos are read each time
+    except (OutputError, RuntimeError):  # nothing can be kept, or a user has no home: all photos are read each time
         return replace(read_library(here, model, progress=progress), left_out=listing.left_out)
     try:
         with closing(sqlite3.connect(file, timeout=60)) as database:
