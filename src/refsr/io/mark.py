@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from xml.sax.saxutils import escape
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
 from refsr.io.metadata import Metadata, encoded_exif, loaded_exif, text_of
 
@@ -56,12 +56,8 @@ def marked(metadata: Metadata, mark: Mark) -> Metadata:
 
 def is_marked(metadata: Metadata) -> bool:
     """Whether a picture is a result of refsr."""
-    return _NAMESPACE.encode() in (metadata.xmp or b"") or is_software(loaded_exif(metadata.exif or b""))
-
-
-def is_software(exif: Image.Exif) -> bool:
-    """Whether EXIF names refsr as the software."""
-    return _SOFTWARE in text_of(exif.get(ExifTags.Base.Software, ""))
+    software = loaded_exif(metadata.exif or b"").get(ExifTags.Base.Software, "")
+    return _NAMESPACE.encode() in (metadata.xmp or b"") or _SOFTWARE in text_of(software)
 
 
 def _description(mark: Mark) -> str:

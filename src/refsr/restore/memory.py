@@ -12,6 +12,7 @@ from refsr.device import GIB, MIB
 from refsr.errors import MemoryBudgetError
 from refsr.models import RefSRModel
 from refsr.restore.tiles import PART_HALO_CELLS, REDUCING_HALO_CELLS
+from refsr.wording import counted
 
 _MINIMUM_TILE_CELLS: Final = 32
 _MAXIMUM_TILE_CELLS: Final = 256
@@ -124,8 +125,8 @@ def too_little(lr_px: Sequence[int], references: int, needed: int, memory_bytes:
         needed: The smallest sufficient budget in bytes.
         memory_bytes: The budget.
     """
-    count = f"{references} reference{'' if references == 1 else 's'}"
+    asked = f"{lr_px[1]}x{lr_px[0]} pixels with {counted(references, 'reference')}"
     return MemoryBudgetError(
-        f"{lr_px[1]}x{lr_px[0]} pixels with {count} need {ceil(needed / MIB)} MiB of working memory, and"
-        f" {memory_bytes // MIB} are allowed: allow more (--memory {ceil(needed / MIB)}MiB), or use smaller pictures"
+        f"{asked} need {ceil(needed / MIB)} MiB of working memory, and {memory_bytes // MIB} are allowed: allow more"
+        f" (--memory {ceil(needed / MIB)}MiB), or use smaller pictures"
     )

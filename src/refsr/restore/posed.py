@@ -16,6 +16,10 @@ from refsr.references.pose import Pose, find_pose
 from refsr.references.variants import Variant, VariantConfig, make_variants, transform
 from refsr.restore.sharpness import MAXIMUM_SHRINKING, shrinkable
 
+OTHER_THINGS: Final = "shows other things than the photo"
+NO_SHARPER: Final = "shows the same as the photo, but no sharper"
+THE_PHOTO: Final = "is the photo itself"
+
 _MINIMUM_SHARPER: Final = 1.15
 """Useful detail is finer than the photo's by this factor."""
 
@@ -58,7 +62,7 @@ class PosedReference:
     def why_no_sharper(self, photo: Float[Tensor, "1 3 h w"]) -> str:
         """What it is, if it is no sharper than the photo: the photo itself, or another one."""
         is_same = self.pixels is not None and _is_same(photo, self.pixels)
-        return "is the photo itself" if is_same else "shows the same as the photo, but no sharper"
+        return THE_PHOTO if is_same else NO_SHARPER
 
     def variants(self, zoom: int | float, *, keep: bool) -> list[Variant]:
         """What is searched: the reference in its pose, or it and its copies.
@@ -97,7 +101,7 @@ def posed_references(
         entry = PosedReference(index=index, pixels=ref.pixels, copies=copies)
         if copies is None and model.matches_tell_the_pose:
             entry.pose = pose or find_pose(model, photo, ref.pixels)
-            entry.left_out = "" if entry.pose else "shows other things than the photo"
+            entry.left_out = "" if entry.pose else OTHER_THINGS
         posed.append(entry)
     return posed
 

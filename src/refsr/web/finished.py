@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from refsr.io.photo import Photo
+from refsr.restore.posed import NO_SHARPER, OTHER_THINGS, THE_PHOTO
 from refsr.restore.upscale import Upscaled
 from refsr.web.estimate import Work
 from refsr.web.kept_results import Kept
@@ -23,11 +24,7 @@ _THUMBNAIL_PX: Final = 160
 _LEAST_SHARE: Final = 0.005
 """Share of the picture below which a reference gave nothing to speak of."""
 
-_REASONS: Final = {
-    "shows other things than the photo": "unfit",
-    "shows the same as the photo, but no sharper": "gave_nothing",
-    "is the photo itself": "same",
-}
+_REASONS: Final = {OTHER_THINGS: "unfit", NO_SHARPER: "gave_nothing", THE_PHOTO: "same"}
 """What `Upscaled.unfit` says, in the visitor's words."""
 
 
