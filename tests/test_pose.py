@@ -1,15 +1,17 @@
 """The pose of a reference is found; one that shows other things is refused."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from refsr.io.photo import as_photo
 from refsr.models import RefSRModel, load_model
 from refsr.references.pose import find_pose
 from refsr.references.variants import VariantConfig, transform
-from refsr.resize import resize, upscale_bicubic
+from refsr.resize import downscale_bicubic, resize, upscale_bicubic
 from refsr.restore.upscale import upscale
 from refsr.search import Match, search
 
@@ -134,3 +136,16 @@ def test_tiny_and_thin_photos_are_posed_with_few_cells(
     assert searched
     assert max(query for query, _ in searched) <= 1700
     assert max(key for _, key in searched) <= 55_000
+
+
+@pytest.mark.parametrize("times", [0.5, 1.0, 2.0, 4.0, 8.0])
+def test_a_faint_fit_is_found_at_any_size(shipped: RefSRModel, shared: Path, times: float) -> None:
+    """Another frame of a portrait: its best scale lies between near ties of the coarse measure."""
+    lr = downscale_bicubic(as_photo(shared / "data/dev/030_0.webp").pixels, 4)
+    ref = as_photo(shared / "data/dev/030_1.webp").pixels
+    height, width = ref.shape[-2:]
+    with torch.inference_mode():
+        pose = find_pose(shipped, lr, resize(ref, (round(times * height), round(times * width))))
+    assert pose is not None
+    assert pose.scale * times == pytest.approx(2**0.5, rel=0.01)
+    assert pose.degrees == 0

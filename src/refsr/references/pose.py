@@ -7,7 +7,6 @@ as it is, and with the photo's field of view ── clear? ──┬─ yes ─�
                                                          └─ no ── all scales and rotations, coarse ─┘
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final
@@ -30,8 +29,12 @@ _SCALES: Final = tuple(2 ** (step / 2) for step in range(-8, 7))
 _CLEAR_FIT: Final = 0.1
 """Above this fit of the first poses, distant ones are not tried."""
 
-_DISTANT_GAIN: Final = 0.08
-"""Minimum gain in fit of a distant pose."""
+_UPRIGHT_GAIN: Final = 0.05
+_TURNED_GAIN: Final = 0.08
+"""Minimum gains in fit of distant poses: upright, of which there are fewer to be deceived by, and turned."""
+
+_UPRIGHT_TRIED: Final = 3
+"""Upright scales that are measured finely: the coarse measure hardly tells the best ones apart."""
 
 _STEPS: Final = (1.0, 0.5, 0.25, 0.125)
 """Refinement steps, in units of 30 degrees and half an octave."""
@@ -103,9 +106,9 @@ class Poses:
         """The pose that fits best; in doubt, the reference as it is."""
         score, pose = self.first
         if score < _CLEAR_FIT:
-            distant = self._best_distant()
-            found = self.score(*distant)
-            if found > score + _DISTANT_GAIN:
+            upright, turned = self._distant()
+            found, distant = max((self.score(*each), each) for each in [*upright, turned])
+            if found > score + (_TURNED_GAIN if distant == turned else _UPRIGHT_GAIN):
                 score, pose = found, distant
         for step in _STEPS:
             (scale, degrees), factor, turn = pose, 2 ** (step / 2), 30 * step
@@ -143,16 +146,14 @@ class Poses:
         height, width = (side * small for side in self.ref_px)
         return min(height, width) >= _MINIMUM_SIDE_CELLS and height * width <= 2 * _FINE_CELLS[1]
 
-    def _best_distant(self) -> tuple[float, float]:
-        """Best (scale, degrees) of all scales, of all rotations, and of the best of each with all of the other."""
+    def _distant(self) -> tuple[list[tuple[float, float]], tuple[float, float]]:
+        """The best (scale, 0), and the best of all rotations, and of each one's best with all of the other."""
         scales = self._scales()
-        scaled = self._best_of((scale, 0.0) for scale in scales)
-        turned = self._best_of((scale, degrees) for scale in {self.view, 1.0} for degrees in _DEGREES)
-        both = [(scale, turned[1]) for scale in scales] + [(scaled[0], degrees) for degrees in _DEGREES]
-        return self._best_of([scaled, turned, *both])
-
-    def _best_of(self, poses: Iterable[tuple[float, float]]) -> tuple[float, float]:
-        return max(poses, key=self.coarse_score)
+        upright = sorted(((scale, 0.0) for scale in scales), key=self.coarse_score)[-_UPRIGHT_TRIED:]
+        rotations = [(scale, degrees) for scale in {self.view, 1.0} for degrees in _DEGREES]
+        _, best_degrees = max(rotations, key=self.coarse_score)
+        both = [(scale, best_degrees) for scale in scales] + [(upright[-1][0], degrees) for degrees in _DEGREES]
+        return upright, max(rotations + both, key=self.coarse_score)
 
     def _coarse_score(self, pose: tuple[float, float]) -> float:
         scale, degrees = pose
