@@ -106,9 +106,8 @@ class Poses:
         """The pose that fits best; in doubt, the reference as it is."""
         score, pose = self.first
         if score < _CLEAR_FIT:
-            upright, turned = self._distant()
-            found, distant = max((self.score(*each), each) for each in [*upright, turned])
-            if found > score + (_TURNED_GAIN if distant == turned else _UPRIGHT_GAIN):
+            found, distant = max((self.score(*each), each) for each in self._distant())
+            if found > score + (_TURNED_GAIN if distant[1] else _UPRIGHT_GAIN):
                 score, pose = found, distant
         for step in _STEPS:
             (scale, degrees), factor, turn = pose, 2 ** (step / 2), 30 * step
@@ -146,14 +145,14 @@ class Poses:
         height, width = (side * small for side in self.ref_px)
         return min(height, width) >= _MINIMUM_SIDE_CELLS and height * width <= 2 * _FINE_CELLS[1]
 
-    def _distant(self) -> tuple[list[tuple[float, float]], tuple[float, float]]:
-        """The best (scale, 0), and the best of all rotations, and of each one's best with all of the other."""
+    def _distant(self) -> list[tuple[float, float]]:
+        """The best upright (scale, degrees), the best of all rotations, and of the best of each with all others."""
         scales = self._scales()
         upright = sorted(((scale, 0.0) for scale in scales), key=self.coarse_score)[-_UPRIGHT_TRIED:]
         rotations = [(scale, degrees) for scale in {self.view, 1.0} for degrees in _DEGREES]
         _, best_degrees = max(rotations, key=self.coarse_score)
         both = [(scale, best_degrees) for scale in scales] + [(upright[-1][0], degrees) for degrees in _DEGREES]
-        return upright, max(rotations + both, key=self.coarse_score)
+        return [*upright, max(rotations + both, key=self.coarse_score)]
 
     def _coarse_score(self, pose: tuple[float, float]) -> float:
         scale, degrees = pose
