@@ -20,12 +20,12 @@ from PIL import Image
 from skimage import data as pictures
 
 from refsr.assets import sample_path
+from refsr.data.features import detect
 from refsr.data.shards import NODE_PX, UNKNOWN, ShardWriter, decode_field, encode_field
+from refsr.data.truth import _best_positions, dense_positions, enough_known, resized_nodes
 from refsr.errors import ImageError, OutputError, UsageError
-from refsr.pairs.features import detect
 from refsr.pairs.pack_photos import PackSummary, diverse_order, pack_photos
 from refsr.pairs.pack_scene import PackConfig, choose_pairs
-from refsr.pairs.truth import _best_positions, dense_positions, enough_known, resized_nodes
 from refsr.pairs.verify import Overlap
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "pack_photos.py"

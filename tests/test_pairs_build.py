@@ -23,13 +23,14 @@ from skimage import data
 
 from refsr.bench.datasets import open_dataset
 from refsr.cli import main
+from refsr.data.features import LocalFeatures, detect, load_features
 from refsr.data.sample import sample_view
 from refsr.errors import ImageError, MissingExtraError, OutputError, UsageError
 from refsr.io.photo import read_preview
 from refsr.pairs.build import build_pairs
-from refsr.pairs.features import LocalFeatures, detect, learn_words, load_features, nearest_pairs, vlad
 from refsr.pairs.output_folder import BuildConfig, BuildSummary
 from refsr.pairs.selection import AlbumPhoto, find_duplicates, make_groups, matched_crops, single_crops, split
+from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
 from refsr.pairs.verify import LEVEL_MATCHES, Overlap, level_of, verify
 
 SCENES = ("astronaut", "coffee", "chelsea", "rocket")

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from refsr.data.features import detect, load_features, pool_of
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.decode import READABLE_SUFFIXES
@@ -27,10 +28,10 @@ from refsr.io.progress import Progress, silent
 from refsr.io.records import Journal, parse_record, write_lines, write_record
 from refsr.io.workers import Workers
 from refsr.pairs import output_folder
-from refsr.pairs.features import detect, learn_words, load_features, nearest_pairs, pool_of, vlad
 from refsr.pairs.output_folder import BuildConfig, BuildSummary
 from refsr.pairs.selection import CROPS_A_PAIR, AlbumPhoto, CropPair, Group, Square, make_plan
 from refsr.pairs.sets import contact_sheet, crop_records, group_records, write_crops, write_whole
+from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
 from refsr.pairs.verify import Overlap, verify
 from refsr.wording import cause, counted
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from refsr.data.features import pool_of
 from refsr.data.leaks import find_leaks
 from refsr.data.shards import ShardWriter, tar_bytes
 from refsr.device import MIB
@@ -27,7 +28,6 @@ from refsr.io.files import make_folder
 from refsr.io.listing import list_photos
 from refsr.io.photo import read_preview
 from refsr.io.workers import Workers
-from refsr.pairs.features import pool_of
 from refsr.pairs.pack_scene import PackConfig, encode_picture, pack_scene
 from refsr.wording import counted
 

@@ -14,12 +14,13 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from refsr.data.features import LocalFeatures, detect
 from refsr.data.shards import Member, encode_field, tar_bytes
+from refsr.data.truth import Grey, dense_positions, enough_known, resized_nodes
 from refsr.device import MIB
 from refsr.errors import ImageError, UsageError
 from refsr.io.photo import read_preview
-from refsr.pairs.features import LocalFeatures, detect, learn_words, nearest_pairs, vlad
-from refsr.pairs.truth import Grey, dense_positions, enough_known, resized_nodes
+from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
 from refsr.pairs.verify import Overlap, verify
 
 WORK_PX: Final = 2048

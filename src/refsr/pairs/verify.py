@@ -4,24 +4,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float
 from numpy.typing import NDArray
 
+from refsr.data.features import LocalFeatures, Points, mutual_matches
 from refsr.extras import import_extra
-from refsr.pairs.features import LocalFeatures
 
 LEVEL_MATCHES: Final = (200, 100, 50, 28, 16)
 """Minimum count of verified matches of levels 1 to 5; fewer are no overlap."""
 
-_MAXIMUM_RATIO: Final = 0.8
 _INLIER_PX: Final = 2.0
 _MINIMUM_AREA_SHARE: Final = 0.01
 _DUPLICATE_MAXIMUM_SHIFT: Final = 0.01
 _DUPLICATE_MINIMUM_CORRELATION: Final = 0.95
 _DUPLICATE_MINIMUM_INLIERS: Final = 0.4
 _MINIMUM_MATCHES_IN_CROP: Final = 4
-
-Points = Float[np.ndarray, "n 2"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,23 +85,6 @@ def verify(
     crops = _crops(a, b, first.size_px, second.size_px, crop_px, maximum_crops)
     duplicate = _is_duplicate(first, second, a, b)
     return Overlap(first=indices[0], second=indices[1], matches=len(a), duplicate=duplicate, crops=crops)
-
-
-def mutual_matches(first: LocalFeatures, second: LocalFeatures) -> tuple[Points, Points]:
-    """Keypoints (x, y) in both working copies: mutual nearest neighbours that pass Lowe's ratio test."""
-    if min(len(first.points_px), len(second.points_px)) < 2:
-        return first.points_px[:0], second.points_px[:0]
-    cosine = first.root_descriptors() @ second.root_descriptors().T
-    rows = np.arange(len(cosine))
-    best = cosine.argmax(1)
-    top = cosine[rows, best]
-    cosine[rows, best] = -1
-    distance, next_distance = (np.sqrt(np.maximum(2 - 2 * c, 0)) for c in (top, cosine.max(1)))
-    cosine[rows, best] = top
-    rows = rows[distance < _MAXIMUM_RATIO * next_distance]
-    best = best[rows]
-    mutual = cosine[:, best].argmax(0) == rows
-    return first.points_px[rows[mutual]], second.points_px[best[mutual]]
 
 
 def _inliers(a: Points, b: Points) -> NDArray[np.bool_]:

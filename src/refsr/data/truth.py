@@ -14,11 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 
+from refsr.data.features import LocalFeatures, Points, mutual_matches
 from refsr.data.geometry import translation
 from refsr.data.shards import NODE_PX
 from refsr.extras import import_extra
-from refsr.pairs.features import LocalFeatures
-from refsr.pairs.verify import mutual_matches
 
 _MAXIMUM_HOMOGRAPHIES: Final = 4
 _MINIMUM_MATCHES: Final = 20
@@ -48,7 +47,6 @@ _MINIMUM_NODES: Final = 60
 
 Grey = UInt8[np.ndarray, "_ _"]
 Mask = Bool[np.ndarray, "h w"]
-Points = Float[np.ndarray, "n 2"]
 Plane = Float[np.ndarray, "h w"]
 Positions = Float[np.ndarray, "2 h w"]
 Nodes = Float[np.ndarray, "2 gh gw"]

@@ -1,15 +1,10 @@
-"""Local features of photos, and the shortlist of photos to compare: nearest neighbours of one vector per photo.
-
-Source of the vectors: Jegou et al., "Aggregating local descriptors into a compact image representation", CVPR 2010
-(VLAD), with the intra-normalisation of Arandjelovic and Zisserman, "All about VLAD", CVPR 2013.
-"""
+"""Local features of photos, and which of them match."""
 
 import io
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -24,10 +19,9 @@ from refsr.io.workers import Workers
 
 MAXIMUM_FEATURES: Final = 2000
 _THUMBNAIL_PX: Final = 32
-Vectors = Float[np.ndarray, "_ d"]
-_WORDS: Final = 64
-_MAXIMUM_SAMPLE: Final = 50_000  # descriptors that the visual words are learnt from
-_ROWS: Final = 512  # photos whose similarities to all others are computed at once
+_MAXIMUM_RATIO: Final = 0.8
+
+Points = Float[np.ndarray, "n 2"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +104,23 @@ def detect(path: Path, work_px: int) -> LocalFeatures:
     )
 
 
+def mutual_matches(first: LocalFeatures, second: LocalFeatures) -> tuple[Points, Points]:
+    """Keypoints (x, y) in both working copies: mutual nearest neighbours that pass Lowe's ratio test."""
+    if min(len(first.points_px), len(second.points_px)) < 2:
+        return first.points_px[:0], second.points_px[:0]
+    cosine = first.root_descriptors() @ second.root_descriptors().T
+    rows = np.arange(len(cosine))
+    best = cosine.argmax(1)
+    top = cosine[rows, best]
+    cosine[rows, best] = -1
+    distance, next_distance = (np.sqrt(np.maximum(2 - 2 * c, 0)) for c in (top, cosine.max(1)))
+    cosine[rows, best] = top
+    rows = rows[distance < _MAXIMUM_RATIO * next_distance]
+    best = best[rows]
+    mutual = cosine[:, best].argmax(0) == rows
+    return first.points_px[rows[mutual]], second.points_px[best[mutual]]
+
+
 def pool_of(processes: int) -> Workers:
     """Worker processes of one thread each for OpenCV; with one process, the work is done in this one."""
     return Workers(processes if processes > 1 else 0, _use_one_thread)
@@ -118,42 +129,3 @@ def pool_of(processes: int) -> Workers:
 def _use_one_thread() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     import_extra("cv2", "finding pairs").setNumThreads(1)
-
-
-def learn_words(descriptors: Sequence[Vectors]) -> Vectors:
-    """Visual words: centres of up to 64 clusters of RootSIFT descriptors, by k-means with a fixed seed."""
-    cv2: Any = import_extra("cv2", "finding pairs")
-    vectors = np.concatenate(list(descriptors))
-    rng = np.random.default_rng(0)
-    if len(vectors) > _MAXIMUM_SAMPLE:
-        vectors = vectors[rng.choice(len(vectors), _MAXIMUM_SAMPLE, replace=False)]
-    cv2.setRNGSeed(0)
-    criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 1e-4)
-    words = min(_WORDS, len(vectors))
-    _, _, centres = cv2.kmeans(vectors, words, None, criteria, 1, cv2.KMEANS_PP_CENTERS)
-    return np.asarray(centres, dtype=np.float32)
-
-
-def vlad(descriptors: Vectors, words: Vectors) -> Float[np.ndarray, " words_d"]:
-    """VLAD of a photo, a unit vector: per word, the normalised sum of the residuals of its descriptors."""
-    nearest = (descriptors @ words.T - 0.5 * (words**2).sum(1)).argmax(1)
-    sums = np.zeros_like(words)
-    np.add.at(sums, nearest, descriptors - words[nearest])
-    sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    flat = sums.ravel()
-    return (flat / max(float(np.linalg.norm(flat)), 1e-12)).astype(np.float32)
-
-
-def nearest_pairs(vectors: Vectors, neighbours: int) -> list[tuple[int, int]]:
-    """Pairs of each photo, a unit vector, and its nearest neighbours, each once, as (smaller, larger) index, sorted."""
-    count = len(vectors)
-    kept = min(neighbours, count - 1)
-    pairs: set[tuple[int, int]] = set()
-    for start in range(0, count if kept > 0 else 0, _ROWS):
-        similarity = vectors[start : start + _ROWS] @ vectors.T
-        rows = np.arange(len(similarity))
-        similarity[rows, start + rows] = -np.inf
-        best = np.argpartition(-similarity, kept - 1, axis=1)[:, :kept]
-        for first, nearest in enumerate(best.tolist(), start):
-            pairs |= {(min(first, second), max(first, second)) for second in nearest}
-    return sorted(pairs)
