@@ -59,8 +59,6 @@ class BenchConfig(PassConfig):
             raise UsageError(
                 f"--references {self.references!r} is unknown: use 1, all, level:1 to 5, self, none, wrong or album"
             )
-        if self.limit < 0:
-            raise UsageError(f"--limit {self.limit}: give a count of pictures, or 0 for all")
 
     def upscale(self, image: Photo, refs: Sequence[AnyReference], model: RefSRModel) -> Upscaled:
         """`upscale` as it is measured; the picture itself as a reference is taken as it is, not told from the photo."""
@@ -102,7 +100,7 @@ def run_benchmark(
         crops: Folder for one strip of crops per picture.
 
     Raises:
-        UsageError: No sample could be measured.
+        UsageError: The limit is negative, or no sample could be measured.
         OutputError: The file cannot be written, or a journal of another run is in its place.
     """
     samples = spread(dataset.samples, config.limit)

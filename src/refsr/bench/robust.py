@@ -180,7 +180,7 @@ def run_robust(
         out: JSON file to write. A killed run resumes from the journal beside it.
 
     Raises:
-        UsageError: No sample could be measured.
+        UsageError: The limit is negative, or no sample could be measured.
         OutputError: The file cannot be written, or a journal of another run is in its place.
     """
     samples = spread(dataset.samples, limit)

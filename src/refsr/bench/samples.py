@@ -21,7 +21,13 @@ from refsr.references.index import read_library
 
 
 def spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
-    """At most `limit` samples, evenly spaced; all of them for a limit of 0."""
+    """At most `limit` samples, evenly spaced; all of them for a limit of 0.
+
+    Raises:
+        UsageError: The limit is negative.
+    """
+    if limit < 0:
+        raise UsageError(f"--limit {limit}: give a count of pictures, or 0 for all")
     if not limit or limit >= len(samples):
         return list(samples)
     return [samples[index * len(samples) // limit] for index in range(limit)]
