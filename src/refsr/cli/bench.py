@@ -12,6 +12,8 @@ from rich.table import Table
 
 from refsr.bench.datasets import open_dataset
 from refsr.bench.lpips import load_lpips
+from refsr.bench.match_figures import matches_lines, matches_table
+from refsr.bench.matches import run_matches
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.bench.plots import plot_robustness, plot_speed
 from refsr.bench.report import write_report
@@ -19,7 +21,7 @@ from refsr.bench.results import Result, comparison_table
 from refsr.bench.robust import run_robust
 from refsr.bench.speed import SpeedConfig, run_speed, speed_table
 from refsr.cli.console import complain, progress_bar
-from refsr.cli.options import ComputeOptions, MemoryOptions, Output
+from refsr.cli.options import ComputeOptions, MemoryOptions, ModelOptions, Output
 from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
 from refsr.extras import import_extra
@@ -33,6 +35,7 @@ _EXAMPLES = """**Examples**
     refsr bench DATASET --model RUN/default.safetensors --references all -o b.json
     refsr bench compare a.json b.json
     refsr bench robust DATASET -o turned.json
+    refsr bench matches DATASET -o matches.json
     refsr bench report a.json b.json turned.json -o report
     refsr bench speed --sizes 2.4 --references 1
 """
@@ -201,6 +204,28 @@ def robust(dataset: Path, /, *, output: Output, limit: int = 0, options: RobustO
         plot_robustness([result], output.with_suffix(".png"))
     except RefSRError as error:
         complain(f"no plot: {error}")
+
+
+@bench.command
+def matches(
+    dataset: Path, /, *, output: OutputFile = None, limit: int = 0, options: ModelOptions = ModelOptions()
+) -> None:
+    """Measure how near matches lie to the true positions, and the gain that true positions would bring on top.
+
+    Args:
+        dataset: Data set as for `refsr bench`.
+        output: JSON file for all figures; a killed run resumes where it stopped.
+        limit: Maximum count of pictures, evenly spread; 0 for all.
+    """
+    samples = open_dataset(dataset)
+    loaded = options.load()
+    with progress_bar(f"{samples.name}, {options.model}, matches") as progress:
+        result = run_matches(samples, loaded, Path(options.model).name, limit=limit, out=output, progress=progress)
+    for skipped in result.skipped:
+        complain(f"left out {skipped.name}: {skipped.reason}")
+    Console().print(matches_table(result))
+    for line in matches_lines(result):
+        print(line)
 
 
 def _summary(result: Result) -> Table:

@@ -62,7 +62,9 @@ def enough_known(nodes: Nodes) -> bool:
     return int(np.isfinite(nodes[0]).sum()) >= _MINIMUM_NODES
 
 
-def resized_nodes(positions: Positions, first_px: Size, second_full_px: Size, second_px: Size) -> Nodes:
+def resized_nodes(
+    positions: Positions, first_px: Size, second_full_px: Size, second_px: Size, step_px: int = NODE_PX
+) -> Nodes:
     """Grid of nodes for resized photos, bilinear between pixels; NaN where one of these is unknown.
 
     Args:
@@ -70,13 +72,15 @@ def resized_nodes(positions: Positions, first_px: Size, second_full_px: Size, se
         first_px: New height and width of the first photo, not larger than before.
         second_full_px: Old height and width of the second photo.
         second_px: New height and width of the second photo.
+        step_px: Distance of two nodes.
 
     Returns:
-        (y, x) in the resized second photo of each node: node (i, j) is pixel (8 i, 8 j) of the resized first photo.
+        (y, x) in the resized second photo of each node: node (i, j) is pixel (8 i, 8 j) of the resized first photo, for
+        a step of 8.
     """
     nodes = positions
     for axis, (wanted, full) in enumerate(zip(first_px, positions.shape[1:], strict=True), 1):
-        nodes = _interpolate(nodes, (np.arange(0, wanted, NODE_PX) + 0.5) * (full / wanted) - 0.5, axis)
+        nodes = _interpolate(nodes, (np.arange(0, wanted, step_px) + 0.5) * (full / wanted) - 0.5, axis)
     zoom = np.array(second_px) / np.array(second_full_px)
     return np.asarray((nodes + 0.5) * zoom[:, None, None] - 0.5, dtype=np.float32)
 
