@@ -203,7 +203,7 @@ def test_the_gain_is_the_benchmarks(groups: Path, name: str) -> None:
     assert found.gain_db != 0
 
 
-def test_means_are_over_pictures_and_the_hard_third_has_the_fewest_verified_cells() -> None:
+def test_means_are_over_pictures_and_the_hard_third_gains_least() -> None:
     def image(name: str, verified: float, share: float | None, refused: str = "") -> ImageMatches:
         shares = None if share is None else (share,) * len(WITHIN_CELLS)
         return ImageMatches(

@@ -75,11 +75,8 @@ class MatchesResult:
 
     @property
     def hard(self) -> tuple[ImageMatches, ...]:
-        """The third of the pictures, rounded up, of which the least can be verified, or nothing.
-
-        How much can be verified depends on the photographs alone, so these are the same pictures for every model.
-        """
-        return tuple(sorted(self.images, key=lambda image: image.verified)[: ceil(len(self.images) / 3)])
+        """The third of the pictures, rounded up, that gain least: other views, other light, little in common."""
+        return tuple(sorted(self.images, key=lambda image: image.gain_db)[: ceil(len(self.images) / 3)])
 
     @property
     def means(self) -> dict[str, MatchesMeans]:
