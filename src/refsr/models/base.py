@@ -56,8 +56,8 @@ class RefSRModel(nn.Module, ABC):
     """Reference-based super-resolution by matching and transfer.
 
     lr ── encode_query ──────> query ──┐
-    ref ── encode_reference ─┬> key ───┴── search ──> matches ── smooth ──┐
-                             └> values ───────────────────────────────────┴── fields ── transfer ──> sr
+    ref ── encode_reference ─┬> key ───┴── search ──> matches ── field ──┐
+                             └> values ──────────────────────────────────┴── fields ── transfer ──> sr
 
     `refsr.restore.pipeline` calls the steps. Images are RGB, float32, 0..1, (B, 3, H, W), of any size; the references'
     sides are multiples of `cell_px`.
@@ -109,8 +109,21 @@ class RefSRModel(nn.Module, ABC):
             progress: Told the finished share.
         """
 
-    def smooth(self, match: Match) -> Match:
-        """A smooth field from a match of the whole picture, where alignment begins; by default the match itself."""
+    def field(
+        self,
+        lr: Float[Tensor, "b 3 h w"],  # noqa: ARG002
+        query: Float[Tensor, "b c h w"],  # noqa: ARG002
+        references: Sequence[Reference],  # noqa: ARG002
+        match: Match,
+    ) -> Match:
+        """A smooth field from a match of the whole picture, where alignment begins; by default the match itself.
+
+        Args:
+            lr: The LR image.
+            query: The same, encoded.
+            references: Encoded references.
+            match: One of those searched.
+        """
         return match
 
     def fields(
@@ -120,13 +133,13 @@ class RefSRModel(nn.Module, ABC):
         match: Match,
         field: Match,
     ) -> Sequence[Aligned]:
-        """Fields after each step of alignment; texture is sampled at the last. By default the smooth field itself.
+        """Fields after each step of alignment; texture is sampled at the last. By default that field itself.
 
         Args:
             lr: The LR image, or a tile of it.
             values: Texture of each reference.
             match: The match as searched.
-            field: From `smooth`.
+            field: From `field`.
         """
         return (Aligned(field=field, doubt=torch.zeros_like(match.score)),)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from refsr.models.alignment import Aligned, Alignment, even_out
 from refsr.models.base import Costs, Reference, RefSRModel, Values
+from refsr.models.choice import Choice
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import Match, search_candidates
 from refsr.transfer.smoothing import SMOOTHING_HALO_CELLS, smooth
@@ -38,6 +39,7 @@ class DefaultConfig:
         descriptor_size: Length of a descriptor.
         alignment_width: Channels of the alignment's layers.
         alignment_steps: Number of alignment steps.
+        choice_width: Channels of the choice among near and far map and planes; 0 for a fixed rule, as in older weights.
     """
 
     width: int = 48
@@ -47,6 +49,7 @@ class DefaultConfig:
     descriptor_size: int = 64
     alignment_width: int = 32
     alignment_steps: int = 3
+    choice_width: int = 0
 
 
 class Descriptor(nn.Module):
@@ -115,6 +118,7 @@ class DefaultModel(RefSRModel):
         self.tail = nn.Conv2d(width, 3 * self.scale**2, 3, padding=1)
         self.descriptor = Descriptor(self.config.descriptor_width, self.config.descriptor_size)
         self.align = Alignment(self.config.alignment_width, self.scale, self.config.alignment_steps)
+        self.choice = Choice(self.config.choice_width) if self.config.choice_width else None
         self.believe = nn.Sequential(nn.Conv2d(width + texture + _CUES, width, 3, padding=1), nn.ReLU())
         self.gate = nn.Conv2d(width, 1, 3, padding=1)
         self.fuse = nn.Conv2d(width, width, 3, padding=1)
@@ -157,8 +161,28 @@ class DefaultModel(RefSRModel):
     ) -> Sequence[Match]:
         return search_candidates(query, [reference.key for reference in references], **how)
 
-    def smooth(self, match: Match) -> Match:
-        return smooth(match)
+    def field(
+        self,
+        lr: Float[Tensor, "b 3 h w"],
+        query: Float[Tensor, "b c h w"],
+        references: Sequence[Reference],
+        match: Match,
+    ) -> Match:
+        if self.choice is None:
+            return smooth(match)
+        chosen: Match = self.choice(lr, query, *_keys_and_downs(references), match)
+        return chosen
+
+    def offer(
+        self,
+        lr: Float[Tensor, "b 3 h w"],
+        query: Float[Tensor, "b c h w"],
+        references: Sequence[Reference],
+        match: Match,
+    ) -> tuple[list[Float[Tensor, "b 2 h w"]], Float[Tensor, "b n h w"]]:
+        """The positions among which `field` chooses, and their logits, to train the choice."""
+        assert self.choice is not None
+        return self.choice.offer(lr, query, *_keys_and_downs(references), match)
 
     def fields(
         self, lr: Float[Tensor, "b 3 h w"], values: Sequence[Values], match: Match, field: Match
@@ -207,6 +231,11 @@ class DefaultModel(RefSRModel):
         texture = (F.pixel_unshuffle(colour - up, self.scale), F.pixel_unshuffle(detail, self.scale))
         believed = self.believe(torch.cat((features, cues, *texture), 1))
         return self.gate(believed), self.fuse(believed)
+
+
+def _keys_and_downs(references: Sequence[Reference]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    keys, downs = zip(*((reference.key, reference.values[0]) for reference in references), strict=True)
+    return keys, downs
 
 
 def _believed(

@@ -25,6 +25,7 @@ from refsr.io.files import check_writable, make_folder, write_atomically
 from refsr.models.base import RefSRModel
 from refsr.models.default import DefaultModel
 from refsr.search import Match
+from refsr.transfer.smoothing import smooth
 
 _OPSET: Final = 20
 _LR_PX: Final = (24, 32)
@@ -121,7 +122,7 @@ class _Network(nn.Module):
             among=(0,),
         )
         values = [self.model.encode_reference(ref).values]
-        fields = [self.model.fields(lr, values, match, self.model.smooth(match))[-1]]
+        fields = [self.model.fields(lr, values, match, smooth(match))[-1]]
         return self.model.transfer(lr, values, [match], fields).clamp(0, 1)
 
 

@@ -87,29 +87,27 @@ def match(
     Raises:
         MemoryBudgetError: The budget is too small for the least part of the search.
     """
-    lr, references = encoded.lr, encoded.references
+    lr, query, references = encoded.lr, encoded.query, encoded.references
     if not references:
         return Matched(lr=lr)
-    found = model.search(lr, encoded.query, references, engine=engine, memory_bytes=memory_bytes, progress=progress)
-    return with_matches(model, lr, references, found)
+    found = model.search(lr, query, references, engine=engine, memory_bytes=memory_bytes, progress=progress)
+    return with_matches(model, encoded, found)
 
 
-def with_matches(
-    model: RefSRModel, lr: Float[Tensor, "b 3 h w"], references: Sequence[Reference], matches: Sequence[Match]
-) -> Matched:
+def with_matches(model: RefSRModel, encoded: Encoded, matches: Sequence[Match]) -> Matched:
     """An LR image with given matches.
 
     Args:
         model: Model of `encode`.
-        lr: The LR image.
-        references: Encoded references; their keys are not kept.
-        matches: Matches in these references.
+        encoded: From `encode`; query and keys are not kept.
+        matches: Matches in the references.
     """
+    lr, query, references = encoded.lr, encoded.query, encoded.references
     return Matched(
         lr=lr,
         values=tuple(reference.values for reference in references),
         matches=tuple(matches),
-        fields=tuple(model.smooth(each) for each in matches),
+        fields=tuple(model.field(lr, query, references, each) for each in matches),
     )
 
 

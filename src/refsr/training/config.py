@@ -29,6 +29,7 @@ class LossWeights:
         adversarial: WGAN-GP.
         back_projection: L1 of the reduced result and the LR image.
         contrast: InfoNCE of the descriptors, for models that have them.
+        choice: Error of the chosen place, for the model default with a `choice_width`.
         alignment: Error of the field in cells, for the model default.
     """
 
@@ -40,6 +41,7 @@ class LossWeights:
     adversarial: float = 0.0
     back_projection: float = 0.0
     contrast: float = 0.0
+    choice: float = 0.0
     alignment: float = 0.0
 
 

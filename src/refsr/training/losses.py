@@ -1,4 +1,4 @@
-"""The losses: SRNTT's, and those of the alignment and the descriptors; each a value for each picture of a batch.
+"""The losses: SRNTT's, and those of descriptors, choice and alignment; each a value for each picture of a batch.
 
 Not a mean of the batch, since pairs without references have no part in some losses, and the mean must not depend on how
 the batch is divided among processes.
@@ -34,6 +34,8 @@ _STEP_DECAY: Final = 0.8
 _DOUBT_WEIGHT: Final = 0.1
 _MAXIMUM_ERROR_CELLS: Final = 8.0
 _NEAR_CELLS: Final = 2
+_CHOICE_ERROR_CELLS: Final = 0.1
+_LARGEST_CHOICE_ERROR_CELLS: Final = 4.0
 
 
 def reconstruction(sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
@@ -214,6 +216,28 @@ def alignment_loss(
         doubt = step.doubt[:, 0]
         total = total + weight / sum(weights) * (last + _DOUBT_WEIGHT * _mean(doubt + error * (-doubt).exp(), known))
     return total, last.detach()
+
+
+def choice_loss(
+    positions: Sequence[Float[Tensor, "b 2 h w"]],
+    logits: Float[Tensor, "b n h w"],
+    truth_cells: Float[Tensor, "b 2 h w"],
+) -> Float[Tensor, " b"]:
+    """Expected logarithm of the error, 1 + tenths of a cell up to four cells, if a position is drawn by its softmax.
+
+    Args:
+        positions: Positions (y, x) on offer.
+        logits: Their logits.
+        truth_cells: True positions (y, x); NaN where unknown.
+
+    Returns:
+        The loss of each pair; zero where no position is known.
+    """
+    known = truth_cells.isfinite().all(1)
+    truth = torch.where(known[:, None], truth_cells, positions[0])
+    errors = torch.stack([(position - truth).square().sum(1).sqrt() for position in positions], 1)
+    cost = (errors.clamp_max(_LARGEST_CHOICE_ERROR_CELLS) / _CHOICE_ERROR_CELLS).log1p()
+    return _mean((logits.softmax(1) * cost).sum(1), known)
 
 
 def _mean(values: Float[Tensor, "b h w"], counted: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:

@@ -12,7 +12,7 @@ between black and white than a photo.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from refsr.device import moved, pick
 from refsr.errors import UsageError
-from refsr.models import RefSRModel
+from refsr.models import DefaultModel, RefSRModel
 from refsr.models.alignment import Aligned
 from refsr.models.vgg import VGG19
-from refsr.restore.pipeline import Matched, encode, encode_reference, match, transfer, with_matches
+from refsr.restore.pipeline import Encoded, Matched, encode, match, transfer, with_matches
 from refsr.search import Match, cell_grid, strongest
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
 from refsr.training.losses import (
@@ -33,6 +33,7 @@ from refsr.training.losses import (
     alignment_loss,
     back_projection,
     charbonnier,
+    choice_loss,
     contrast_loss,
     critic_loss,
     frequency,
@@ -83,8 +84,9 @@ class NetworkStep(nn.Module):
         self.texture = TextureLoss(perception.vgg) if perception and stage.losses.texture else None
         self.seconds = {"features": 0.0, "search": 0.0}
         parts = {name: part for name, part in model.named_children() if not f"{name}.".startswith(model.external)}
-        if stage.losses.alignment and "align" not in parts:
-            raise UsageError(f"{model.name} has no alignment to train: leave out the loss 'alignment'")
+        for loss, needed in (("alignment", "align"), ("choice", "choice")):
+            if getattr(stage.losses, loss) and needed not in parts:
+                raise UsageError(f"{model.name} has no {loss} to train: leave out the loss {loss!r}")
         unknown = sorted(set(stage.frozen) - set(parts))
         if unknown:
             raise UsageError(f"{model.name} has no part {unknown[0]!r} to freeze: name some of {', '.join(parts)}")
@@ -93,7 +95,7 @@ class NetworkStep(nn.Module):
         self.frozen = [parts[name] for name in stage.frozen]
         weights = stage.losses if stage.references else LossWeights()
         reported = {"texture": weights.texture, "contrast": weights.contrast, "hits": weights.contrast,
-                "alignment": weights.alignment, "cells": weights.alignment}  # fmt: skip
+                "choice": weights.choice, "alignment": weights.alignment, "cells": weights.alignment}  # fmt: skip
         self._matched = [name for name, weight in reported.items() if weight]
 
     def train(self, mode: bool = True) -> "NetworkStep":
@@ -153,6 +155,9 @@ class NetworkStep(nn.Module):
                     )  # fmt: skip
                 losses["contrast"].append(loss / count)
                 losses["hits"].append(hits / count)
+        if self.stage.losses.choice:
+            for each in matched.matches:
+                losses["choice"].append(self._choice(batch, encoded, each) / len(matched.matches))
         if self.texture is not None:
             with _full_precision(lr):
                 losses["texture"].append(self._texture(restored, refs, strongest(matched.matches)))
@@ -170,6 +175,15 @@ class NetworkStep(nn.Module):
             losses["cells"].append(cells / len(matched.matches))
             last.append(steps[-1].detach())
         return last
+
+    def _choice(self, batch: Batch, encoded: Encoded, match: Match) -> Float[Tensor, " b"]:
+        """Loss of the choice alone: descriptors learn nothing from it."""
+        model = self.model
+        assert isinstance(model, DefaultModel)
+        references = [replace(reference, key=reference.key.detach()) for reference in encoded.references]
+        positions, logits = model.offer(encoded.lr, encoded.query.detach(), references, match)
+        with _full_precision(logits):
+            return choice_loss(positions, logits, _of_matched(batch["truth_cells"], match))
 
     def _texture(self, restored: Tensor, refs: Sequence[Tensor], match: Match) -> Float[Tensor, " b"]:
         perception = self._perception[0]
@@ -206,7 +220,7 @@ class NetworkStep(nn.Module):
             reference=torch.zeros(batch, height, width, dtype=torch.long, device=lr.device),
             score=lr.new_ones(batch, 1, height, width),
         )
-        matched = with_matches(self.model, lr, [encode_reference(self.model, hr)], [itself])
+        matched = with_matches(self.model, encode(self.model, lr, [hr]), [itself])
         return reconstruction(transfer(self.model, matched).to(hr.dtype), hr).mean()
 
     def _weighted(self, found: Mapping[str, Tensor]) -> Tensor:

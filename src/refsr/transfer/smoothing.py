@@ -4,7 +4,7 @@ The best match of a single cell is noisy. Over a few cells, corresponding surfac
 fitted to all neighbours that agree is more accurate than any of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 from typing import Final
@@ -69,41 +69,56 @@ def smooth(match: Match) -> Match:
     Returns:
         The match with smooth positions, which may lie slightly outside the reference.
     """
-    if torch.compiler.is_compiling():
-        return _smooth(match)
-    height, width = match.score.shape[-2:]
-    smoothed = []
-    for inside, seen in stripes(height, width, SMOOTHING_HALO_CELLS):
-        positions = _smooth(match.crop(seen, slice(None))).position_cells
-        smoothed.append(positions[..., inside.start - seen.start : inside.stop - seen.start, :])
-    return replace(match, position_cells=torch.cat(smoothed, 2))
+    return replace(match, position_cells=_in_stripes(match, _likelier))
 
 
-def _smooth(match: Match) -> Match:
+def near_and_far(match: Match) -> tuple[Float[Tensor, "b 2 h w"], Float[Tensor, "b 2 h w"]]:
+    """Positions by the near and by the far map of all cells; the near one's where the far map knows nothing."""
+    both = _in_stripes(match, lambda part: torch.cat(_maps(part)[:2], 1))
+    return both[:, :2], both[:, 2:]
+
+
+def _in_stripes(match: Match, offsets_of: Callable[[Match], Float[Tensor, "b c h w"]]) -> Float[Tensor, "b c h w"]:
+    """Positions from a function that gives one or more offsets (y, x) for each cell."""
+
+    def positions(part: Match) -> Float[Tensor, "b c h w"]:
+        offsets = offsets_of(part)
+        return offsets + cell_grid(offsets.shape[-2:], offsets).repeat(offsets.shape[1] // 2, 1, 1)
+
     with torch.autocast(match.score.device.type, enabled=False):
-        offset = match.offset_cells
-        centre = _median_3x3(offset)
-        moments = _moments(match, centre)
-        moved = _at_the_centre(moments[:, :, :3], moments[:, :, 3:])
-        agreeing = moments[:, :1, 0]
-        near = centre + torch.where(agreeing >= _MINIMUM_AGREEING, moved, torch.zeros_like(moved))
-        grid = cell_grid(offset.shape[-2:], offset)
-        return replace(match, position_cells=grid + _likelier(match, near, agreeing / _NEIGHBOURS))
+        if torch.compiler.is_compiling():
+            return positions(match)
+        height, width = match.score.shape[-2:]
+        parts = []
+        for inside, seen in stripes(height, width, SMOOTHING_HALO_CELLS):
+            found = positions(match.crop(seen, slice(None)))
+            parts.append(found[..., inside.start - seen.start : inside.stop - seen.start, :])
+        return torch.cat(parts, 2)
 
 
-def _likelier(
-    match: Match, near: Float[Tensor, "b 2 h w"], support: Float[Tensor, "b 1 h w"]
-) -> Float[Tensor, "b 2 h w"]:
-    """Near offsets; far ones where the near ones have little support."""
-    likelier = near
+def _maps(
+    match: Match,
+) -> tuple[Float[Tensor, "b 2 h w"], Float[Tensor, "b 2 h w"], Float[Tensor, "b 1 h w"]]:
+    """Near and far offsets, and the support of the near ones."""
+    centre = _median_3x3(match.offset_cells)
+    moments = _moments(match, centre)
+    moved = _at_the_centre(moments[:, :, :3], moments[:, :, 3:])
+    agreeing = moments[:, :1, 0]
+    near = centre + torch.where(agreeing >= _MINIMUM_AGREEING, moved, torch.zeros_like(moved))
+    support, far = agreeing / _NEIGHBOURS, near
     for reference in matched_references(match):
         here = (match.reference == reference)[:, None]
-        far, weight = _through(near, support**_SUPPORT_POWER * here)
-        far_support = _moments(match, far)[:, :1, 0] / _NEIGHBOURS
-        doubtful = here & (support < _MAXIMUM_DOUBTFUL_SUPPORT)
-        instead = doubtful & (far_support > support - _SUPPORT_MARGIN) & (weight > _MINIMUM_WEIGHT)
-        likelier = torch.where(instead, far, likelier)
-    return likelier
+        found, weight = _through(near, support**_SUPPORT_POWER * here)
+        far = torch.where(here & (weight > _MINIMUM_WEIGHT), found, far)
+    return near, far, support
+
+
+def _likelier(match: Match) -> Float[Tensor, "b 2 h w"]:
+    """Near offsets; far ones where the near ones have little support."""
+    near, far, support = _maps(match)
+    far_support = _moments(match, far)[:, :1, 0] / _NEIGHBOURS
+    doubtful = support < _MAXIMUM_DOUBTFUL_SUPPORT
+    return torch.where(doubtful & (far_support > support - _SUPPORT_MARGIN), far, near)
 
 
 def _through(

@@ -187,7 +187,8 @@ class _FrameRestorer:
         for index, still in enumerate(self.stills):
             finer = refine_subpixel(encoded.query, [still.reference.key], still.match)
             matches.append(replace(finer, reference=torch.full_like(finer.reference, index), among=(index,)))
-        matched = with_matches(self.model, frame, [still.reference for still in self.stills], matches)
+        references = tuple(still.reference for still in self.stills)
+        matched = with_matches(self.model, replace(encoded, references=references), matches)
         sizes = [self._size_px(still.reference) for still in self.stills]
         tile = plan_memory(self.model, frame.shape[-2:], sizes, self.memory_bytes, self.out_px).tile
         height, width = frame.shape[-2:]

@@ -1,0 +1,134 @@
+"""Choice of each cell's place among what is on offer: near and far map, and the planes of the scene."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refsr.models.alignment import even_out
+from refsr.search import Match
+from refsr.transfer.planes import fit_planes
+from refsr.transfer.smoothing import near_and_far
+from refsr.transfer.stripes import stripes
+from refsr.transfer.swap import warp
+
+_AGREEING_CELLS: Final = 1.5
+_FAR_CELLS: Final = 4.0
+_MAXIMUM_DIFFERENCE: Final = 2.0
+_MINIMUM_MOVE_CELLS: Final = 1.0
+"""The near map stays where the choice lies within this distance of it: it is the finest one where it is right."""
+
+_OWN_CUES: Final = 11
+_ALL_CUES: Final = 2 * _OWN_CUES + 2
+CHOICE_HALO_CELLS: Final = 12
+"""Distance at which other cells still matter."""
+
+
+class Choice(nn.Module):
+    """Tells, for each cell, which of several positions in the reference is the right one.
+
+    each position ──┬── descriptors of query and key: cosine, its means over 3x3, 7x7 and 15x15 cells ──┐
+                    ├── evened LR image and reduced reference: difference, means over 3x3 and 9x9 ──────┤
+                    ├── does the match agree? its means over 7x7 and 15x15; how far is it? ─────────────┼── 3x3
+                    └── all of this minus its mean over the positions ──────────────────────────────────┤  convolutions
+    score of the match, contrast ───────────────────────────────────────────────────────────────────────┘  ── logit
+    """
+
+    def __init__(self, width: int) -> None:
+        """Build the network; `width` is its number of channels."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(_ALL_CUES, width, 1), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=2, dilation=2), nn.ReLU(),
+            nn.Conv2d(width, 1, 1),
+        )  # fmt: skip
+
+    def forward(
+        self,
+        lr: Float[Tensor, "b 3 h w"],
+        query: Float[Tensor, "b c h w"],
+        keys: Sequence[Float[Tensor, "b c _ _"]],
+        downs: Sequence[Float[Tensor, "b 3 _ _"]],
+        match: Match,
+    ) -> Match:
+        """A smooth field: the likeliest positions; large pictures in stripes.
+
+        Args:
+            lr: The LR image.
+            query: Its unit descriptors.
+            keys: Unit descriptors of the references.
+            downs: The references, reduced to a pixel a cell.
+            match: As searched, of the whole picture.
+        """
+        near, far = near_and_far(match)
+        planes = fit_planes(match, near)
+        height, width = match.score.shape[-2:]
+        chosen = []
+        with torch.no_grad():
+            for inside, seen in stripes(height, width, CHOICE_HALO_CELLS):
+                part, cropped = (..., seen, slice(None)), match.crop(seen, slice(None))
+                positions = [near[part], far[part], *planes.positions(near[part], cropped.reference, seen)]
+                best = self._logits(lr[part], query[part], keys, downs, cropped, positions).argmax(1)[:, None, None]
+                position = torch.stack(positions, 1).take_along_dim(best, 1)[:, 0]
+                moved = (position - positions[0]).square().sum(1, keepdim=True) > _MINIMUM_MOVE_CELLS**2
+                kept = (..., slice(inside.start - seen.start, inside.stop - seen.start), slice(None))
+                chosen.append(torch.where(moved, position, positions[0])[kept])
+        return replace(match, position_cells=torch.cat(chosen, 2))
+
+    def offer(
+        self,
+        lr: Float[Tensor, "b 3 h w"],
+        query: Float[Tensor, "b c h w"],
+        keys: Sequence[Float[Tensor, "b c _ _"]],
+        downs: Sequence[Float[Tensor, "b 3 _ _"]],
+        match: Match,
+    ) -> tuple[list[Float[Tensor, "b 2 h w"]], Float[Tensor, "b n h w"]]:
+        """All positions on offer, and their logits, to train the choice; arguments as of `forward`."""
+        near, far = near_and_far(match)
+        positions = [near, far, *fit_planes(match, near).positions(near, match.reference, slice(None))]
+        return positions, self._logits(lr, query, keys, downs, match, positions)
+
+    def _logits(
+        self,
+        lr: Float[Tensor, "b 3 h w"],
+        query: Float[Tensor, "b c h w"],
+        keys: Sequence[Float[Tensor, "b c _ _"]],
+        downs: Sequence[Float[Tensor, "b 3 _ _"]],
+        match: Match,
+        positions: Sequence[Float[Tensor, "b 2 h w"]],
+    ) -> Float[Tensor, "b n h w"]:
+        with torch.autocast(lr.device.type, enabled=False):  # small numbers tell positions apart, and bf16 has none
+            even, deviation = even_out(lr)
+            own = [_cues(even, query, keys, downs, match, position) for position in positions]
+            mean = torch.stack(own).mean(0)
+            shared = torch.cat((match.score, deviation.log() / 4), 1)
+            return torch.cat([self.layers(torch.cat((cues, cues - mean, shared), 1)) for cues in own], 1)
+
+
+def _cues(
+    even: Float[Tensor, "b 3 h w"],
+    query: Float[Tensor, "b c h w"],
+    keys: Sequence[Float[Tensor, "b c _ _"]],
+    downs: Sequence[Float[Tensor, "b 3 _ _"]],
+    match: Match,
+    position: Float[Tensor, "b 2 h w"],
+) -> Float[Tensor, "b 11 h w"]:
+    """What tells whether one position is right."""
+    there = replace(match, position_cells=position)
+    cosine = (F.normalize(warp(keys, there, scale=1), dim=1) * query).sum(1, keepdim=True)
+    seen, _ = even_out(warp(downs, there, scale=1))
+    difference = (even - seen).abs().mean(1, keepdim=True).clamp_max(_MAXIMUM_DIFFERENCE)
+    away = (match.position_cells - position).square().sum(1, keepdim=True).sqrt()
+    agrees = (away < _AGREEING_CELLS).to(away)
+    means = (*(_mean(cosine, side) for side in (3, 7, 15)), *(_mean(difference, side) for side in (3, 9)))
+    agreeing = (agrees, *(_mean(agrees, side) for side in (7, 15)))
+    return torch.cat((cosine, difference, *means, *agreeing, away.clamp_max(_FAR_CELLS) / _FAR_CELLS), 1)
+
+
+def _mean(values: Float[Tensor, "b 1 h w"], side: int) -> Float[Tensor, "b 1 h w"]:
+    return F.avg_pool2d(values, side, 1, side // 2, count_include_pad=False)

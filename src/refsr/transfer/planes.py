@@ -1,0 +1,195 @@
+"""Planes of the scene: homographies that many matches agree with.
+
+Two pictures of a plane are related by a homography. Where the views differ so much that only some cells of a facade
+are matched well, the homography through these tells the place of the others.
+
+match ──> homography of each square's corners ── the one that most cells agree with ── least squares ──> plane 1
+                                                  of the cells that do not, the same again           ──> planes 2 to 4
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from refsr.search import Match, cell_grid
+from refsr.transfer.swap import matched_references
+
+MAXIMUM_PLANES: Final = 4
+"""Planes of each reference."""
+
+_PLANE_SHARE: Final = 0.01
+"""Minimum share of a picture's cells that agree with a plane."""
+
+_WIDTHS: Final = (0.5, 0.25, 0.125, 0.0625)
+"""Sides of the squares whose corners are tried, in lengths of the longer side."""
+
+_SMALLEST_SQUARE_CELLS: Final = 6
+_SQUARES: Final = 400
+_SAMPLED_CELLS: Final = 1000
+_FITTED_CELLS: Final = 4000
+_TOLERANCE_CELLS: Final = 1.0
+_TOLERANCES_CELLS: Final = (3.0, 1.5, 1.0, 1.0)
+"""Scale of the residuals in each step of the fit; cells within twice the last one belong to the plane."""
+
+_AGREEING_CELLS: Final = 1.5
+_SUPPORT_CELLS: Final = 7
+_MINIMUM_SUPPORT: Final = 0.3
+_RIDGE: Final = 1e-9
+_MINIMUM_DEPTH: Final = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planes:
+    """Planes of each reference, as seen from the photo.
+
+    Attributes:
+        size: Height and width of the photo in cells.
+        found: Of each reference, homographies (b, 4, 3, 3) and whether they are planes (b, 4); between positions from
+            the middle, in units of half the photo's longer side.
+    """
+
+    size: tuple[int, int]
+    found: Mapping[int, tuple[Float[Tensor, "b n 3 3"], Bool[Tensor, "b n"]]]
+
+    def positions(
+        self, near: Float[Tensor, "b 2 h w"], references: Int[Tensor, "b h w"], rows: slice
+    ) -> list[Float[Tensor, "b 2 h w"]]:
+        """Positions of some rows by each plane of the reference that a cell is matched in.
+
+        Args:
+            near: Positions of these rows, taken where there is no plane.
+            references: The references that they are matched in.
+            rows: Their numbers.
+        """
+        offered = [near] * MAXIMUM_PLANES
+        cells, unit, middle = _normalised(self.size, near)
+        seen = cells.view(*self.size, 2)[rows].flatten(0, 1)
+        for reference, (homographies, is_plane) in self.found.items():
+            here = (references == reference)[:, None]
+            for index in range(MAXIMUM_PLANES):
+                position = (_project(homographies[:, index], seen) * unit + middle).mT.reshape(offered[index].shape)
+                offered[index] = torch.where(here & is_plane[:, index].view(-1, 1, 1, 1), position, offered[index])
+        return offered
+
+
+def fit_planes(match: Match, near: Float[Tensor, "b 2 h w"]) -> Planes:
+    """Planes of each reference that cells are matched in.
+
+    Args:
+        match: As searched.
+        near: Its positions made smooth; cells around which the two agree are fitted.
+
+    Source: Fischler and Bolles, "Random sample consensus", CACM 1981, with all squares of a grid in place of random
+        samples; Holland and Welsch, 1977, for the fit; the greedy choice of several as in Vincent and Laganiere,
+        "Detecting planar homographies in an image pair", ISPA 2001.
+    """
+    height, width = match.score.shape[-2:]
+    support = _support(match.position_cells - near)
+    found = {
+        reference: _fit(match.position_cells, support * (match.reference == reference)[:, None])
+        for reference in matched_references(match)
+    }
+    return Planes(size=(height, width), found=found)
+
+
+def _support(apart: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """Share of the 7x7 cells around in which the two hardly differ, zero where it is low."""
+    agrees = (apart.square().sum(1, keepdim=True) < _AGREEING_CELLS**2).to(apart)
+    share = F.avg_pool2d(agrees, _SUPPORT_CELLS, 1, _SUPPORT_CELLS // 2)
+    return share * (share > _MINIMUM_SUPPORT)
+
+
+def _fit(
+    position: Float[Tensor, "b 2 h w"], support: Float[Tensor, "b 1 h w"]
+) -> tuple[Float[Tensor, "b n 3 3"], Bool[Tensor, "b n"]]:
+    """Homographies, and whether enough cells agree with each."""
+    height, width = support.shape[-2:]
+    cells, unit, middle = _normalised((height, width), position)
+    places = (position.flatten(2).mT - middle) / unit
+    corners = _corners(height, width).to(position.device)
+    hypotheses = _homographies(cells[corners].expand(len(places), -1, -1, -1), places[:, corners])
+    tried, fitted = (_sample(height * width, count, position.device) for count in (_SAMPLED_CELLS, _FITTED_CELLS))
+    agreement = _agreement(_project(hypotheses, cells[tried]) - places[:, None, tried], _TOLERANCE_CELLS / unit)
+    left, left_fitted = (support.flatten(1)[:, some] for some in (tried, fitted))
+    found, agreeing = [], []
+    for _ in range(MAXIMUM_PLANES):
+        most, best = torch.einsum("bnm,bm->bn", agreement, left).max(1)
+        plane = hypotheses.take_along_dim(best.view(-1, 1, 1, 1), 1)[:, 0]
+        for tolerance in _TOLERANCES_CELLS:
+            trusted = left_fitted * _agreement(_project(plane, cells[fitted]) - places[:, fitted], tolerance / unit)
+            plane = _homographies(cells[fitted].expand(len(places), -1, -1), places[:, fitted], trusted)
+        found.append(plane)
+        agreeing.append(most)
+        left, left_fitted = (
+            rest * (1 - _agreement(_project(plane, cells[some]) - places[:, some], 2 * _TOLERANCES_CELLS[-1] / unit))
+            for rest, some in ((left, tried), (left_fitted, fitted))
+        )
+    return torch.stack(found, 1), torch.stack(agreeing, 1) > _PLANE_SHARE * len(tried)
+
+
+def _normalised(size: tuple[int, int], like: Tensor) -> tuple[Float[Tensor, "n 2"], float, Float[Tensor, " 2"]]:
+    """Cells (y, x) from the middle, in units of half the longer side, so that all numbers of the equations are about
+    one; the unit in cells, and the middle."""
+    unit, middle = max(size) / 2, (like.new_tensor(size) - 1) / 2
+    return (cell_grid(size, like).flatten(1).T - middle) / unit, unit, middle
+
+
+def _agreement(apart: Float[Tensor, "*n m 2"], tolerance: float) -> Float[Tensor, "*n m"]:
+    """One for no distance, falling to zero beyond the tolerance."""
+    return (-apart.square().sum(-1) / tolerance**2).exp()
+
+
+def _sample(count: int, most: int, device: torch.device) -> Int[Tensor, " n"]:
+    """Numbers of at most so many of the cells, evenly spread in reading order."""
+    return torch.arange(min(count, most), device=device) * count // min(count, most)
+
+
+def _corners(height: int, width: int) -> Int[Tensor, "n 4"]:
+    """Numbers of the corner cells of squares of several sizes, on grids of half their side."""
+    found: list[tuple[int, int, int, int]] = []
+    for share in _WIDTHS:
+        side = min(max(_SMALLEST_SQUARE_CELLS, round(share * max(height, width))), height - 1, width - 1)
+        step = max(1, side // 2)
+        while ((height - side) // step + 1) * ((width - side) // step + 1) > _SQUARES:
+            step += 1
+        for top, left in product(range(0, height - side, step), range(0, width - side, step)):
+            first, last = top * width + left, (top + side) * width + left
+            found.append((first, first + side, last, last + side))
+    return torch.tensor(found)
+
+
+def _homographies(
+    cells: Float[Tensor, "*n k 2"], places: Float[Tensor, "*n k 2"], weights: Float[Tensor, "*n k"] | None = None
+) -> Float[Tensor, "*n 3 3"]:
+    """Homographies from points (y, x) to others, by least squares of the linear equations.
+
+    Source: Hartley and Zisserman, "Multiple View Geometry", 2nd edition, section 4.1.2.
+    """
+    y, x = cells.unbind(-1)
+    one, zero = torch.ones_like(y), torch.zeros_like(y)
+    to_y, to_x = places.unbind(-1)
+    down = torch.stack((y, x, one, zero, zero, zero, -to_y * y, -to_y * x), -1)
+    right = torch.stack((zero, zero, zero, y, x, one, -to_x * y, -to_x * x), -1)
+    rows, wanted = _in_double(torch.cat((down, right), -2)), _in_double(torch.cat((to_y, to_x), -1))
+    weighed = rows if weights is None else rows * _in_double(torch.cat((weights, weights), -1))[..., None]
+    squares = weighed.mT @ rows + _RIDGE * torch.eye(8, dtype=rows.dtype, device=rows.device)
+    solved, _ = torch.linalg.solve_ex(squares, weighed.mT @ wanted[..., None])
+    full: Tensor = F.pad(solved[..., 0], (0, 1), value=1.0).nan_to_num(0.0, 0.0, 0.0)
+    return full.view(*full.shape[:-1], 3, 3).to(cells)
+
+
+def _in_double(values: Tensor) -> Tensor:
+    """In double precision; on the CPU where the device has none."""
+    return values.double() if values.device.type != "mps" else values.cpu().double()
+
+
+def _project(homographies: Float[Tensor, "*n 3 3"], cells: Float[Tensor, "m 2"]) -> Float[Tensor, "*n m 2"]:
+    """Points (y, x) mapped by each homography; far away where the depth is not positive."""
+    mapped = F.pad(cells, (0, 1), value=1.0) @ homographies.mT
+    return mapped[..., :2] / mapped[..., 2:].clamp_min(_MINIMUM_DEPTH)
