@@ -39,13 +39,16 @@ class Choice(nn.Module):
     """
 
     def __init__(self, width: int) -> None:
-        """Build the network; `width` is its number of channels."""
+        """Build a network that takes the near map everywhere before it is trained; `width` is its channels."""
         super().__init__()
+        last = nn.Conv2d(width, 1, 1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.layers = nn.Sequential(
             nn.Conv2d(_ALL_CUES, width, 1), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=2, dilation=2), nn.ReLU(),
-            nn.Conv2d(width, 1, 1),
+            last,
         )  # fmt: skip
 
     def forward(
