@@ -34,7 +34,7 @@ def test_weights_without_a_choice_follow_the_rule() -> None:
 
 
 def test_the_shipped_choice_finds_what_a_plane_shows(shipped: RefSRModel, sample: dict[str, Tensor]) -> None:
-    """The truth as the reference; in a square, all matches are accidents, so that no map through neighbours is right."""
+    """The truth as the reference; in a square, all matches are accidents: no map through neighbours is right."""
     encoded = encode(shipped, sample["lr"], [sample["truth"]])
     (searched,) = match(shipped, encoded).matches
     true = cell_grid(searched.score.shape[-2:], searched.position_cells)[None]
@@ -46,7 +46,7 @@ def test_the_shipped_choice_finds_what_a_plane_shows(shipped: RefSRModel, sample
     (field,) = with_matches(shipped, encoded, [broken]).fields
 
     def found(position: Tensor) -> float:
-        return ((position - true)[inside].norm(dim=1) < 2).float().mean().item()
+        return float(((position - true)[inside].norm(dim=1) < 2).float().mean())
 
     assert found(smooth(broken).position_cells) < 0.7
     assert found(field.position_cells) > 0.95

@@ -29,7 +29,7 @@ def match_of(position: Tensor, reference: Tensor | None = None) -> Match:
 
 
 def offered(match: Match, near: Tensor) -> list[Tensor]:
-    return fit_planes(match, near).positions(near, match.reference, slice(None))
+    return fit_planes(match, near).positions(match.reference, slice(None))
 
 
 def test_homographies_solve_the_equations() -> None:
@@ -58,14 +58,14 @@ def test_two_planes_are_found_among_accidents() -> None:
     assert (found[0] - first)[..., :42].norm(dim=1).mean() < 0.1
     assert (found[1] - second)[..., 42:].norm(dim=1).mean() < 0.1
     for rest in found[2:]:
-        assert torch.equal(rest, truth), "no plane: the near map"
+        assert rest.isnan().all(), "no further plane"
 
 
 def test_without_agreement_there_is_no_plane() -> None:
     rng = torch.Generator().manual_seed(1)
     position, near = (torch.rand(1, 2, *SIZE, generator=rng) * 60 for _ in range(2))
     for found in offered(match_of(position), near):
-        assert torch.equal(found, near)
+        assert found.isnan().all()
 
 
 def test_each_reference_and_each_picture_has_planes_of_its_own() -> None:
@@ -83,9 +83,9 @@ def test_rows_are_those_of_the_whole() -> None:
     position = mapped(FACADE)
     match = match_of(position)
     planes, rows = fit_planes(match, position), slice(11, 30)
-    parts = planes.positions(position[..., rows, :], match.reference[:, rows], rows)
+    parts = planes.positions(match.reference[:, rows], rows)
     for part, whole in zip(parts, offered(match, position), strict=True):
-        assert torch.allclose(part, whole[..., rows, :], atol=1e-4)
+        assert torch.allclose(part, whole[..., rows, :], atol=1e-4, equal_nan=True)
 
 
 @pytest.mark.parametrize("size", [(3, 3), (2, 40), (9, 5)])
@@ -94,5 +94,5 @@ def test_tiny_pictures_have_finite_positions(size: tuple[int, int]) -> None:
     match = Match(
         position_cells=near, reference=torch.zeros(1, *size, dtype=torch.long), score=torch.zeros(1, 1, *size)
     )
-    for found in fit_planes(match, near).positions(near, match.reference, slice(None)):
-        assert found.isfinite().all()
+    for found in fit_planes(match, near).positions(match.reference, slice(None)):
+        assert not found.isinf().any()

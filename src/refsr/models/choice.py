@@ -22,7 +22,8 @@ _MAXIMUM_DIFFERENCE: Final = 2.0
 _MINIMUM_MOVE_CELLS: Final = 1.0
 """The near map stays where the choice lies within this distance of it: it is the finest one where it is right."""
 
-_OWN_CUES: Final = 11
+_NEVER: Final = -1e9
+_OWN_CUES: Final = 12
 _ALL_CUES: Final = 2 * _OWN_CUES + 2
 CHOICE_HALO_CELLS: Final = 12
 """Distance at which other cells still matter."""
@@ -33,7 +34,7 @@ class Choice(nn.Module):
 
     each position ──┬── descriptors of query and key: cosine, its means over 3x3, 7x7 and 15x15 cells ──┐
                     ├── evened LR image and reduced reference: difference, means over 3x3 and 9x9 ──────┤
-                    ├── does the match agree? its means over 7x7 and 15x15; how far is it? ─────────────┼── 3x3
+                    ├── does the match agree? means over 7x7 and 15x15; how far is it? inside the ref? ─┼── 3x3
                     └── all of this minus its mean over the positions ──────────────────────────────────┤  convolutions
     score of the match, contrast ───────────────────────────────────────────────────────────────────────┘  ── logit
     """
@@ -75,7 +76,7 @@ class Choice(nn.Module):
         with torch.no_grad():
             for inside, seen in stripes(height, width, CHOICE_HALO_CELLS):
                 part, cropped = (..., seen, slice(None)), match.crop(seen, slice(None))
-                positions = [near[part], far[part], *planes.positions(near[part], cropped.reference, seen)]
+                positions = [near[part], far[part], *planes.positions(cropped.reference, seen)]
                 best = self._logits(lr[part], query[part], keys, downs, cropped, positions).argmax(1)[:, None, None]
                 position = torch.stack(positions, 1).take_along_dim(best, 1)[:, 0]
                 moved = (position - positions[0]).square().sum(1, keepdim=True) > _MINIMUM_MOVE_CELLS**2
@@ -91,9 +92,9 @@ class Choice(nn.Module):
         downs: Sequence[Float[Tensor, "b 3 _ _"]],
         match: Match,
     ) -> tuple[list[Float[Tensor, "b 2 h w"]], Float[Tensor, "b n h w"]]:
-        """All positions on offer, and their logits, to train the choice; arguments as of `forward`."""
+        """All positions on offer, NaN where there is no plane, and their logits, to train the choice."""
         near, far = near_and_far(match)
-        positions = [near, far, *fit_planes(match, near).positions(near, match.reference, slice(None))]
+        positions = [near, far, *fit_planes(match, near).positions(match.reference, slice(None))]
         return positions, self._logits(lr, query, keys, downs, match, positions)
 
     def _logits(
@@ -107,10 +108,14 @@ class Choice(nn.Module):
     ) -> Float[Tensor, "b n h w"]:
         with torch.autocast(lr.device.type, enabled=False):  # small numbers tell positions apart, and bf16 has none
             even, deviation = even_out(lr)
-            own = [_cues(even, query, keys, downs, match, position) for position in positions]
-            mean = torch.stack(own).mean(0)
+            known = [position.isfinite().all(1, keepdim=True) for position in positions]
+            there = [torch.where(here, each, positions[0]) for here, each in zip(known, positions, strict=True)]
+            own = [_cues(even, query, keys, downs, match, position) for position in there]
+            counts = torch.stack(known).to(lr)
+            mean = (torch.stack(own) * counts).sum(0) / counts.sum(0)
             shared = torch.cat((match.score, deviation.log() / 4), 1)
-            return torch.cat([self.layers(torch.cat((cues, cues - mean, shared), 1)) for cues in own], 1)
+            logits = [self.layers(torch.cat((cues, cues - mean, shared), 1)) for cues in own]
+            return torch.cat(logits, 1).masked_fill(~torch.cat(known, 1), _NEVER)
 
 
 def _cues(
@@ -120,7 +125,7 @@ def _cues(
     downs: Sequence[Float[Tensor, "b 3 _ _"]],
     match: Match,
     position: Float[Tensor, "b 2 h w"],
-) -> Float[Tensor, "b 11 h w"]:
+) -> Float[Tensor, "b 12 h w"]:
     """What tells whether one position is right."""
     there = replace(match, position_cells=position)
     cosine = (F.normalize(warp(keys, there, scale=1), dim=1) * query).sum(1, keepdim=True)
@@ -130,7 +135,9 @@ def _cues(
     agrees = (away < _AGREEING_CELLS).to(away)
     means = (*(_mean(cosine, side) for side in (3, 7, 15)), *(_mean(difference, side) for side in (3, 9)))
     agreeing = (agrees, *(_mean(agrees, side) for side in (7, 15)))
-    return torch.cat((cosine, difference, *means, *agreeing, away.clamp_max(_FAR_CELLS) / _FAR_CELLS), 1)
+    last = torch.tensor([key.shape[-2:] for key in keys]).to(position)[match.reference].movedim(-1, 1) - 0.5
+    inside = ((position >= -0.5) & (position <= last)).all(1, keepdim=True).to(away)
+    return torch.cat((cosine, difference, *means, *agreeing, away.clamp_max(_FAR_CELLS) / _FAR_CELLS, inside), 1)
 
 
 def _mean(values: Float[Tensor, "b 1 h w"], side: int) -> Float[Tensor, "b 1 h w"]:

@@ -226,7 +226,7 @@ def choice_loss(
     """Expected logarithm of the error, 1 + tenths of a cell up to four cells, if a position is drawn by its softmax.
 
     Args:
-        positions: Positions (y, x) on offer.
+        positions: Positions (y, x) on offer; NaN where one is not.
         logits: Their logits.
         truth_cells: True positions (y, x); NaN where unknown.
 
@@ -236,7 +236,9 @@ def choice_loss(
     known = truth_cells.isfinite().all(1)
     truth = torch.where(known[:, None], truth_cells, positions[0])
     errors = torch.stack([(position - truth).square().sum(1).sqrt() for position in positions], 1)
-    cost = (errors.clamp_max(_LARGEST_CHOICE_ERROR_CELLS) / _CHOICE_ERROR_CELLS).log1p()
+    cost = (
+        errors.nan_to_num(_LARGEST_CHOICE_ERROR_CELLS).clamp_max(_LARGEST_CHOICE_ERROR_CELLS) / _CHOICE_ERROR_CELLS
+    ).log1p()
     return _mean((logits.softmax(1) * cost).sum(1), known)
 
 

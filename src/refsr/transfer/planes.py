@@ -30,9 +30,8 @@ _WIDTHS: Final = (0.5, 0.25, 0.125, 0.0625)
 """Sides of the squares whose corners are tried, in lengths of the longer side."""
 
 _SMALLEST_SQUARE_CELLS: Final = 6
-_SQUARES: Final = 400
-_SAMPLED_CELLS: Final = 1000
-_FITTED_CELLS: Final = 4000
+_SQUARES: Final = 900
+_SAMPLED_CELLS: Final = 3000
 _TOLERANCE_CELLS: Final = 1.0
 _TOLERANCES_CELLS: Final = (3.0, 1.5, 1.0, 1.0)
 """Scale of the residuals in each step of the fit; cells within twice the last one belong to the plane."""
@@ -57,24 +56,23 @@ class Planes:
     size: tuple[int, int]
     found: Mapping[int, tuple[Float[Tensor, "b n 3 3"], Bool[Tensor, "b n"]]]
 
-    def positions(
-        self, near: Float[Tensor, "b 2 h w"], references: Int[Tensor, "b h w"], rows: slice
-    ) -> list[Float[Tensor, "b 2 h w"]]:
-        """Positions of some rows by each plane of the reference that a cell is matched in.
+    def positions(self, references: Int[Tensor, "b h w"], rows: slice) -> list[Float[Tensor, "b 2 h w"]]:
+        """Positions of some rows by each plane of the reference that a cell is matched in; NaN where there is none.
 
         Args:
-            near: Positions of these rows, taken where there is no plane.
-            references: The references that they are matched in.
+            references: The references that these rows are matched in.
             rows: Their numbers.
         """
-        offered = [near] * MAXIMUM_PLANES
-        cells, unit, middle = _normalised(self.size, near)
-        seen = cells.view(*self.size, 2)[rows].flatten(0, 1)
-        for reference, (homographies, is_plane) in self.found.items():
-            here = (references == reference)[:, None]
-            for index in range(MAXIMUM_PLANES):
-                position = (_project(homographies[:, index], seen) * unit + middle).mT.reshape(offered[index].shape)
-                offered[index] = torch.where(here & is_plane[:, index].view(-1, 1, 1, 1), position, offered[index])
+        batch, height, width = references.shape
+        offered: list[Tensor] = []
+        for index in range(MAXIMUM_PLANES):
+            position = torch.full((batch, 2, height, width), torch.nan, device=references.device)
+            for reference, (homographies, is_plane) in self.found.items():
+                cells, unit, middle = _normalised(self.size, homographies)
+                seen = _project(homographies[:, index], cells.view(*self.size, 2)[rows].flatten(0, 1))
+                here = (references == reference)[:, None] & is_plane[:, index].view(-1, 1, 1, 1)
+                position = torch.where(here, (seen * unit + middle).mT.reshape(position.shape), position)
+            offered.append(position)
         return offered
 
 
@@ -114,23 +112,20 @@ def _fit(
     places = (position.flatten(2).mT - middle) / unit
     corners = _corners(height, width).to(position.device)
     hypotheses = _homographies(cells[corners].expand(len(places), -1, -1, -1), places[:, corners])
-    tried, fitted = (_sample(height * width, count, position.device) for count in (_SAMPLED_CELLS, _FITTED_CELLS))
-    agreement = _agreement(_project(hypotheses, cells[tried]) - places[:, None, tried], _TOLERANCE_CELLS / unit)
-    left, left_fitted = (support.flatten(1)[:, some] for some in (tried, fitted))
+    some = _sample(height, width, position.device)
+    cells, places, left = cells[some], places[:, some], support.flatten(1)[:, some]
+    agreement = _agreement(_project(hypotheses, cells) - places[:, None], _TOLERANCE_CELLS / unit)
     found, agreeing = [], []
     for _ in range(MAXIMUM_PLANES):
         most, best = torch.einsum("bnm,bm->bn", agreement, left).max(1)
         plane = hypotheses.take_along_dim(best.view(-1, 1, 1, 1), 1)[:, 0]
         for tolerance in _TOLERANCES_CELLS:
-            trusted = left_fitted * _agreement(_project(plane, cells[fitted]) - places[:, fitted], tolerance / unit)
-            plane = _homographies(cells[fitted].expand(len(places), -1, -1), places[:, fitted], trusted)
+            trusted = left * _agreement(_project(plane, cells) - places, tolerance / unit)
+            plane = _homographies(cells.expand(len(places), -1, -1), places, trusted)
         found.append(plane)
         agreeing.append(most)
-        left, left_fitted = (
-            rest * (1 - _agreement(_project(plane, cells[some]) - places[:, some], 2 * _TOLERANCES_CELLS[-1] / unit))
-            for rest, some in ((left, tried), (left_fitted, fitted))
-        )
-    return torch.stack(found, 1), torch.stack(agreeing, 1) > _PLANE_SHARE * len(tried)
+        left = left * (1 - _agreement(_project(plane, cells) - places, 2 * _TOLERANCES_CELLS[-1] / unit))
+    return torch.stack(found, 1), torch.stack(agreeing, 1) > _PLANE_SHARE * len(some)
 
 
 def _normalised(size: tuple[int, int], like: Tensor) -> tuple[Float[Tensor, "n 2"], float, Float[Tensor, " 2"]]:
@@ -145,9 +140,10 @@ def _agreement(apart: Float[Tensor, "*n m 2"], tolerance: float) -> Float[Tensor
     return (-apart.square().sum(-1) / tolerance**2).exp()
 
 
-def _sample(count: int, most: int, device: torch.device) -> Int[Tensor, " n"]:
-    """Numbers of at most so many of the cells, evenly spread in reading order."""
-    return torch.arange(min(count, most), device=device) * count // min(count, most)
+def _sample(height: int, width: int, device: torch.device) -> Int[Tensor, " n"]:
+    """Numbers of the cells of a grid, about `_SAMPLED_CELLS`."""
+    step = max(1, round((height * width / _SAMPLED_CELLS) ** 0.5))
+    return torch.arange(height * width, device=device).view(height, width)[::step, ::step].flatten()
 
 
 def _corners(height: int, width: int) -> Int[Tensor, "n 4"]:
