@@ -6,6 +6,7 @@ from torch import Tensor
 
 from refsr.search import Match, cell_grid
 from refsr.transfer.planes import MAXIMUM_PLANES, _homographies, fit_planes
+from refsr.transfer.smoothing import near_and_far
 
 SIZE = (48, 64)
 FACADE = torch.tensor(((0.9, 0.1, 3.0), (-0.05, 0.8, 6.0), (1e-4, 2e-3, 1.0)))
@@ -28,8 +29,9 @@ def match_of(position: Tensor, reference: Tensor | None = None) -> Match:
     return Match(position_cells=position, reference=numbers, score=zeros[:, None])
 
 
-def offered(match: Match, near: Tensor) -> list[Tensor]:
-    return fit_planes(match, near).positions(match.reference, slice(None))
+def offered(match: Match) -> list[Tensor]:
+    _, _, support = near_and_far(match)
+    return fit_planes(match, support).positions(match.reference, slice(None))
 
 
 def test_homographies_solve_the_equations() -> None:
@@ -53,7 +55,7 @@ def test_two_planes_are_found_among_accidents() -> None:
     noisy = truth + 0.2 * torch.randn(truth.shape, generator=rng)
     accident = torch.rand(1, 1, *SIZE, generator=rng) < 0.4
     anywhere = torch.rand(truth.shape, generator=rng) * 60
-    found = offered(match_of(torch.where(accident, anywhere, noisy)), truth)
+    found = offered(match_of(torch.where(accident, anywhere, noisy)))
     assert len(found) == MAXIMUM_PLANES
     assert (found[0] - first)[..., :42].norm(dim=1).mean() < 0.1
     assert (found[1] - second)[..., 42:].norm(dim=1).mean() < 0.1
@@ -63,8 +65,8 @@ def test_two_planes_are_found_among_accidents() -> None:
 
 def test_without_agreement_there_is_no_plane() -> None:
     rng = torch.Generator().manual_seed(1)
-    position, near = (torch.rand(1, 2, *SIZE, generator=rng) * 60 for _ in range(2))
-    for found in offered(match_of(position), near):
+    position = torch.rand(1, 2, *SIZE, generator=rng) * 60
+    for found in offered(match_of(position)):
         assert found.isnan().all()
 
 
@@ -72,19 +74,21 @@ def test_each_reference_and_each_picture_has_planes_of_its_own() -> None:
     left = (torch.arange(SIZE[1]) < 32).expand(1, *SIZE)
     position = torch.where(left[:, None], mapped(FACADE), mapped(GROUND))
     both = match_of(position, (~left).long())
-    (found, *_) = offered(both, position)
+    (found, *_) = offered(both)
     assert torch.allclose(found, position, atol=0.01)
     pair = match_of(torch.cat((mapped(FACADE), mapped(GROUND))))
-    (found, *_) = offered(pair, pair.position_cells)
+    (found, *_) = offered(pair)
     assert torch.allclose(found, pair.position_cells, atol=0.01)
 
 
 def test_rows_are_those_of_the_whole() -> None:
     position = mapped(FACADE)
     match = match_of(position)
-    planes, rows = fit_planes(match, position), slice(11, 30)
+    planes, rows = fit_planes(match, torch.ones_like(match.score)), slice(11, 30)
     parts = planes.positions(match.reference[:, rows], rows)
-    for part, whole in zip(parts, offered(match, position), strict=True):
+    for part, whole in zip(
+        parts, fit_planes(match, torch.ones_like(match.score)).positions(match.reference, slice(None)), strict=True
+    ):
         assert torch.allclose(part, whole[..., rows, :], atol=1e-4, equal_nan=True)
 
 
@@ -94,5 +98,5 @@ def test_tiny_pictures_have_finite_positions(size: tuple[int, int]) -> None:
     match = Match(
         position_cells=near, reference=torch.zeros(1, *size, dtype=torch.long), score=torch.zeros(1, 1, *size)
     )
-    for found in fit_planes(match, near).positions(match.reference, slice(None)):
+    for found in fit_planes(match, torch.ones_like(match.score)).positions(match.reference, slice(None)):
         assert not found.isinf().any()

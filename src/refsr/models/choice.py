@@ -69,8 +69,8 @@ class Choice(nn.Module):
             downs: The references, reduced to a pixel a cell.
             match: As searched, of the whole picture.
         """
-        near, far = near_and_far(match)
-        planes = fit_planes(match, near)
+        near, far, support = near_and_far(match)
+        planes = fit_planes(match, support)
         height, width = match.score.shape[-2:]
         chosen = []
         with torch.no_grad():
@@ -93,8 +93,8 @@ class Choice(nn.Module):
         match: Match,
     ) -> tuple[list[Float[Tensor, "b 2 h w"]], Float[Tensor, "b n h w"]]:
         """All positions on offer, NaN where there is no plane, and their logits, to train the choice."""
-        near, far = near_and_far(match)
-        positions = [near, far, *fit_planes(match, near).positions(match.reference, slice(None))]
+        near, far, support = near_and_far(match)
+        positions = [near, far, *fit_planes(match, support).positions(match.reference, slice(None))]
         return positions, self._logits(lr, query, keys, downs, match, positions)
 
     def _logits(

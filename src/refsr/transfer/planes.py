@@ -36,8 +36,6 @@ _TOLERANCE_CELLS: Final = 1.0
 _TOLERANCES_CELLS: Final = (3.0, 1.5, 1.0, 1.0)
 """Scale of the residuals in each step of the fit; cells within twice the last one belong to the plane."""
 
-_AGREEING_CELLS: Final = 1.5
-_SUPPORT_CELLS: Final = 7
 _MINIMUM_SUPPORT: Final = 0.3
 _RIDGE: Final = 1e-9
 _MINIMUM_DEPTH: Final = 1e-3
@@ -76,31 +74,24 @@ class Planes:
         return offered
 
 
-def fit_planes(match: Match, near: Float[Tensor, "b 2 h w"]) -> Planes:
+def fit_planes(match: Match, support: Float[Tensor, "b 1 h w"]) -> Planes:
     """Planes of each reference that cells are matched in.
 
     Args:
         match: As searched.
-        near: Its positions made smooth; cells around which the two agree are fitted.
+        support: Share of the cells around each that agree with it (`refsr.transfer.smoothing`).
 
     Source: Fischler and Bolles, "Random sample consensus", CACM 1981, with all squares of a grid in place of random
         samples; Holland and Welsch, 1977, for the fit; the greedy choice of several as in Vincent and Laganiere,
         "Detecting planar homographies in an image pair", ISPA 2001.
     """
     height, width = match.score.shape[-2:]
-    support = _support(match.position_cells - near)
+    trusted = support * (support > _MINIMUM_SUPPORT)
     found = {
-        reference: _fit(match.position_cells, support * (match.reference == reference)[:, None])
+        reference: _fit(match.position_cells, trusted * (match.reference == reference)[:, None])
         for reference in matched_references(match)
     }
     return Planes(size=(height, width), found=found)
-
-
-def _support(apart: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Share of the 7x7 cells around in which the two hardly differ, zero where it is low."""
-    agrees = (apart.square().sum(1, keepdim=True) < _AGREEING_CELLS**2).to(apart)
-    share = F.avg_pool2d(agrees, _SUPPORT_CELLS, 1, _SUPPORT_CELLS // 2)
-    return share * (share > _MINIMUM_SUPPORT)
 
 
 def _fit(

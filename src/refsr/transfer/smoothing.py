@@ -72,26 +72,29 @@ def smooth(match: Match) -> Match:
     return replace(match, position_cells=_in_stripes(match, _likelier))
 
 
-def near_and_far(match: Match) -> tuple[Float[Tensor, "b 2 h w"], Float[Tensor, "b 2 h w"]]:
-    """Positions by the near and by the far map of all cells; the near one's where the far map knows nothing."""
-    both = _in_stripes(match, lambda part: torch.cat(_maps(part)[:2], 1))
-    return both[:, :2], both[:, 2:]
+def near_and_far(
+    match: Match,
+) -> tuple[Float[Tensor, "b 2 h w"], Float[Tensor, "b 2 h w"], Float[Tensor, "b 1 h w"]]:
+    """Positions by the near and by the far map of all cells, the near one's where the far map knows nothing; and the
+    support of the near ones, 0..1."""
+
+    def together(part: Match) -> Float[Tensor, "b 5 h w"]:
+        near, far, support = _maps(part)
+        grid = cell_grid(near.shape[-2:], near)
+        return torch.cat((grid + near, grid + far, support), 1)
+
+    found = _in_stripes(match, together)
+    return found[:, :2], found[:, 2:4], found[:, 4:]
 
 
-def _in_stripes(match: Match, offsets_of: Callable[[Match], Float[Tensor, "b c h w"]]) -> Float[Tensor, "b c h w"]:
-    """Positions from a function that gives one or more offsets (y, x) for each cell."""
-
-    def positions(part: Match) -> Float[Tensor, "b c h w"]:
-        offsets = offsets_of(part)
-        return offsets + cell_grid(offsets.shape[-2:], offsets).repeat(offsets.shape[1] // 2, 1, 1)
-
+def _in_stripes(match: Match, maps_of: Callable[[Match], Float[Tensor, "b c h w"]]) -> Float[Tensor, "b c h w"]:
     with torch.autocast(match.score.device.type, enabled=False):
         if torch.compiler.is_compiling():
-            return positions(match)
+            return maps_of(match)
         height, width = match.score.shape[-2:]
         parts = []
         for inside, seen in stripes(height, width, SMOOTHING_HALO_CELLS):
-            found = positions(match.crop(seen, slice(None)))
+            found = maps_of(match.crop(seen, slice(None)))
             parts.append(found[..., inside.start - seen.start : inside.stop - seen.start, :])
         return torch.cat(parts, 2)
 
@@ -114,11 +117,12 @@ def _maps(
 
 
 def _likelier(match: Match) -> Float[Tensor, "b 2 h w"]:
-    """Near offsets; far ones where the near ones have little support."""
+    """Positions by the near map; by the far one where the near one has little support."""
     near, far, support = _maps(match)
+    grid = cell_grid(near.shape[-2:], near)
     far_support = _moments(match, far)[:, :1, 0] / _NEIGHBOURS
     doubtful = support < _MAXIMUM_DOUBTFUL_SUPPORT
-    return torch.where(doubtful & (far_support > support - _SUPPORT_MARGIN), far, near)
+    return grid + torch.where(doubtful & (far_support > support - _SUPPORT_MARGIN), far, near)
 
 
 def _through(
