@@ -158,4 +158,10 @@ def even_out(image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3 h w"],
 
 
 def _local_mean(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    return F.avg_pool2d(image, 9, stride=1, padding=4, count_include_pad=False)
+    return box_mean(image, 9)
+
+
+def box_mean(image: Float[Tensor, "b c h w"], side: int) -> Float[Tensor, "b c h w"]:
+    """Mean over a square as far as it lies inside, along one axis after the other."""
+    down = F.avg_pool2d(image, (side, 1), 1, (side // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(down, (1, side), 1, (0, side // 2), count_include_pad=False)

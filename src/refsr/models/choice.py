@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refsr.models.alignment import even_out
+from refsr.models.alignment import box_mean, even_out
 from refsr.search import Match
 from refsr.transfer.planes import fit_planes
 from refsr.transfer.smoothing import near_and_far
@@ -128,17 +128,13 @@ def _cues(
 ) -> Float[Tensor, "b 12 h w"]:
     """What tells whether one position is right."""
     there = replace(match, position_cells=position)
-    cosine = (F.normalize(warp(keys, there, scale=1), dim=1) * query).sum(1, keepdim=True)
+    cosine = F.cosine_similarity(warp(keys, there, scale=1), query)[:, None]
     seen, _ = even_out(warp(downs, there, scale=1))
     difference = (even - seen).abs().mean(1, keepdim=True).clamp_max(_MAXIMUM_DIFFERENCE)
     away = (match.position_cells - position).square().sum(1, keepdim=True).sqrt()
     agrees = (away < _AGREEING_CELLS).to(away)
-    means = (*(_mean(cosine, side) for side in (3, 7, 15)), *(_mean(difference, side) for side in (3, 9)))
-    agreeing = (agrees, *(_mean(agrees, side) for side in (7, 15)))
+    means = (*(box_mean(cosine, side) for side in (3, 7, 15)), *(box_mean(difference, side) for side in (3, 9)))
+    agreeing = (agrees, *(box_mean(agrees, side) for side in (7, 15)))
     last = torch.tensor([key.shape[-2:] for key in keys]).to(position)[match.reference].movedim(-1, 1) - 0.5
     inside = ((position >= -0.5) & (position <= last)).all(1, keepdim=True).to(away)
     return torch.cat((cosine, difference, *means, *agreeing, away.clamp_max(_FAR_CELLS) / _FAR_CELLS, inside), 1)
-
-
-def _mean(values: Float[Tensor, "b 1 h w"], side: int) -> Float[Tensor, "b 1 h w"]:
-    return F.avg_pool2d(values, side, 1, side // 2, count_include_pad=False)

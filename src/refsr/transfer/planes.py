@@ -54,8 +54,13 @@ class Planes:
     size: tuple[int, int]
     found: Mapping[int, tuple[Float[Tensor, "b n 3 3"], Bool[Tensor, "b n"]]]
 
+    @property
+    def _most(self) -> int:
+        """The most planes of a picture in a reference."""
+        return max(int(is_plane.sum(1).max()) for _, is_plane in self.found.values())
+
     def positions(self, references: Int[Tensor, "b h w"], rows: slice) -> list[Float[Tensor, "b 2 h w"]]:
-        """Positions of some rows by each plane of the reference that a cell is matched in; NaN where there is none.
+        """Positions of some rows by each plane of the reference that a cell is matched in; NaN where it has fewer.
 
         Args:
             references: The references that these rows are matched in.
@@ -63,7 +68,7 @@ class Planes:
         """
         batch, height, width = references.shape
         offered: list[Tensor] = []
-        for index in range(MAXIMUM_PLANES):
+        for index in range(self._most):
             position = torch.full((batch, 2, height, width), torch.nan, device=references.device)
             for reference, (homographies, is_plane) in self.found.items():
                 cells, unit, middle = _normalised(self.size, homographies)
@@ -116,7 +121,8 @@ def _fit(
         found.append(plane)
         agreeing.append(most)
         left = left * (1 - _agreement(_project(plane, cells) - places, 2 * _TOLERANCES_CELLS[-1] / unit))
-    return torch.stack(found, 1), torch.stack(agreeing, 1) > _PLANE_SHARE * len(some)
+    # The planes that enough cells agree with come first.
+    return torch.stack(found, 1), (torch.stack(agreeing, 1) > _PLANE_SHARE * len(some)).cummin(1).values
 
 
 def _normalised(size: tuple[int, int], like: Tensor) -> tuple[Float[Tensor, "n 2"], float, Float[Tensor, " 2"]]:
@@ -178,5 +184,5 @@ def _in_double(values: Tensor) -> Tensor:
 
 def _project(homographies: Float[Tensor, "*n 3 3"], cells: Float[Tensor, "m 2"]) -> Float[Tensor, "*n m 2"]:
     """Points (y, x) mapped by each homography; far away where the depth is not positive."""
-    mapped = F.pad(cells, (0, 1), value=1.0) @ homographies.mT
-    return mapped[..., :2] / mapped[..., 2:].clamp_min(_MINIMUM_DEPTH)
+    mapped = homographies @ F.pad(cells, (0, 1), value=1.0).T
+    return (mapped[..., :2, :] / mapped[..., 2:, :].clamp_min(_MINIMUM_DEPTH)).mT
