@@ -1,7 +1,7 @@
 """Where matches land, and what better ones would bring.
 
 truth, reference ── local features, dense flow ──> true position of each cell, where it is verified ──┐
-lr, reference ── posed, encoded ── match ── smooth, align ──> match and field ── shares within 0.1 .. 2 cells
+lr, reference ── posed, encoded ── match ── settle, align ──> match and field ── shares within 0.1 .. 2 cells
                                                               field ── transfer ──> gain over no reference
                                                    field, corrected ── transfer ──> headroom above this gain
 
@@ -34,7 +34,7 @@ from refsr.io.records import Journal, parse_record, write_record
 from refsr.models import RefSRModel
 from refsr.models.alignment import Aligned
 from refsr.references.variants import Origin
-from refsr.restore.pipeline import Matched, encode, match, transfer
+from refsr.restore.pipeline import Matched, encode, transfer, with_matches
 from refsr.restore.posed import posed_references
 from refsr.restore.sharpness import shrinkable
 
@@ -110,9 +110,11 @@ def _match(found: ImageMatches, prepared: Prepared, true_px: Cells, model: RefSR
         none = (0.0,) * len(WITHIN_CELLS) if found.verified else None
         return replace(found, match_within=none, field_within=none, refused=refused)
     (variant,) = posed.variants(1, keep=False)
-    matched = match(model, encode(model, lr, [variant.image]))
-    (searched,), (smooth,) = matched.matches, matched.fields
-    field = model.fields(lr, matched.values, searched, smooth)[-1]
+    encoded = encode(model, lr, [variant.image])
+    (searched,) = model.search(lr, encoded.query, encoded.references)
+    matched = with_matches(model, encoded, [searched])
+    (mended,), (smooth,) = matched.matches, matched.fields
+    field = model.fields(lr, matched.values, mended, smooth)[-1]
     true_cells = cells_of(true_px, variant.origin, model.cell_px)
 
     def quality(matched: Matched, *fields: Aligned) -> float:

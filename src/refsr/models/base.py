@@ -56,8 +56,8 @@ class RefSRModel(nn.Module, ABC):
     """Reference-based super-resolution by matching and transfer.
 
     lr ── encode_query ──────> query ──┐
-    ref ── encode_reference ─┬> key ───┴── search ──> matches ── field ──┐
-                             └> values ──────────────────────────────────┴── fields ── transfer ──> sr
+    ref ── encode_reference ─┬> key ───┴── search ──> matches ── settle ──┐
+                             └> values ───────────────────────────────────┴── fields ── transfer ──> sr
 
     `refsr.restore.pipeline` calls the steps. Images are RGB, float32, 0..1, (B, 3, H, W), of any size; the references'
     sides are multiples of `cell_px`.
@@ -109,14 +109,16 @@ class RefSRModel(nn.Module, ABC):
             progress: Told the finished share.
         """
 
-    def field(
+    def settle(
         self,
         lr: Float[Tensor, "b 3 h w"],  # noqa: ARG002
         query: Float[Tensor, "b c h w"],  # noqa: ARG002
         references: Sequence[Reference],  # noqa: ARG002
         match: Match,
-    ) -> Match:
-        """A smooth field from a match of the whole picture, where alignment begins; by default the match itself.
+    ) -> tuple[Match, Match]:
+        """A match of the whole picture, mended where it is an accident, and a smooth field, where alignment begins.
+
+        By default both are the match itself.
 
         Args:
             lr: The LR image.
@@ -124,7 +126,7 @@ class RefSRModel(nn.Module, ABC):
             references: Encoded references.
             match: One of those searched.
         """
-        return match
+        return match, match
 
     def fields(
         self,
@@ -138,8 +140,8 @@ class RefSRModel(nn.Module, ABC):
         Args:
             lr: The LR image, or a tile of it.
             values: Texture of each reference.
-            match: The match as searched.
-            field: From `field`.
+            match: From `settle`.
+            field: From `settle`.
         """
         return (Aligned(field=field, doubt=torch.zeros_like(match.score)),)
 
@@ -156,7 +158,7 @@ class RefSRModel(nn.Module, ABC):
         Args:
             lr: The LR image.
             values: Texture of each reference.
-            matches: Candidates as searched.
+            matches: Candidates, from `settle`.
             fields: The last field of each match, computed when iterated over. Detached: image losses do not train the
                 alignment.
         """

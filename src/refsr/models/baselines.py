@@ -81,7 +81,7 @@ class Flow(DefaultModel):
     name: ClassVar[str] = "flow"
     matches_tell_the_pose: ClassVar[bool] = False
     # The flow is compared as it is: neither smoothed nor aligned.
-    field = RefSRModel.field
+    settle = RefSRModel.settle
     fields = RefSRModel.fields
 
     def search(

@@ -59,8 +59,8 @@ class Choice(nn.Module):
         keys: Sequence[Float[Tensor, "b c _ _"]],
         downs: Sequence[Float[Tensor, "b 3 _ _"]],
         match: Match,
-    ) -> Match:
-        """A smooth field: the likeliest positions; large pictures in stripes.
+    ) -> tuple[Match, Match]:
+        """The match, moved where another position than the near map's is chosen, and the chosen field; in stripes.
 
         Args:
             lr: The LR image.
@@ -79,10 +79,13 @@ class Choice(nn.Module):
                 positions = [near[part], far[part], *planes.positions(cropped.reference, seen)]
                 best = self._logits(lr[part], query[part], keys, downs, cropped, positions).argmax(1)[:, None, None]
                 position = torch.stack(positions, 1).take_along_dim(best, 1)[:, 0]
-                moved = (position - positions[0]).square().sum(1, keepdim=True) > _MINIMUM_MOVE_CELLS**2
-                kept = (..., slice(inside.start - seen.start, inside.stop - seen.start), slice(None))
-                chosen.append(torch.where(moved, position, positions[0])[kept])
-        return replace(match, position_cells=torch.cat(chosen, 2))
+                chosen.append(position[..., inside.start - seen.start : inside.stop - seen.start, :])
+            position = torch.cat(chosen, 2)
+            moved = (position - near).square().sum(1, keepdim=True) > _MINIMUM_MOVE_CELLS**2
+            field = replace(match, position_cells=torch.where(moved, position, near))
+            score = torch.where(moved, _cosine(query, keys, field), match.score)
+            position = torch.where(moved, position, match.position_cells)
+        return replace(match, position_cells=position, score=score), field
 
     def offer(
         self,
@@ -128,7 +131,7 @@ def _cues(
 ) -> Float[Tensor, "b 12 h w"]:
     """What tells whether one position is right."""
     there = replace(match, position_cells=position)
-    cosine = F.cosine_similarity(warp(keys, there, scale=1), query)[:, None]
+    cosine = _cosine(query, keys, there)
     seen, _ = even_out(warp(downs, there, scale=1))
     difference = (even - seen).abs().mean(1, keepdim=True).clamp_max(_MAXIMUM_DIFFERENCE)
     away = (match.position_cells - position).square().sum(1, keepdim=True).sqrt()
@@ -138,3 +141,9 @@ def _cues(
     last = torch.tensor([key.shape[-2:] for key in keys]).to(position)[match.reference].movedim(-1, 1) - 0.5
     inside = ((position >= -0.5) & (position <= last)).all(1, keepdim=True).to(away)
     return torch.cat((cosine, difference, *means, *agreeing, away.clamp_max(_FAR_CELLS) / _FAR_CELLS, inside), 1)
+
+
+def _cosine(
+    query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], there: Match
+) -> Float[Tensor, "b 1 h w"]:
+    return F.cosine_similarity(warp(keys, there, scale=1), query)[:, None]

@@ -161,17 +161,17 @@ class DefaultModel(RefSRModel):
     ) -> Sequence[Match]:
         return search_candidates(query, [reference.key for reference in references], **how)
 
-    def field(
+    def settle(
         self,
         lr: Float[Tensor, "b 3 h w"],
         query: Float[Tensor, "b c h w"],
         references: Sequence[Reference],
         match: Match,
-    ) -> Match:
+    ) -> tuple[Match, Match]:
         if self.choice is None:
-            return smooth(match)
-        chosen: Match = self.choice(lr, query, *_keys_and_downs(references), match)
-        return chosen
+            return match, smooth(match)
+        settled: tuple[Match, Match] = self.choice(lr, query, *_keys_and_downs(references), match)
+        return settled
 
     def offer(
         self,
@@ -180,7 +180,7 @@ class DefaultModel(RefSRModel):
         references: Sequence[Reference],
         match: Match,
     ) -> tuple[list[Float[Tensor, "b 2 h w"]], Float[Tensor, "b n h w"]]:
-        """The positions among which `field` chooses, and their logits, to train the choice."""
+        """The positions among which `settle` chooses, and their logits, to train the choice."""
         assert self.choice is not None
         return self.choice.offer(lr, query, *_keys_and_downs(references), match)
 

@@ -35,8 +35,8 @@ class Matched:
     Attributes:
         lr: The LR image.
         values: Texture of each reference; empty to restore the image alone.
-        matches: Candidates, each on the image's whole grid.
-        fields: The smooth field of each match.
+        matches: Candidates, each on the image's whole grid, mended where they were accidents.
+        fields: The smooth field of each.
     """
 
     lr: Float[Tensor, "b 3 h w"]
@@ -100,14 +100,15 @@ def with_matches(model: RefSRModel, encoded: Encoded, matches: Sequence[Match]) 
     Args:
         model: Model of `encode`.
         encoded: From `encode`; query and keys are not kept.
-        matches: Matches in the references.
+        matches: Matches in the references, as searched.
     """
     lr, query, references = encoded.lr, encoded.query, encoded.references
+    settled = [model.settle(lr, query, references, each) for each in matches]
     return Matched(
         lr=lr,
         values=tuple(reference.values for reference in references),
-        matches=tuple(matches),
-        fields=tuple(model.field(lr, query, references, each) for each in matches),
+        matches=tuple(each for each, _ in settled),
+        fields=tuple(field for _, field in settled),
     )
 
 
