@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import texture
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from refsr.restore.pipeline import encode, match, with_matches
 from refsr.search import Match, cell_grid
 from refsr.training.losses import choice_loss
 from refsr.transfer.smoothing import near_and_far, smooth
+from refsr.transfer.swap import warp
 
 
 def matched(model: DefaultModel, lr: Tensor, ref: Tensor) -> tuple[Match, Match]:
@@ -43,13 +45,21 @@ def test_the_shipped_choice_finds_what_a_plane_shows(shipped: RefSRModel, sample
     rng = torch.Generator().manual_seed(0)
     spoilt[inside] = torch.rand(spoilt[inside].shape, generator=rng) * torch.tensor((64.0, 80.0)).view(1, 2, 1, 1)
     broken = replace(searched, position_cells=spoilt)
-    (field,) = with_matches(shipped, encoded, [broken]).fields
+    settled = with_matches(shipped, encoded, [broken])
+    (mended,), (field,) = settled.matches, settled.fields
 
     def found(position: Tensor) -> float:
         return float(((position - true)[inside].norm(dim=1) < 2).float().mean())
 
     assert found(smooth(broken).position_cells) < 0.7
     assert found(field.position_cells) > 0.95
+    moved = (mended.position_cells != broken.position_cells).any(1)[0]
+    assert moved[12:52, 16:64].float().mean() > 0.3
+    assert torch.equal(mended.position_cells[..., moved], field.position_cells[..., moved])
+    assert torch.equal(mended.score[:, 0, ~moved], broken.score[:, 0, ~moved])
+    seen = F.normalize(warp([encoded.references[0].key], field, scale=1), dim=1)
+    cosine = (seen * encoded.query).sum(1)
+    assert torch.allclose(mended.score[:, 0, moved], cosine[:, moved], atol=1e-4)
 
 
 def test_stripes_choose_what_the_whole_does(
