@@ -6,7 +6,7 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from refsr.models.alignment import box_mean, even_out
@@ -60,7 +60,7 @@ class Choice(nn.Module):
         downs: Sequence[Float[Tensor, "b 3 _ _"]],
         match: Match,
     ) -> tuple[Match, Match]:
-        """The match, moved where another position than the near map's is chosen, and the chosen field; in stripes.
+        """The match, moved where another position inside the reference is chosen, and the chosen field; in stripes.
 
         Args:
             lr: The LR image.
@@ -72,20 +72,23 @@ class Choice(nn.Module):
         near, far, support = near_and_far(match)
         planes = fit_planes(match, support)
         height, width = match.score.shape[-2:]
-        chosen = []
-        with torch.no_grad():
-            for inside, seen in stripes(height, width, CHOICE_HALO_CELLS):
-                part, cropped = (..., seen, slice(None)), match.crop(seen, slice(None))
-                positions = [near[part], far[part], *planes.positions(cropped.reference, seen)]
-                best = self._logits(lr[part], query[part], keys, downs, cropped, positions).argmax(1)[:, None, None]
-                position = torch.stack(positions, 1).take_along_dim(best, 1)[:, 0]
-                chosen.append(position[..., inside.start - seen.start : inside.stop - seen.start, :])
-            position = torch.cat(chosen, 2)
-            moved = (position - near).square().sum(1, keepdim=True) > _MINIMUM_MOVE_CELLS**2
-            field = replace(match, position_cells=torch.where(moved, position, near))
-            score = torch.where(moved, _cosine(query, keys, field), match.score)
-            position = torch.where(moved, position, match.position_cells)
-        return replace(match, position_cells=position, score=score), field
+        parts = []
+        for inside, seen in stripes(height, width, CHOICE_HALO_CELLS):
+            rows, cropped = (..., seen, slice(None)), match.crop(seen, slice(None))
+            positions = [near[rows], far[rows], *planes.positions(cropped.reference, seen)]
+            with torch.no_grad():
+                logits = self._logits(lr[rows], query[rows], keys, downs, cropped, positions)
+            best = torch.stack(positions, 1).take_along_dim(logits.argmax(1)[:, None, None], 1)[:, 0]
+            moved = (best - near[rows]).square().sum(1, keepdim=True) > _MINIMUM_MOVE_CELLS**2
+            moved &= _is_inside(replace(cropped, position_cells=best), keys)
+            field = torch.where(moved, best, near[rows])
+            cosine = _cosine(query[rows], keys, replace(cropped, position_cells=field))
+            position = torch.where(moved, field, cropped.position_cells)
+            settled = torch.cat((field, position, torch.where(moved, cosine, cropped.score)), 1)
+            parts.append(settled[..., inside.start - seen.start : inside.stop - seen.start, :])
+        found = torch.cat(parts, 2)
+        mended = replace(match, position_cells=found[:, 2:4], score=found[:, 4:])
+        return mended, replace(match, position_cells=found[:, :2])
 
     def offer(
         self,
@@ -138,8 +141,7 @@ def _cues(
     agrees = (away < _AGREEING_CELLS).to(away)
     means = (*(box_mean(cosine, side) for side in (3, 7, 15)), *(box_mean(difference, side) for side in (3, 9)))
     agreeing = (agrees, *(box_mean(agrees, side) for side in (7, 15)))
-    last = torch.tensor([key.shape[-2:] for key in keys]).to(position)[match.reference].movedim(-1, 1) - 0.5
-    inside = ((position >= -0.5) & (position <= last)).all(1, keepdim=True).to(away)
+    inside = _is_inside(there, keys).to(away)
     return torch.cat((cosine, difference, *means, *agreeing, away.clamp_max(_FAR_CELLS) / _FAR_CELLS, inside), 1)
 
 
@@ -147,3 +149,10 @@ def _cosine(
     query: Float[Tensor, "b c h w"], keys: Sequence[Float[Tensor, "b c _ _"]], there: Match
 ) -> Float[Tensor, "b 1 h w"]:
     return F.cosine_similarity(warp(keys, there, scale=1), query)[:, None]
+
+
+def _is_inside(there: Match, keys: Sequence[Float[Tensor, "b c _ _"]]) -> Bool[Tensor, "b 1 h w"]:
+    """Whether the reference shows anything at the positions."""
+    last = torch.tensor([key.shape[-2:] for key in keys]).to(there.position_cells)[there.reference] - 0.5
+    inside = (there.position_cells >= -0.5) & (there.position_cells <= last.movedim(-1, 1))
+    return inside.all(1, keepdim=True)
