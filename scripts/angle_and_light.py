@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refsr.bench.match_figures import WITHIN_CELLS
+from refsr.bench.matches import cells_of, shares_within
 from refsr.bench.metrics import psnr_db
 from refsr.bench.rendered import EVENING, NOON, Camera, Surface, box, render_view, true_cells
 from refsr.io.listing import list_photos
@@ -25,7 +27,7 @@ from refsr.io.photo import Photo, as_photo
 from refsr.io.records import write_record
 from refsr.models import RefSRModel, load_model
 from refsr.references.pose import find_pose
-from refsr.references.variants import Origin, transform
+from refsr.references.variants import transform
 from refsr.resize import downscale_bicubic, stored, upscale_bicubic
 from refsr.restore.pipeline import encode, match
 from refsr.restore.upscale import upscale
@@ -40,7 +42,6 @@ CAMERA = Camera(size_px=(384, 512), focal_px=600.0, distance=8.0, above_degrees=
 LIGHTS = {"noon": NOON, "evening": EVENING}
 REFERENCES = [("noon", float(degrees)) for degrees in range(0, 61, 10)] + [("evening", 0.0), ("evening", 20.0)]
 KINDS = ("facades", "boxes", "relief")
-LIMITS_CELLS = (0.25, 1.0, 2.0)
 
 
 def main() -> None:
@@ -144,31 +145,17 @@ def measure(model: RefSRModel, scene: Sequence[Surface]) -> Iterator[dict[str, A
         }
 
 
-def found_shares(model: RefSRModel, lr: Tensor, ref: Tensor, true: Tensor) -> list[float]:
+def found_shares(model: RefSRModel, lr: Tensor, ref: Tensor, true: Tensor) -> tuple[float, ...]:
     """Shares of the cells (y, x) of a reference that are found where they are, as `upscale` looks for them."""
     with torch.inference_mode():
         pose = find_pose(model, lr, ref)
         if pose is None:
-            return [0.0] * len(LIMITS_CELLS)
+            return (0.0,) * len(WITHIN_CELLS)
         posed = transform(ref, 0, pose.scale, pose.degrees)
         matched = match(model, encode(model, lr, [posed.image]))
         aligned = model.fields(lr, matched.values, matched.matches[0], matched.fields[0])[-1]
-    return shares_within(aligned.field.position_cells, in_copy(true, posed.origin, model.cell_px), LIMITS_CELLS)
-
-
-def in_copy(cells: Tensor, origin: Origin, cell_px: int) -> Tensor:
-    """Places (y, x) of a reference, in cells, as cells of a copy of it."""
-    middle = (cell_px - 1) / 2
-    linear, shift = origin.to_reference[:, :2], origin.to_reference[:, 2:]
-    pixels: Tensor = torch.linalg.solve(linear, (cells * cell_px + middle).flatten(2)[0] - shift)
-    return (pixels.reshape(cells.shape) - middle) / cell_px
-
-
-def shares_within(found: Tensor, true: Tensor, limits: Sequence[float]) -> list[float]:
-    """Shares of the places (1, 2, h, w) that are known, not NaN, that are found within limits of them."""
-    distance = (found - true).norm(dim=1)
-    known = distance[distance.isfinite()]
-    return [(known <= limit).float().mean().item() for limit in limits]
+    true_px = true[0] * model.cell_px + (model.cell_px - 1) / 2
+    return shares_within(aligned.field.position_cells[0], cells_of(true_px, posed.origin, model.cell_px)) or ()
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
@@ -177,7 +164,10 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
     print("|---|---|---|---|---|---|---|")
     for light, degrees in REFERENCES:
         these = [row for row in rows if (row["light"], row["degrees"]) == (light, degrees)]
-        shares = [mean(row["within"][index] for row in these) for index in range(len(LIMITS_CELLS))]
+        shares = [
+            mean(row["within"][index] for row in these)
+            for index in (WITHIN_CELLS.index(limit) for limit in (0.25, 1.0, 2.0))
+        ]
         figures = [mean(row["shown"] for row in these), *shares]
         gain = mean(row["gain_db"] for row in these)
         print(f"| {light} | {degrees:.0f} | {gain:+.2f} | {' | '.join(f'{share:.3f}' for share in figures)} |")

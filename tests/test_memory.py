@@ -16,7 +16,8 @@ from refsr.references.variants import VariantConfig
 from refsr.restore.memory import plan_memory
 
 NETWORKS = {
-    **{(name, width): DefaultConfig(width=width) for name in ("default", "flow", "sisr") for width in (16, 64)},
+    **{("default", width): DefaultConfig(width=width, choice_width=24) for width in (16, 64)},
+    **{(name, width): DefaultConfig(width=width) for name in ("flow", "sisr") for width in (16, 64)},
     **{("srntt", width): SRNTTConfig(width=width, trunk_blocks=1, transfer_blocks=(1, 1, 1)) for width in (16, 48)},
     ("bicubic", 0): None,
 }

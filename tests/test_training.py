@@ -334,23 +334,30 @@ def test_a_run_begins_with_given_weights(options: RunOptions, tmp_path: Path) ->
         )
 
 
-def test_a_part_that_given_weights_lack_is_trained_from_the_beginning(options: RunOptions, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("part", "loss"), [("align", "alignment"), ("choice", "choice")])
+def test_a_part_that_given_weights_lack_is_trained_from_the_beginning(
+    options: RunOptions, tmp_path: Path, part: str, loss: str
+) -> None:
     """As in weights that are older than the part; a frozen network keeps all else."""
-    name, _, state = read_weights(train(config(), options, silent))
+    sizes = dataclasses.replace(TINY, choice_width=8)
+    name, _, state = read_weights(train(config(default=sizes), options, silent))
     older = tmp_path / "older.safetensors"
-    save_weights(older, name, TINY, {key: value for key, value in state.items() if not key.startswith("align.")})
-    frozen = ("head", "before", "after", "tail", "descriptor", "believe", "gate", "fuse")
-    losses = LossWeights(l1=0.0, alignment=1.0)
+    save_weights(older, name, sizes, {key: value for key, value in state.items() if not key.startswith(f"{part}.")})
+    parts = ("head", "before", "after", "tail", "descriptor", "choice", "align", "believe", "gate", "fuse")
+    frozen = tuple(other for other in parts if other != part)
+    losses = dataclasses.replace(LossWeights(l1=0.0), **{loss: 1.0})
     stage = dataclasses.replace(STAGE, steps=4, frozen=frozen, losses=losses, decay_share=0.0)
     said: list[str] = []
     run = dataclasses.replace(options, output=tmp_path / "later", init=older)
     later = read_weights(
-        train(config(rec=stage, pairs=PairConfig(references=(0.0, 1.0), unrelated=0.0)), run, said.append)
+        train(
+            config(default=sizes, rec=stage, pairs=PairConfig(references=(0.0, 1.0), unrelated=0.0)), run, said.append
+        )
     )[2]
-    assert f"{older} has no align: trained from the beginning" in said
+    assert f"{older} has no {part}: trained from the beginning" in said
     changed = {key.partition(".")[0] for key, value in later.items() if not torch.equal(value, state[key])}
-    assert changed == {"align"}
-    assert log_of(run.output)[-1]["alignment"] > 0
+    assert changed == {part}
+    assert log_of(run.output)[-1][loss] > 0
 
 
 def test_a_network_grows_by_blocks_that_change_nothing(options: RunOptions, tmp_path: Path) -> None:
@@ -370,10 +377,11 @@ def test_a_network_grows_by_blocks_that_change_nothing(options: RunOptions, tmp_
         train(config(), dataclasses.replace(options, output=tmp_path / "shorter", init=grown), silent)
 
 
-def test_a_model_without_an_alignment_cannot_train_it() -> None:
+@pytest.mark.parametrize("losses", [LossWeights(alignment=1.0), LossWeights(choice=1.0)])
+def test_what_a_model_does_not_have_cannot_be_trained(losses: LossWeights) -> None:
     model = SRNTT(SRNTTConfig(width=4, trunk_blocks=1, transfer_blocks=(1, 1, 1)))
-    with pytest.raises(UsageError, match="srntt has no alignment to train: leave out"):
-        NetworkStep(model, config(), StageConfig(steps=1, crop_px=(32,), losses=LossWeights(alignment=1.0)), None)
+    with pytest.raises(UsageError, match="srntt has no (alignment|choice) to train: leave out"):
+        NetworkStep(model, config(), StageConfig(steps=1, crop_px=(32,), losses=losses), None)
 
 
 def test_a_run_with_other_settings_is_refused(options: RunOptions) -> None:
