@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from refsr.models.alignment import Aligned, Alignment, even_out
 from refsr.models.base import Costs, Reference, RefSRModel, Values
-from refsr.models.choice import Choice
+from refsr.models.placement import Choice
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import Match, search_candidates
 from refsr.transfer.smoothing import SMOOTHING_HALO_CELLS, smooth

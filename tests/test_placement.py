@@ -9,7 +9,7 @@ from conftest import texture
 from torch import Tensor
 
 from refsr.models import DefaultConfig, DefaultModel, RefSRModel
-from refsr.models.choice import Choice
+from refsr.models.placement import Choice
 from refsr.restore.pipeline import encode, match, with_matches
 from refsr.search import Match, cell_grid
 from refsr.training.losses import choice_loss
