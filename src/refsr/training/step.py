@@ -23,7 +23,7 @@ from refsr.errors import UsageError
 from refsr.models import DefaultModel, RefSRModel
 from refsr.models.alignment import Aligned
 from refsr.models.vgg import VGG19
-from refsr.restore.pipeline import Encoded, Matched, encode, match, transfer, with_matches
+from refsr.restore.pipeline import Encoded, Matched, encode, transfer, with_matches
 from refsr.search import Match, cell_grid, strongest
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
 from refsr.training.losses import (
@@ -143,7 +143,8 @@ class NetworkStep(nn.Module):
         with self._clock("features"):
             encoded = encode(self.model, lr, refs)
         with self._clock("search"), _full_precision(lr):
-            matched = match(self.model, encoded)
+            searched = self.model.search(lr, encoded.query, encoded.references)
+            matched = with_matches(self.model, encoded, searched)
         fields = self._trained_fields(batch, matched, losses) if self.stage.losses.alignment else None
         restored = transfer(self.model, matched, fields).to(lr.dtype)
         if self.stage.losses.contrast:
@@ -156,8 +157,8 @@ class NetworkStep(nn.Module):
                 losses["contrast"].append(loss / count)
                 losses["hits"].append(hits / count)
         if self.stage.losses.choice:
-            for each in matched.matches:
-                losses["choice"].append(self._choice(batch, encoded, each) / len(matched.matches))
+            for each in searched:  # since those of `matched` are mended by the choice itself
+                losses["choice"].append(self._choice(batch, encoded, each) / len(searched))
         if self.texture is not None:
             with _full_precision(lr):
                 losses["texture"].append(self._texture(restored, refs, strongest(matched.matches)))
