@@ -96,10 +96,10 @@ def test_a_trained_choice_tells_right_from_wrong() -> None:
     optimiser = torch.optim.Adam(choice.parameters(), 1e-2)
     for step in range(30):
         positions = [right, wrong] if step % 2 else [wrong, right]
-        logits = choice._logits(lr, query, [query], [lr], searched, positions)
+        logits = choice.logits(lr, query, [query], [lr], searched, positions)
         loss = choice_loss(positions, logits, right).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    logits = choice._logits(lr, query, [query], [lr], searched, [wrong, right])
+    logits = choice.logits(lr, query, [query], [lr], searched, [wrong, right])
     assert (logits.argmax(1) == 1).float().mean() > 0.95

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from refsr.models.alignment import Aligned, Alignment, even_out
 from refsr.models.base import Costs, Reference, RefSRModel, Values
-from refsr.models.placement import Choice
+from refsr.models.placement import Choice, offer
+from refsr.models.rectified import search_rectified
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import Match, search_candidates
 from refsr.transfer.smoothing import SMOOTHING_HALO_CELLS, smooth
@@ -170,10 +171,20 @@ class DefaultModel(RefSRModel):
     ) -> tuple[Match, Match]:
         if self.choice is None:
             return match, smooth(match)
-        settled: tuple[Match, Match] = self.choice(lr, query, *_keys_and_downs(references), match)
+        offered = offer(match)
+        if not torch.is_grad_enabled():  # in training it would take most of the time
+            sharps = [reference.values[1][:, :3] for reference in references]
+            rectified = search_rectified(self._describe, query, sharps, match, offered)
+            if rectified is not match:
+                match, offered = rectified, offer(rectified)
+        settled: tuple[Match, Match] = self.choice(lr, query, *_keys_and_downs(references), match, offered)
         return settled
 
-    def offer(
+    def _describe(self, sharp: Float[Tensor, "b 3 h2 w2"]) -> Float[Tensor, "b c h w"]:
+        described: Tensor = self.descriptor(downscale_bicubic(sharp, self.scale))
+        return described
+
+    def choose(
         self,
         lr: Float[Tensor, "b 3 h w"],
         query: Float[Tensor, "b c h w"],
@@ -182,7 +193,8 @@ class DefaultModel(RefSRModel):
     ) -> tuple[list[Float[Tensor, "b 2 h w"]], Float[Tensor, "b n h w"]]:
         """The positions among which `settle` chooses, and their logits, to train the choice."""
         assert self.choice is not None
-        return self.choice.offer(lr, query, *_keys_and_downs(references), match)
+        positions = offer(match).positions(match, slice(None))
+        return positions, self.choice.logits(lr, query, *_keys_and_downs(references), match, positions)
 
     def fields(
         self, lr: Float[Tensor, "b 3 h w"], values: Sequence[Values], match: Match, field: Match

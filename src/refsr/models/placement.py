@@ -1,7 +1,7 @@
 """Choice of each cell's place among what is on offer: near and far map, and the planes of the scene."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from refsr.models.alignment import box_mean, even_out
 from refsr.search import Match
-from refsr.transfer.planes import fit_planes
+from refsr.transfer.planes import Planes, fit_planes
 from refsr.transfer.smoothing import near_and_far
 from refsr.transfer.stripes import stripes
 from refsr.transfer.swap import warp
@@ -27,6 +27,39 @@ _OWN_CUES: Final = 12
 _ALL_CUES: Final = 2 * _OWN_CUES + 2
 CHOICE_HALO_CELLS: Final = 12
 """Distance at which other cells still matter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What the place of each cell of a picture is chosen among.
+
+    Attributes:
+        near: Positions by the near map.
+        far: Positions by the far map.
+        support: Share of the cells around each that agree with its near map.
+        planes: The planes of the scene.
+    """
+
+    near: Float[Tensor, "b 2 h w"]
+    far: Float[Tensor, "b 2 h w"]
+    support: Float[Tensor, "b 1 h w"]
+    planes: Planes
+
+    def positions(self, match: Match, rows: slice) -> list[Float[Tensor, "b 2 h w"]]:
+        """All positions of some rows, the near ones first; NaN where there is no plane.
+
+        Args:
+            match: The match, cropped to these rows.
+            rows: Their numbers.
+        """
+        here = (..., rows, slice(None))
+        return [self.near[here], self.far[here], *self.planes.positions(match.reference, rows)]
+
+
+def offer(match: Match) -> Offer:
+    """The offer for a match of the whole picture, as searched."""
+    near, far, support = near_and_far(match)
+    return Offer(near=near, far=far, support=support, planes=fit_planes(match, support))
 
 
 class Choice(nn.Module):
@@ -59,6 +92,7 @@ class Choice(nn.Module):
         keys: Sequence[Float[Tensor, "b c _ _"]],
         downs: Sequence[Float[Tensor, "b 3 _ _"]],
         match: Match,
+        offered: Offer,
     ) -> tuple[Match, Match]:
         """The match, moved where another position inside the reference is chosen, and the chosen field; in stripes.
 
@@ -68,20 +102,22 @@ class Choice(nn.Module):
             keys: Unit descriptors of the references.
             downs: The references, reduced to a pixel a cell.
             match: As searched, of the whole picture.
+            offered: The offer for it.
         """
-        near, far, support = near_and_far(match)
-        planes = fit_planes(match, support)
         height, width = match.score.shape[-2:]
         parts = []
         for inside, seen in stripes(height, width, CHOICE_HALO_CELLS):
             rows, cropped = (..., seen, slice(None)), match.crop(seen, slice(None))
-            positions = [near[rows], far[rows], *planes.positions(cropped.reference, seen)]
+            positions = offered.positions(cropped, seen)
             with torch.no_grad():
-                logits = self._logits(lr[rows], query[rows], keys, downs, cropped, positions)
-            best = torch.stack(positions, 1).take_along_dim(logits.argmax(1)[:, None, None], 1)[:, 0]
-            moved = (best - near[rows]).square().sum(1, keepdim=True) > _MINIMUM_MOVE_CELLS**2
-            moved &= _is_inside(replace(cropped, position_cells=best), keys)
-            field = torch.where(moved, best, near[rows])
+                logits = self.logits(lr[rows], query[rows], keys, downs, cropped, positions)
+            best, near = (
+                torch.stack(positions, 1).take_along_dim(logits.argmax(1)[:, None, None], 1)[:, 0],
+                positions[0],
+            )
+            moved = (best - near).square().sum(1, keepdim=True) > _MINIMUM_MOVE_CELLS**2
+            moved &= is_inside(replace(cropped, position_cells=best), keys)
+            field = torch.where(moved, best, near)
             cosine = _cosine(query[rows], keys, replace(cropped, position_cells=field))
             position = torch.where(moved, field, cropped.position_cells)
             settled = torch.cat((field, position, torch.where(moved, cosine, cropped.score)), 1)
@@ -90,20 +126,7 @@ class Choice(nn.Module):
         mended = replace(match, position_cells=found[:, 2:4], score=found[:, 4:])
         return mended, replace(match, position_cells=found[:, :2])
 
-    def offer(
-        self,
-        lr: Float[Tensor, "b 3 h w"],
-        query: Float[Tensor, "b c h w"],
-        keys: Sequence[Float[Tensor, "b c _ _"]],
-        downs: Sequence[Float[Tensor, "b 3 _ _"]],
-        match: Match,
-    ) -> tuple[list[Float[Tensor, "b 2 h w"]], Float[Tensor, "b n h w"]]:
-        """All positions on offer, NaN where there is no plane, and their logits, to train the choice."""
-        near, far, support = near_and_far(match)
-        positions = [near, far, *fit_planes(match, support).positions(match.reference, slice(None))]
-        return positions, self._logits(lr, query, keys, downs, match, positions)
-
-    def _logits(
+    def logits(
         self,
         lr: Float[Tensor, "b 3 h w"],
         query: Float[Tensor, "b c h w"],
@@ -112,6 +135,7 @@ class Choice(nn.Module):
         match: Match,
         positions: Sequence[Float[Tensor, "b 2 h w"]],
     ) -> Float[Tensor, "b n h w"]:
+        """How likely each position is the right one, to choose by and to train; arguments as for `forward`."""
         with torch.autocast(lr.device.type, enabled=False):  # small numbers tell positions apart, and bf16 has none
             even, deviation = even_out(lr)
             known = [position.isfinite().all(1, keepdim=True) for position in positions]
@@ -141,7 +165,7 @@ def _cues(
     agrees = (away < _AGREEING_CELLS).to(away)
     means = (*(box_mean(cosine, side) for side in (3, 7, 15)), *(box_mean(difference, side) for side in (3, 9)))
     agreeing = (agrees, *(box_mean(agrees, side) for side in (7, 15)))
-    inside = _is_inside(there, keys).to(away)
+    inside = is_inside(there, keys).to(away)
     return torch.cat((cosine, difference, *means, *agreeing, away.clamp_max(_FAR_CELLS) / _FAR_CELLS, inside), 1)
 
 
@@ -151,7 +175,7 @@ def _cosine(
     return F.cosine_similarity(warp(keys, there, scale=1), query)[:, None]
 
 
-def _is_inside(there: Match, keys: Sequence[Float[Tensor, "b c _ _"]]) -> Bool[Tensor, "b 1 h w"]:
+def is_inside(there: Match, keys: Sequence[Float[Tensor, "b c _ _"]]) -> Bool[Tensor, "b 1 h w"]:
     """Whether the reference shows anything at the positions."""
     last = torch.tensor([key.shape[-2:] for key in keys]).to(there.position_cells)[there.reference] - 0.5
     inside = (there.position_cells >= -0.5) & (there.position_cells <= last.movedim(-1, 1))

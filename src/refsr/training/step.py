@@ -182,7 +182,7 @@ class NetworkStep(nn.Module):
         model = self.model
         assert isinstance(model, DefaultModel)
         references = [replace(reference, key=reference.key.detach()) for reference in encoded.references]
-        positions, logits = model.offer(encoded.lr, encoded.query.detach(), references, match)
+        positions, logits = model.choose(encoded.lr, encoded.query.detach(), references, match)
         with _full_precision(logits):
             return choice_loss(positions, logits, _of_matched(batch["truth_cells"], match))
 

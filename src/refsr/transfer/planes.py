@@ -71,12 +71,18 @@ class Planes:
         for index in range(self._most):
             position = torch.full((batch, 2, height, width), torch.nan, device=references.device)
             for reference, (homographies, is_plane) in self.found.items():
-                cells, unit, middle = _normalised(self.size, homographies)
-                seen = _project(homographies[:, index], cells.view(*self.size, 2)[rows].flatten(0, 1))
+                cells = cell_grid(self.size, homographies)[:, rows].expand(batch, -1, -1, -1)
                 here = (references == reference)[:, None] & is_plane[:, index].view(-1, 1, 1, 1)
-                position = torch.where(here, (seen * unit + middle).mT.reshape(position.shape), position)
+                position = torch.where(here, self.through(reference, index, cells), position)
             offered.append(position)
         return offered
+
+    def through(self, reference: int, index: int, cells: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 2 h w"]:
+        """Places of the photo, (y, x) in cells, mapped into a reference by one of its planes."""
+        homographies, _ = self.found[reference]
+        unit, middle = max(self.size) / 2, (cells.new_tensor(self.size) - 1) / 2
+        from_middle = (cells.flatten(2).mT - middle) / unit
+        return (_project(homographies[:, index], from_middle) * unit + middle).mT.reshape(cells.shape)
 
 
 def fit_planes(match: Match, support: Float[Tensor, "b 1 h w"]) -> Planes:
@@ -182,7 +188,7 @@ def _in_double(values: Tensor) -> Tensor:
     return values.double() if values.device.type != "mps" else values.cpu().double()
 
 
-def _project(homographies: Float[Tensor, "*n 3 3"], cells: Float[Tensor, "m 2"]) -> Float[Tensor, "*n m 2"]:
+def _project(homographies: Float[Tensor, "*n 3 3"], cells: Float[Tensor, "*#n m 2"]) -> Float[Tensor, "*n m 2"]:
     """Points (y, x) mapped by each homography; far away where the depth is not positive."""
-    mapped = homographies @ F.pad(cells, (0, 1), value=1.0).T
+    mapped = homographies @ F.pad(cells, (0, 1), value=1.0).mT
     return (mapped[..., :2, :] / mapped[..., 2:, :].clamp_min(_MINIMUM_DEPTH)).mT
