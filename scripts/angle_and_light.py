@@ -2,8 +2,8 @@
 
 Six rendered scenes, two each of facades, boxes and reliefs, textured with photographs of a folder: the view at 0
 degrees at noon is reduced to a fourth, and restored with other views of the scene. For each angle and light: the mean
-gain over no reference (PSNR on luma), the share of cells that the reference shows, and the shares of these that are
-found within 0.25, 1 and 2 cells of their true place.
+gain over no reference (PSNR on luma), the gain that the true place of each shown cell would bring, the share of cells
+that the reference shows, and the shares of these that are found within 0.25, 1 and 2 cells of their true place.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refsr.bench.match_figures import WITHIN_CELLS
-from refsr.bench.matches import cells_of, shares_within
+from refsr.bench.matches import cells_of, corrected, shares_within
 from refsr.bench.metrics import psnr_db
 from refsr.bench.rendered import EVENING, NOON, Camera, Surface, box, render_view, true_cells
 from refsr.io.listing import list_photos
@@ -29,7 +29,7 @@ from refsr.models import RefSRModel, load_model
 from refsr.references.pose import find_pose
 from refsr.references.variants import transform
 from refsr.resize import downscale_bicubic, stored, upscale_bicubic
-from refsr.restore.pipeline import encode, match
+from refsr.restore.pipeline import encode, match, transfer
 from refsr.restore.upscale import upscale
 
 TEXTURE_PX = (400, 600)
@@ -141,27 +141,31 @@ def measure(model: RefSRModel, scene: Sequence[Surface]) -> Iterator[dict[str, A
             "alone_db": alone_db,
             "gain_db": psnr_db(helped.photo.pixels, truth).item() - alone_db,
             "shown": true[:, 0].isfinite().float().mean().item(),
-            "within": found_shares(model, lr, ref, true),
+            **found(model, lr, ref, true, truth, alone_db),
         }
 
 
-def found_shares(model: RefSRModel, lr: Tensor, ref: Tensor, true: Tensor) -> tuple[float, ...]:
-    """Shares of the cells (y, x) of a reference that are found where they are, as `upscale` looks for them."""
+def found(model: RefSRModel, lr: Tensor, ref: Tensor, true: Tensor, truth: Tensor, alone_db: float) -> dict[str, Any]:
+    """Shares of the cells (y, x) of a reference that are found where they are, as `upscale` looks for them; and the
+    gain with all of them where they are."""
     with torch.inference_mode():
         pose = find_pose(model, lr, ref)
         if pose is None:
-            return (0.0,) * len(WITHIN_CELLS)
+            return {"within": (0.0,) * len(WITHIN_CELLS), "true_gain_db": 0.0}
         posed = transform(ref, 0, pose.scale, pose.degrees)
         matched = match(model, encode(model, lr, [posed.image]))
         aligned = model.fields(lr, matched.values, matched.matches[0], matched.fields[0])[-1]
-    true_px = true[0] * model.cell_px + (model.cell_px - 1) / 2
-    return shares_within(aligned.field.position_cells[0], cells_of(true_px, posed.origin, model.cell_px)) or ()
+        true_px = true[0] * model.cell_px + (model.cell_px - 1) / 2
+        true_cells = cells_of(true_px, posed.origin, model.cell_px)
+        best = transfer(model, matched, [corrected(aligned, true_cells)]).clamp(0, 1)
+    shares = shares_within(aligned.field.position_cells[0], true_cells) or ()
+    return {"within": shares, "true_gain_db": psnr_db(best, truth).item() - alone_db}
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """Means over the scenes."""
-    print("| light | degrees | gain (dB) | shown | within 0.25 | 1 | 2 cells |")
-    print("|---|---|---|---|---|---|---|")
+    print("| light | degrees | gain (dB) | with true places | shown | within 0.25 | 1 | 2 cells |")
+    print("|---|---|---|---|---|---|---|---|")
     for light, degrees in REFERENCES:
         these = [row for row in rows if (row["light"], row["degrees"]) == (light, degrees)]
         shares = [
@@ -169,8 +173,9 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
             for index in (WITHIN_CELLS.index(limit) for limit in (0.25, 1.0, 2.0))
         ]
         figures = [mean(row["shown"] for row in these), *shares]
-        gain = mean(row["gain_db"] for row in these)
-        print(f"| {light} | {degrees:.0f} | {gain:+.2f} | {' | '.join(f'{share:.3f}' for share in figures)} |")
+        gain, best = (mean(row[key] for row in these) for key in ("gain_db", "true_gain_db"))
+        cells = [f"{gain:+.2f}", f"{best:+.2f}", *(f"{share:.3f}" for share in figures)]
+        print(f"| {light} | {degrees:.0f} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
