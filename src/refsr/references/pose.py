@@ -43,8 +43,8 @@ _STEP_GAIN: Final = 0.01
 """Minimum gain in fit of a refinement step."""
 
 _MINIMUM_FIT: Final = 0.03
-"""References that fit worse show other things: unrelated photos have 0.000 to 0.005, rarely 0.02; other views of a
-place 0.06 and more."""
+"""References that fit worse show other things: unrelated photos have 0.000 to 0.02, rarely 0.05; other views of a
+place that bring something 0.03 and more. Lower than for an album, where the best of hundreds is taken."""
 
 _MINIMUM_SIDE_CELLS: Final = 8
 _MAXIMUM_ASPECT: Final = _FINE_CELLS[0] // _MINIMUM_SIDE_CELLS**2
