@@ -37,7 +37,8 @@ def searched(model: RefSRModel, lr: Tensor, ref: Tensor) -> tuple[Encoded, Match
 def again(model: RefSRModel, encoded: Encoded, match: Match, offered: Offer) -> Match:
     assert isinstance(model, DefaultModel)
     sharps = [reference.values[1][:, :3] for reference in encoded.references]
-    return search_rectified(model._describe, encoded.query, sharps, match, offered)
+    keys = [reference.key for reference in encoded.references]
+    return search_rectified(model._describe, encoded.query, keys, sharps, match, offered)
 
 
 def share_within_two(match: Match, true: Tensor) -> float:

@@ -171,13 +171,13 @@ class DefaultModel(RefSRModel):
     ) -> tuple[Match, Match]:
         if self.choice is None:
             return match, smooth(match)
-        offered = offer(match)
+        offered, (keys, downs) = offer(match), _keys_and_downs(references)
         if not torch.is_grad_enabled():  # in training it would take most of the time
             sharps = [reference.values[1][:, :3] for reference in references]
-            rectified = search_rectified(self._describe, query, sharps, match, offered)
+            rectified = search_rectified(self._describe, query, keys, sharps, match, offered)
             if rectified is not match:
                 match, offered = rectified, offer(rectified)
-        settled: tuple[Match, Match] = self.choice(lr, query, *_keys_and_downs(references), match, offered)
+        settled: tuple[Match, Match] = self.choice(lr, query, keys, downs, match, offered)
         return settled
 
     def _describe(self, sharp: Float[Tensor, "b 3 h2 w2"]) -> Float[Tensor, "b c h w"]:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refsr.models.placement import Offer
+from refsr.models.placement import Offer, is_inside
 from refsr.search import Match, cell_grid, search_candidates
 from refsr.transfer.planes import MAXIMUM_PLANES
 from refsr.transfer.smoothing import near_and_far
@@ -44,6 +44,7 @@ _MINIMUM_NEW_SUPPORT: Final = 0.5
 def search_rectified(
     describe: Callable[[Float[Tensor, "b 3 h2 w2"]], Float[Tensor, "b c h w"]],
     query: Float[Tensor, "b c h w"],
+    keys: Sequence[Float[Tensor, "b c _ _"]],
     sharps: Sequence[Float[Tensor, "b 3 _ _"]],
     match: Match,
     offered: Offer,
@@ -53,7 +54,8 @@ def search_rectified(
     Args:
         describe: From a sharp picture to descriptors of its cells.
         query: Descriptors of the LR image.
-        sharps: Pixels of the references.
+        keys: Descriptors of the references.
+        sharps: Their pixels.
         match: As searched, of the whole picture.
         offered: The offer for it.
 
@@ -73,7 +75,7 @@ def search_rectified(
             (found,) = search_candidates(query, [key])
             place = offered.planes.through(reference, index, found.position_cells)
             better = (found.score > improved.score + _LEAD) & (near_and_far(found)[2] > _MINIMUM_NEW_SUPPORT)
-            better &= _is_shown(place, sharps[reference]) & steep.view(-1, 1, 1, 1)
+            better &= is_inside(replace(match, position_cells=place), keys) & steep.view(-1, 1, 1, 1)
             better &= (match.reference == reference)[:, None]
             improved = replace(
                 improved,
@@ -121,8 +123,3 @@ def _warped_key(
 def _positions(match: Match, offered: Offer, reference: int, index: int) -> Float[Tensor, "b 2 h w"]:
     cells = cell_grid(match.score.shape[-2:], match.position_cells)
     return offered.planes.through(reference, index, cells.expand_as(match.position_cells))
-
-
-def _is_shown(place: Float[Tensor, "b 2 h w"], sharp: Float[Tensor, "b 3 h2 w2"]) -> Bool[Tensor, "b 1 h w"]:
-    last = place.new_tensor(sharp.shape[-2:]).view(1, 2, 1, 1) / _CELL_PX - 1
-    return ((place >= 0) & (place <= last)).all(1, keepdim=True)
