@@ -17,6 +17,7 @@ import torch
 
 from refsr.bench.crops import write_crops
 from refsr.bench.datasets import Dataset, LevelledReference, Sample
+from refsr.bench.degraded import DegradationName
 from refsr.bench.lpips import LPIPS
 from refsr.bench.metrics import psnr_db, ssim
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
@@ -25,7 +26,7 @@ from refsr.bench.samples import Album, choose_references, measure_each, prepare_
 from refsr.device import Precision
 from refsr.errors import UsageError
 from refsr.io.files import make_folder
-from refsr.io.photo import Photo
+from refsr.io.photo import Photo, write_photo
 from refsr.io.progress import Progress, silent
 from refsr.io.records import Journal, parse_record, write_record
 from refsr.models import RefSRModel
@@ -45,12 +46,14 @@ class BenchConfig(PassConfig):
             or album (found by content among the references of all samples); auto is 1 where there are references, else
             none. A model without references is always measured with none.
         protocol: Preparation and comparison as in the paper's own code: refsr, ttsr, masa or c2.
+        degrade: Degradation of the LR images in place of clean reduction: mild, night, jpeg or motion.
         limit: Maximum count of pictures, evenly spread; 0 for all.
         precision: Precision of the network; fp32 makes figures of different machines comparable.
     """
 
     references: str = "auto"
     protocol: ProtocolName = "refsr"
+    degrade: DegradationName = "none"
     limit: int = 0
     precision: Precision = "fp32"
 
@@ -90,6 +93,7 @@ def run_benchmark(
     *,
     out: Path | None = None,
     crops: Path | None = None,
+    write_lr: Path | None = None,
     lpips: LPIPS | None = None,
     progress: Progress = silent,
 ) -> Result:
@@ -98,6 +102,7 @@ def run_benchmark(
     Args:
         out: JSON file to write. A killed run resumes from the journal beside it.
         crops: Folder for one strip of crops per picture.
+        write_lr: Folder for the LR images, named like the truths, for other programs or --lr.
 
     Raises:
         UsageError: The limit is negative, or no sample could be measured.
@@ -110,7 +115,7 @@ def run_benchmark(
         "references": mode,
         "search": config.engine,
         "precision": config.precision,
-        "lr": "given" if any(sample.lr for sample in samples) else "bicubic (Keys, a = -0.5, antialiased), 8 bits",
+        "lr": _lr_kind(samples, config.degrade),
         "lpips": None if lpips is None else lpips.name,
     }
     versions = software_versions() | {"weights": model.digest(), "threads": str(torch.get_num_threads())}
@@ -123,13 +128,14 @@ def run_benchmark(
         "samples": [sample.name for sample in samples],
     }
     journal = Journal(out, settings)
-    if crops is not None:
-        make_folder(crops)
+    for folder in (crops, write_lr):
+        if folder is not None:
+            make_folder(folder)
     # Keep one-time costs out of the first sample's time.
     small, large = (Photo(pixels=torch.full((1, 3, side, side), 0.5)) for side in (16, 64))
     upscale(small, [large], model=model, provenance=False)
     run = _Run(
-        dataset=dataset, model=model, mode=mode, config=config, out=out, crops=crops, lpips=lpips,
+        dataset=dataset, model=model, mode=mode, config=config, out=out, crops=crops, write_lr=write_lr, lpips=lpips,
         album=Album(dataset, model) if mode == "album" else None,
     )  # fmt: skip
     measured, skipped = measure_each(dataset.name, samples, lambda sample: _measure(sample, run), journal, progress)
@@ -144,6 +150,12 @@ def run_benchmark(
     return result
 
 
+def _lr_kind(samples: Sequence[Sample], degradation: DegradationName) -> str:
+    if any(sample.lr for sample in samples):
+        return "given"
+    return "bicubic (Keys, a = -0.5, antialiased), 8 bits" if degradation == "none" else f"degraded: {degradation}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     """Everything that all samples of a run share."""
@@ -155,6 +167,7 @@ class _Run:
     album: Album | None
     out: Path | None
     crops: Path | None
+    write_lr: Path | None
     lpips: LPIPS | None
 
 
@@ -162,6 +175,8 @@ def _measure(sample: Sample, run: _Run) -> dict[str, Any]:
     """`ImageResult` of a sample, as a dict."""
     model, config = run.model, run.config
     chosen, prepared, references = _prepare(sample, run)
+    if run.write_lr is not None:
+        write_photo(run.write_lr / f"{sample.truth.stem}.png", Photo(pixels=prepared.lr))
     reset_peak()
     begun = time.perf_counter()
     restored = config.upscale(Photo(pixels=prepared.lr), references, model)
@@ -201,12 +216,12 @@ def _prepare(sample: Sample, run: _Run) -> tuple[tuple[LevelledReference, ...], 
     """Files of the references, the prepared pictures, and the references as `upscale` takes them."""
     found: Sequence[FoundReference] = ()
     if run.album is not None:
-        prepared, found = run.album.prepare(sample, run.config.protocol)
+        prepared, found = run.album.prepare(sample, run.config.protocol, run.config.degrade)
         levels = {reference.path: reference.level for reference in sample.references}
         chosen = tuple(LevelledReference(path=one.path, level=levels.get(one.path, 0)) for one in found)
     else:
         chosen = choose_references(sample, run.dataset, run.mode)
-        prepared = prepare_sample(sample, chosen, run.config.protocol, run.model.scale)
+        prepared = prepare_sample(sample, chosen, run.config.protocol, run.model.scale, run.config.degrade)
         if run.mode == "self":
             prepared = replace(prepared, references=(prepared.lr,))
     if run.config.protocol == "refsr" and found:

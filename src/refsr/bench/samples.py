@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from refsr.bench.datasets import Dataset, LevelledReference, Sample
+from refsr.bench.degraded import DegradationName, degraded
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
 from refsr.bench.results import Skipped
 from refsr.data.leaks import find_leaks
@@ -64,14 +65,18 @@ def choose_references(sample: Sample, dataset: Dataset, mode: str) -> tuple[Leve
 
 
 def prepare_sample(
-    sample: Sample, references: Sequence[LevelledReference], protocol: ProtocolName, scale: int
+    sample: Sample,
+    references: Sequence[LevelledReference],
+    protocol: ProtocolName,
+    scale: int,
+    degradation: DegradationName = "none",
 ) -> Prepared:
     """Read a sample's pictures and prepare them.
 
     Raises:
         ImageError: A picture cannot be read or used.
     """
-    truth, lr = _read(sample)
+    truth, lr = _read(sample, scale, degradation)
     return PROTOCOLS[protocol].prepare(truth, [read_photo(ref.path).pixels for ref in references], scale, lr)
 
 
@@ -86,23 +91,29 @@ class Album:
         leaks = find_leaks(files, [sample.truth for sample in dataset.samples])
         self.shows_truth = {files[number]: truth for number, truth in leaks.items()}
 
-    def prepare(self, sample: Sample, protocol: ProtocolName) -> tuple[Prepared, list[FoundReference]]:
+    def prepare(
+        self, sample: Sample, protocol: ProtocolName, degradation: DegradationName = "none"
+    ) -> tuple[Prepared, list[FoundReference]]:
         """Prepare a sample with the references found for its LR image; pictures that show its truth are left out.
 
         Raises:
             ImageError: A picture cannot be read or used.
         """
-        truth, lr = _read(sample)
+        truth, lr = _read(sample, self.model.scale, degradation)
         prepare = partial(PROTOCOLS[protocol].prepare, truth, scale=self.model.scale, lr=lr)
         leaked = [path for path, shown in self.shows_truth.items() if shown == sample.truth]
         found = find_references(Photo(pixels=prepare(()).lr), self.library, self.model, apart_from=leaked)
         return prepare([one.photo.pixels for one in found]), found
 
 
-def _read(sample: Sample) -> tuple[Tensor, Tensor | None]:
-    """Truth, and the real LR image if there is one."""
+def _read(sample: Sample, scale: int, degradation: DegradationName) -> tuple[Tensor, Tensor | None]:
+    """Truth, and the LR image if it is a real or a degraded one."""
     truth = read_photo(sample.truth).pixels
-    return truth, None if sample.lr is None else read_photo(sample.lr).pixels
+    if sample.lr is not None:
+        if degradation != "none":
+            raise UsageError(f"{sample.lr.name} is given: leave out --degrade {degradation}, or the LR images")
+        return truth, read_photo(sample.lr).pixels
+    return truth, None if degradation == "none" else degraded(truth, degradation, sample.name, scale)
 
 
 def measure_each(

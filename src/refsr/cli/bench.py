@@ -83,6 +83,7 @@ def measure(
     lr: Path | None = None,
     lpips: list[Path] | None = None,
     crops: Path | None = None,
+    write_lr: Path | None = None,
     strict: bool = False,
     options: MeasureOptions = MeasureOptions(),
 ) -> None:
@@ -94,6 +95,7 @@ def measure(
         lr: Folder of real LR images, named like the truths; by default, truths are reduced by bicubic interpolation.
         lpips: Weights of AlexNet or VGG19, to measure LPIPS too; repeat the option for the learned ones of AlexNet.
         crops: Folder for a strip of crops of each picture, which `refsr bench report` puts on contact sheets.
+        write_lr: Folder for the LR images, named like the truths, for other programs or --lr.
         strict: End with an error if a picture was left out.
     """
     samples = open_dataset(dataset, lr)
@@ -107,6 +109,7 @@ def measure(
             options,
             out=output,
             crops=crops,
+            write_lr=write_lr,
             lpips=distance,
             progress=progress,
         )
