@@ -8,9 +8,9 @@ import torch
 from conftest import fails, texture
 from scipy import ndimage
 
-from refsr.bench.degraded import _DEGRADATIONS, DegradationName, degraded
 from refsr.bench.results import Result
 from refsr.cli import main
+from refsr.data.degraded import _DEGRADATIONS, DegradationName, degraded
 from refsr.degrade.camera import from_linear, to_linear
 from refsr.io.photo import Photo, as_photo, write_photo
 from refsr.io.records import read_record

@@ -17,12 +17,12 @@ import torch
 
 from refsr.bench.crops import write_crops
 from refsr.bench.datasets import Dataset, LevelledReference, Sample
-from refsr.bench.degraded import DegradationName
 from refsr.bench.lpips import LPIPS
 from refsr.bench.metrics import psnr_db, ssim
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
 from refsr.bench.results import ImageResult, Result, software_versions, source_commit
 from refsr.bench.samples import Album, choose_references, measure_each, prepare_sample, spread
+from refsr.data.degraded import DegradationName
 from refsr.device import Precision
 from refsr.errors import UsageError
 from refsr.io.files import make_folder

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from refsr.bench.datasets import Dataset, LevelledReference, Sample
-from refsr.bench.degraded import DegradationName, degraded
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
 from refsr.bench.results import Skipped
+from refsr.data.degraded import DegradationName, degraded
 from refsr.data.leaks import find_leaks
 from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.photo import Photo, read_photo
