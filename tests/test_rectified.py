@@ -95,4 +95,5 @@ def test_steepness_is_the_stretch_along_any_direction() -> None:
         match = Match(
             position_cells=position, reference=torch.zeros(1, 30, 40, dtype=torch.long), score=torch.ones(1, 1, 30, 40)
         )
-        assert _is_steep(match, offer(match), 0, 0).tolist() == [steep]
+        offered = offer(match)
+        assert _is_steep(offered.planes.through(0, 0, grid), match, offered, 0, 0).tolist() == [steep]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from refsr.models.alignment import Aligned, Alignment, even_out
 from refsr.models.base import Costs, Reference, RefSRModel, Values
 from refsr.models.placement import Choice, offer
-from refsr.models.rectified import search_rectified
+from refsr.models.rectified import DESCRIPTOR_HALO_CELLS, search_rectified
 from refsr.resize import downscale_bicubic, upscale_bicubic
 from refsr.search import Match, search_candidates
 from refsr.transfer.smoothing import SMOOTHING_HALO_CELLS, smooth
@@ -25,7 +25,6 @@ from refsr.transfer.stripes import by_stripes, cells_at_once
 from refsr.transfer.swap import warp
 
 _CUES = 6
-_DESCRIPTOR_HALO_CELLS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +124,11 @@ class DefaultModel(RefSRModel):
         self.fuse = nn.Conv2d(width, width, 3, padding=1)
 
     def encode_query(self, lr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        (described,) = by_stripes(lambda part: (self.descriptor(part),), lr, cell_px=1, halo=_DESCRIPTOR_HALO_CELLS)
+        (described,) = by_stripes(lambda part: (self.descriptor(part),), lr, cell_px=1, halo=DESCRIPTOR_HALO_CELLS)
         return described
 
     def encode_reference(self, ref: Float[Tensor, "b 3 h2 w2"]) -> Reference:
-        key, *values = by_stripes(self._encode, ref, cell_px=self.scale, halo=_DESCRIPTOR_HALO_CELLS)
+        key, *values = by_stripes(self._encode, ref, cell_px=self.scale, halo=DESCRIPTOR_HALO_CELLS)
         return Reference(key=key, values=tuple(values))
 
     def _encode(self, ref: Float[Tensor, "b 3 h2 w2"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -111,10 +111,8 @@ class Choice(nn.Module):
             positions = offered.positions(cropped, seen)
             with torch.no_grad():
                 logits = self.logits(lr[rows], query[rows], keys, downs, cropped, positions)
-            near, best = (
-                positions[0],
-                torch.stack(positions, 1).take_along_dim(logits.argmax(1)[:, None, None], 1)[:, 0],
-            )
+            near = positions[0]
+            best = torch.stack(positions, 1).take_along_dim(logits.argmax(1)[:, None, None], 1)[:, 0]
             moved = (best - near).square().sum(1, keepdim=True) > _MINIMUM_MOVE_CELLS**2
             moved &= is_inside(replace(cropped, position_cells=best), keys)
             field = torch.where(moved, best, near)

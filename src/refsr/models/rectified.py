@@ -18,13 +18,15 @@ from torch import Tensor
 
 from refsr.models.placement import Offer, is_inside
 from refsr.search import Match, cell_grid, search_candidates
-from refsr.transfer.planes import MAXIMUM_PLANES
+from refsr.transfer.planes import MAXIMUM_PLANES, MINIMUM_SUPPORT
 from refsr.transfer.smoothing import near_and_far
 from refsr.transfer.stripes import stripes
 from refsr.transfer.swap import matched_references, warp
 
 _CELL_PX: Final = 4
-_DESCRIPTOR_HALO_CELLS: Final = 32
+DESCRIPTOR_HALO_CELLS: Final = 32
+"""Distance at which other cells still matter to a descriptor."""
+
 _MAXIMUM_CELLS: Final = 2**18
 """Larger pictures are not searched again: what is held beside the first search stays below 100 MiB."""
 
@@ -35,7 +37,6 @@ _MINIMUM_SHARE: Final = 0.05
 """Share of the picture's cells that must lie on a plane for it to be worth a search."""
 
 _AGREEING_CELLS: Final = 2.0
-_MINIMUM_SUPPORT: Final = 0.3
 _LEAD: Final = 0.02
 _MINIMUM_NEW_SUPPORT: Final = 0.5
 """Cells are matched anew where the score rises by the lead and the cells around agree."""
@@ -65,13 +66,14 @@ def search_rectified(
     height, width = match.score.shape[-2:]
     if height * width > _MAXIMUM_CELLS:
         return match
-    improved = match
+    improved, cells = match, cell_grid((height, width), match.position_cells).expand_as(match.position_cells)
     for reference in matched_references(match):
         for index in range(MAXIMUM_PLANES):
-            steep = _is_steep(match, offered, reference, index)
+            position = offered.planes.through(reference, index, cells)
+            steep = _is_steep(position, match, offered, reference, index)
             if not steep.any():
                 continue
-            key = _warped_key(describe, sharps[reference], match, offered, reference, index)
+            key = _warped_key(describe, sharps[reference], replace(match, position_cells=position))
             (found,) = search_candidates(query, [key])
             place = offered.planes.through(reference, index, found.position_cells)
             better = (found.score > improved.score + _LEAD) & (near_and_far(found)[2] > _MINIMUM_NEW_SUPPORT)
@@ -85,13 +87,15 @@ def search_rectified(
     return improved
 
 
-def _is_steep(match: Match, offered: Offer, reference: int, index: int) -> Bool[Tensor, " b"]:
-    """Whether a plane of each picture is seen much longer or shorter in some direction, where its cells are."""
-    position = _positions(match, offered, reference, index)
+def _is_steep(
+    position: Float[Tensor, "b 2 h w"], match: Match, offered: Offer, reference: int, index: int
+) -> Bool[Tensor, " b"]:
+    """Whether a plane of each picture, which maps all cells to `position`, is seen much longer or shorter in some
+    direction, where its cells are."""
     near = (position - match.position_cells).norm(dim=1, keepdim=True) < _AGREEING_CELLS
     _, is_plane = offered.planes.found[reference]
     here = (match.reference == reference)[:, None] & is_plane[:, index].view(-1, 1, 1, 1)
-    its = (near & (offered.support > _MINIMUM_SUPPORT) & here)[..., :-1, :-1].to(position)
+    its = (near & (offered.support > MINIMUM_SUPPORT) & here)[..., :-1, :-1].to(position)
     down = position[..., 1:, :-1] - position[..., :-1, :-1]
     right = position[..., :-1, 1:] - position[..., :-1, :-1]
     count = its.sum((2, 3)).clamp_min(1)
@@ -103,23 +107,12 @@ def _is_steep(match: Match, offered: Offer, reference: int, index: int) -> Bool[
 
 
 def _warped_key(
-    describe: Callable[[Tensor], Tensor],
-    sharp: Float[Tensor, "b 3 _ _"],
-    match: Match,
-    offered: Offer,
-    reference: int,
-    index: int,
+    describe: Callable[[Tensor], Tensor], sharp: Float[Tensor, "b 3 _ _"], there: Match
 ) -> Float[Tensor, "b c h w"]:
-    """Descriptors of a reference as one of its planes is seen in the photo; in stripes."""
-    there = replace(match, position_cells=_positions(match, offered, reference, index))
-    height, width = match.score.shape[-2:]
+    """Descriptors of a reference as one of its planes, which maps all cells, is seen in the photo; in stripes."""
+    height, width = there.score.shape[-2:]
     parts = []
-    for inside, seen in stripes(height, width, _DESCRIPTOR_HALO_CELLS):
+    for inside, seen in stripes(height, width, DESCRIPTOR_HALO_CELLS):
         described = describe(warp([sharp], there.crop(seen, slice(None)), scale=_CELL_PX))
         parts.append(described[..., inside.start - seen.start : inside.stop - seen.start, :])
     return torch.cat(parts, 2)
-
-
-def _positions(match: Match, offered: Offer, reference: int, index: int) -> Float[Tensor, "b 2 h w"]:
-    cells = cell_grid(match.score.shape[-2:], match.position_cells)
-    return offered.planes.through(reference, index, cells.expand_as(match.position_cells))

@@ -36,7 +36,9 @@ _TOLERANCE_CELLS: Final = 1.0
 _TOLERANCES_CELLS: Final = (3.0, 1.5, 1.0, 1.0)
 """Scale of the residuals in each step of the fit; cells within twice the last one belong to the plane."""
 
-_MINIMUM_SUPPORT: Final = 0.3
+MINIMUM_SUPPORT: Final = 0.3
+"""Of cells that tell of planes."""
+
 _RIDGE: Final = 1e-9
 _MINIMUM_DEPTH: Final = 1e-3
 
@@ -80,7 +82,7 @@ class Planes:
     def through(self, reference: int, index: int, cells: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 2 h w"]:
         """Places of the photo, (y, x) in cells, mapped into a reference by one of its planes."""
         homographies, _ = self.found[reference]
-        unit, middle = max(self.size) / 2, (cells.new_tensor(self.size) - 1) / 2
+        unit, middle = _frame(self.size, cells)
         from_middle = (cells.flatten(2).mT - middle) / unit
         return (_project(homographies[:, index], from_middle) * unit + middle).mT.reshape(cells.shape)
 
@@ -97,7 +99,7 @@ def fit_planes(match: Match, support: Float[Tensor, "b 1 h w"]) -> Planes:
         "Detecting planar homographies in an image pair", ISPA 2001.
     """
     height, width = match.score.shape[-2:]
-    trusted = support * (support > _MINIMUM_SUPPORT)
+    trusted = support * (support > MINIMUM_SUPPORT)
     found = {
         reference: _fit(match.position_cells, trusted * (match.reference == reference)[:, None])
         for reference in matched_references(match)
@@ -110,7 +112,8 @@ def _fit(
 ) -> tuple[Float[Tensor, "b n 3 3"], Bool[Tensor, "b n"]]:
     """Homographies, and whether enough cells agree with each."""
     height, width = support.shape[-2:]
-    cells, unit, middle = _normalised((height, width), position)
+    unit, middle = _frame((height, width), position)
+    cells = (cell_grid((height, width), position).flatten(1).T - middle) / unit
     places = (position.flatten(2).mT - middle) / unit
     corners = _corners(height, width).to(position.device)
     hypotheses = _homographies(cells[corners].expand(len(places), -1, -1, -1), places[:, corners])
@@ -131,11 +134,10 @@ def _fit(
     return torch.stack(found, 1), (torch.stack(agreeing, 1) > _PLANE_SHARE * len(some)).cummin(1).values
 
 
-def _normalised(size: tuple[int, int], like: Tensor) -> tuple[Float[Tensor, "n 2"], float, Float[Tensor, " 2"]]:
-    """Cells (y, x) from the middle, in units of half the longer side, so that all numbers of the equations are about
-    one; the unit in cells, and the middle."""
-    unit, middle = max(size) / 2, (like.new_tensor(size) - 1) / 2
-    return (cell_grid(size, like).flatten(1).T - middle) / unit, unit, middle
+def _frame(size: tuple[int, int], like: Tensor) -> tuple[float, Float[Tensor, " 2"]]:
+    """Half the longer side and the middle (y, x), in cells: the unit and the origin in which all numbers of the
+    equations are about one."""
+    return max(size) / 2, (like.new_tensor(size) - 1) / 2
 
 
 def _agreement(apart: Float[Tensor, "*n m 2"], tolerance: float) -> Float[Tensor, "*n m"]:
