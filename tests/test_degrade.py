@@ -401,7 +401,8 @@ def test_degrading_equals_its_steps_one_by_one() -> None:
         subsampled=True,
     )  # fmt: skip
     hr = texture(96, 128)
-    lr = reduce(blur(hr, [blur_kernel(one)]), "area", 4)
+    light = blur(to_linear(hr), [blur_kernel(one)])
+    lr = reduce(from_linear(light.clamp(0, 1)), "area", 4)
     light = blur(to_linear(lr), [gaussian_kernel(0.4)])
     light = demosaic(mosaic(add_noise(light, unit_noise([7], light), [1e-3], [5e-3])))
     lr = sharpen(from_linear(light.clamp(0, 1)), [0.8], [0.9]).clamp(0, 1)

@@ -1,6 +1,6 @@
 """Four fixed degradations of a benchmark's LR images, in place of clean ones: what cameras and messengers do.
 
-truth ── linear light ── blur ──> encoded ── reduce by the scale ── noise in linear light ── 8 bits ── JPEG ──> lr
+truth ── blur in linear light ── reduce by the scale ── noise in linear light ── 8 bits ── JPEG ──> lr
 
 | name | blur, in pixels of the truth | noise | JPEG |
 |---|---|---|---|
@@ -19,8 +19,7 @@ from typing import Final, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from refsr.degrade import Degradation, blur, blur_kernel, degrade
-from refsr.degrade.camera import from_linear, to_linear
+from refsr.degrade import Degradation, degrade
 
 DegradationName = Literal["none", "mild", "night", "jpeg", "motion"]
 
@@ -50,5 +49,4 @@ def degraded(
     height, width = (side // scale * scale for side in truth.shape[-2:])
     seed = zlib.crc32(f"{name}/{sample}".encode())
     values = replace(_DEGRADATIONS[name], noise_seed=seed, blur_degrees=float(seed % 180))
-    light = blur(to_linear(truth[..., :height, :width]), [blur_kernel(values)])
-    return degrade(from_linear(light.clamp(0, 1)), [replace(values, blur="none")], scale)
+    return degrade(truth[..., :height, :width], [values], scale)

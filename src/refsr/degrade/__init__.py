@@ -1,6 +1,7 @@
 """Degradation model: from an HR photograph to a realistic LR picture.
 
-    hr ── blur ── reduce (kernel or camera) ── noise in linear light ── sharpen, tone ── JPEG once or twice ──> lr
+    hr ── blur in linear light ── reduce (kernel or camera) ── noise in linear light ──┐
+    lr <──────────────────────────────── JPEG once or twice ── sharpen, tone ─────────┘
 
 `lr` has 8 bits. `draw` draws the parameters of one picture; `degrade` applies those of a batch on its device. Noise is
 drawn on the CPU from seeds among the parameters, so that the same parameters give the same picture on every device.

@@ -30,7 +30,7 @@ Step = Callable[[Tensor, list[Degradation]], Tensor]
 def degrade(hr: Float[Tensor, "b 3 h w"], values: Sequence[Degradation], scale: int = 4) -> Float[Tensor, "b 3 h2 w2"]:
     """Make LR pictures, without gradient; each result is independent of the rest of the batch.
 
-        hr ── blur ── reduce ── light: optics, noise, mosaic ── sharpen, tone ── 8 bits ── JPEG, JPEG or WebP ──> lr
+        hr ── light: blur ── reduce ── light: optics, noise, mosaic ── sharpen, tone ── 8 bits ── codecs ──> lr
 
     Args:
         hr: RGB 0..1, sides multiples of `scale`.
@@ -48,7 +48,7 @@ def degrade(hr: Float[Tensor, "b 3 h w"], values: Sequence[Degradation], scale: 
             f"{counted(len(values), 'degradation')} for {counted(len(hr), 'picture')}: give one for each picture"
         )
     with torch.no_grad(), torch.autocast(hr.device.type, enabled=False):
-        lr = _reduce(blur(hr, [blur_kernel(one) for one in values]), values, scale)
+        lr = _reduce(_apply_where(lambda one: one.blur != "none", _blur, hr, values), values, scale)
         lr = _apply_where(lambda one: _is_noisy(one) or _is_camera(one), _expose, lr, values)
         lr = _apply_where(lambda one: one.sharpen > 0, _sharpen, lr, values)
         lr = _apply_where(lambda one: one.tone != 0, _tone, lr, values)
@@ -71,6 +71,12 @@ def _apply_where(
     changed = images.clone()
     put(changed, rows, step(pick(images, rows), chosen))
     return changed
+
+
+def _blur(images: Images, values: list[Degradation]) -> Images:
+    """Blur in linear light, where optics and shutter add it up."""
+    light = blur(camera.to_linear(images), [blur_kernel(one) for one in values])
+    return camera.from_linear(light.clamp(0, 1))
 
 
 def _reduce(images: Images, values: Sequence[Degradation], scale: int) -> Float[Tensor, "b 3 h2 w2"]:
