@@ -46,7 +46,8 @@ def test_the_main_job(pictures: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert size_of(chart) == (108, 80 + 22)
     captured = capsys.readouterr()
     assert captured.err == ""
-    made = r".*out.png: 108x80 in [\d.]+ s, \d+% from .*ref.png, \d+% from .*ref.png\n"
+    seen = r"noise [\d.]+, blur [\d.]+ px, (no JPEG|JPEG about \d+): restored as a (clean|real) photo"
+    made = rf".*out.png: 108x80 in [\d.]+ s, \d+% from .*ref.png, \d+% from .*ref.png; {seen}\n"
     assert re.fullmatch(made, captured.out)
 
 
@@ -84,7 +85,7 @@ def test_a_sharp_photo_stays_as_it_is(pictures: Path, capsys: pytest.CaptureFixt
     assert main(["upscale", str(pictures / "ref.png"), "--scale", "1", "-o", str(out)]) == 0
     captured = capsys.readouterr()
     assert captured.err == "refsr: the photo is as sharp as its size allows, and stays as it is\n"
-    assert re.fullmatch(r".*out.png: 72x60 in [\d.]+ s, no detail added\n", captured.out)
+    assert re.fullmatch(r".*out.png: 72x60 in [\d.]+ s, no detail added; noise .* not restored\n", captured.out)
     assert np.array_equal(np.asarray(Image.open(out)), np.asarray(Image.open(pictures / "ref.png")))
 
 
@@ -109,7 +110,7 @@ def test_as_a_program(pictures: Path) -> None:
     good = subprocess.run([*command, "out.png"], cwd=pictures, capture_output=True, text=True, check=False)
     unused = "refsr: ref.png: shows other things than the photo, and was not used\n"
     assert (good.returncode, good.stderr) == (0, unused)
-    assert re.fullmatch(r"out.png: 108x80 in [\d.]+ s, all detail guessed\n", good.stdout)
+    assert re.fullmatch(r"out.png: 108x80 in [\d.]+ s, all detail guessed; .* restored as a \w+ photo\n", good.stdout)
     bad = subprocess.run([*command, "none/out.png"], cwd=pictures, capture_output=True, text=True, check=False)
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr == "refsr: none/out.png: the folder none does not exist: make it first\n"

@@ -7,6 +7,7 @@ import pytest
 from conftest import small_models, wait_for
 
 from refsr.errors import UsageError
+from refsr.models import Blend
 from refsr.restore.upscale import Upscaled, upscale
 from refsr.web.estimate import Speed, Work, measure_speed
 from refsr.web.limits import check_room, check_work
@@ -102,11 +103,11 @@ def test_this_machine_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         return upscale(*pictures, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("refsr.restore.upscale.upscale", recorded)
-    alone = measure_speed(models["bicubic"], config)
+    alone = measure_speed(Blend(models["bicubic"]), config)
     assert alone.alone_s > 0
     assert alone.transfer_s == alone.pose_s == 0
     assert len(asked) == 1
-    speed = measure_speed(models["default"], config)
+    speed = measure_speed(Blend(models["default"]), config)
     assert speed.seconds(work(25, 100)) > speed.seconds(work(25))
     assert len(asked) == 3
 

@@ -233,7 +233,7 @@ def test_the_crisp_model_is_loaded_when_it_is_wanted_once(shipped: RefSRModel) -
         return shipped
 
     assert Models(shipped).styles == ("faithful",)
-    assert Models(shipped).of("crisp") is shipped
+    assert Models(shipped).of("crisp").clean is shipped
     models = Models(shipped, load)
     assert models.styles == ("faithful", "crisp")
     models.of("faithful")
@@ -249,7 +249,7 @@ def test_a_visitor_keeps_the_last_result_for_a_while(
     visits = Visits(shop=shop(shipped, tmp_path))
     visitor = SimpleNamespace(session_hash="a", headers={"accept-language": "zh"})
     for _ in range(2):
-        list(visits.restore(files[0], [files[1]], "PNG", 4.0, "faithful", visitor))
+        list(visits.restore(files[0], [files[1]], "PNG", 4.0, "faithful", None, visitor))
     assert len(list(tmp_path.glob("kept-*"))) == 1
     assert not list(tmp_path.glob("job-*"))
     assert "之前" in visits.look([10.0, 10.0], visitor)

@@ -250,8 +250,8 @@ def test_the_shared_flags_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["serve", *flags]) == 0
     for models, config in served:
         assert (config.engine, config.precision, config.memory_bytes) == ("coarse", "bf16", 2**30)
-        assert models.faithful.device.type == "cpu"
-    assert [models.faithful.name for models, _ in served] == ["bicubic", "default"]
+        assert models.faithful.clean.device.type == "cpu"
+    assert [models.faithful.clean.name for models, _ in served] == ["bicubic", "default"]
     assert [models.styles for models, _ in served] == [("faithful",), ("faithful", "crisp")]
     assert served[1][0].of("crisp") is not served[1][0].faithful
 

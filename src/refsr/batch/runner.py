@@ -17,7 +17,7 @@ from refsr.io.photo import as_photo, check_output
 from refsr.io.progress import Progress, silent
 from refsr.io.records import read_record, write_record
 from refsr.io.workers import MAXIMUM_TRIES, Workers
-from refsr.models import RefSRModel, load_model
+from refsr.models import AUTO, Blend, load_blend
 from refsr.references.choose import find_references
 from refsr.references.index import Library, open_library
 from refsr.restore.upscale import AnyReference
@@ -30,15 +30,15 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Model, as for `load_model`, CPU threads per process, and memory of a job that names none."""
+    """Model, as for `load_blend`, CPU threads per process, and memory of a job that names none."""
 
-    model: str = "default"
+    model: str = AUTO
     device: Device = "auto"
     vgg19: Path | None = None
     threads: int = 1
     memory_bytes: int | None = None
 
-    def load(self) -> RefSRModel:
+    def load(self) -> Blend:
         """The model, loaded once per process."""
         return _loaded(self)
 
@@ -114,7 +114,7 @@ def run_batch(
         before = len(jobs) - len(waiting)
         left_out: list[str] = []
         for album in dict.fromkeys(job.options.album for job in waiting if job.options.album is not None):
-            left_out += open_library(album, setup.load()).complaints()  # indexed before the processes share it
+            left_out += open_library(album, setup.load().clean).complaints()  # indexed before the processes share it
         task = partial(restore, out=out.resolve(), setup=setup)
         outcomes: list[Outcome] = []
         with Workers(processes) as workers:
@@ -223,17 +223,17 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
     """Enlarge one photo into the folder `out`; the map is written first, so that a job with a result is complete."""
     try:
         torch.set_num_threads(setup.threads)
-        model, options = setup.load(), job.options
+        blend, options = setup.load(), job.options
         photo = as_photo(job.image)
         target = out / job.output
         make_folder(target.parent)
-        check_output(target, photo, options.result_px(photo, model))
+        check_output(target, photo, options.result_px(photo, blend))
         references: list[AnyReference] = list(options.references)
         if options.album is not None:
-            references += find_references(photo, _library(options.album, setup), model, apart_from=[job.image])
+            references += find_references(photo, _library(options.album, setup), blend.clean, apart_from=[job.image])
         memory_bytes = options.memory_bytes or setup.memory_bytes
         result = options.upscale(
-            photo, references, model=model, provenance=options.provenance, memory_bytes=memory_bytes
+            photo, references, model=blend, provenance=options.provenance, memory_bytes=memory_bytes
         )
         if job.map_file is not None:
             result.save_provenance(out / job.map_file)
@@ -248,10 +248,10 @@ def restore(job: Job, out: Path, setup: Setup) -> Outcome:
 
 
 @lru_cache(maxsize=1)
-def _loaded(setup: Setup) -> RefSRModel:
-    return load_model(setup.model, device=setup.device, vgg19=setup.vgg19)
+def _loaded(setup: Setup) -> Blend:
+    return load_blend(setup.model, device=setup.device, vgg19=setup.vgg19)
 
 
 @lru_cache(maxsize=4)
 def _library(folder: Path, setup: Setup) -> Library:
-    return open_library(folder, setup.load())
+    return open_library(folder, setup.load().clean)

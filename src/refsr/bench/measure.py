@@ -29,7 +29,7 @@ from refsr.io.files import make_folder
 from refsr.io.photo import Photo, write_photo
 from refsr.io.progress import Progress, silent
 from refsr.io.records import Journal, parse_record, write_record
-from refsr.models import RefSRModel
+from refsr.models import Blend, RefSRModel
 from refsr.references.choose import FoundReference
 from refsr.references.variants import VariantConfig
 from refsr.resize import upscale_bicubic
@@ -63,7 +63,7 @@ class BenchConfig(PassConfig):
                 f"--references {self.references!r} is unknown: use 1, all, level:1 to 5, self, none, wrong or album"
             )
 
-    def upscale(self, image: Photo, refs: Sequence[AnyReference], model: RefSRModel) -> Upscaled:
+    def upscale(self, image: Photo, refs: Sequence[AnyReference], model: RefSRModel | Blend) -> Upscaled:
         """`upscale` as it is measured; the picture itself as a reference is taken as it is, not told from the photo."""
         return upscale(
             image,
@@ -76,9 +76,9 @@ class BenchConfig(PassConfig):
             provenance=False,
         )
 
-    def mode(self, dataset: Dataset, model: RefSRModel) -> str:
+    def mode(self, dataset: Dataset, blend: Blend) -> str:
         """`references` with "auto" resolved."""
-        if not model.uses_references:
+        if not blend.clean.uses_references:
             return "none"
         if self.references == "auto":
             return "1" if dataset.has_references else "none"
@@ -87,7 +87,7 @@ class BenchConfig(PassConfig):
 
 def run_benchmark(
     dataset: Dataset,
-    model: RefSRModel,
+    model: RefSRModel | Blend,
     name: str,
     config: BenchConfig,
     *,
@@ -108,17 +108,17 @@ def run_benchmark(
         UsageError: The limit is negative, or no sample could be measured.
         OutputError: The file cannot be written, or a journal of another run is in its place.
     """
-    samples = spread(dataset.samples, config.limit)
-    mode = config.mode(dataset, model)
+    blend, samples = Blend.of(model), spread(dataset.samples, config.limit)
+    mode = config.mode(dataset, blend)
     described = asdict(PROTOCOLS[config.protocol]) | {
-        "scale": model.scale,
+        "scale": blend.clean.scale,
         "references": mode,
         "search": config.engine,
         "precision": config.precision,
         "lr": _lr_kind(samples, config.degrade),
         "lpips": None if lpips is None else lpips.name,
     }
-    versions = software_versions() | {"weights": model.digest(), "threads": str(torch.get_num_threads())}
+    versions = software_versions() | {"weights": blend.digest(), "threads": str(torch.get_num_threads())}
     settings = {
         "model": name,
         "weights": versions["weights"],
@@ -133,10 +133,10 @@ def run_benchmark(
             make_folder(folder)
     # Keep one-time costs out of the first sample's time.
     small, large = (Photo(pixels=torch.full((1, 3, side, side), 0.5)) for side in (16, 64))
-    upscale(small, [large], model=model, provenance=False)
+    upscale(small, [large], model=blend, provenance=False)
     run = _Run(
-        dataset=dataset, model=model, mode=mode, config=config, out=out, crops=crops, write_lr=write_lr, lpips=lpips,
-        album=Album(dataset, model) if mode == "album" else None,
+        dataset=dataset, blend=blend, mode=mode, config=config, out=out, crops=crops, write_lr=write_lr, lpips=lpips,
+        album=Album(dataset, blend.clean) if mode == "album" else None,
     )  # fmt: skip
     measured, skipped = measure_each(dataset.name, samples, lambda sample: _measure(sample, run), journal, progress)
     images = tuple(parse_record(part, ImageResult) for part in measured)
@@ -161,7 +161,7 @@ class _Run:
     """Everything that all samples of a run share."""
 
     dataset: Dataset
-    model: RefSRModel
+    blend: Blend
     mode: str
     config: BenchConfig
     album: Album | None
@@ -173,25 +173,25 @@ class _Run:
 
 def _measure(sample: Sample, run: _Run) -> dict[str, Any]:
     """`ImageResult` of a sample, as a dict."""
-    model, config = run.model, run.config
+    config, scale = run.config, run.blend.clean.scale
     chosen, prepared, references = _prepare(sample, run)
     if run.write_lr is not None:
         write_photo(run.write_lr / f"{sample.truth.stem}.png", Photo(pixels=prepared.lr))
     reset_peak()
     begun = time.perf_counter()
-    restored = config.upscale(Photo(pixels=prepared.lr), references, model)
+    restored = config.upscale(Photo(pixels=prepared.lr), references, run.blend)
     seconds = time.perf_counter() - begun
     peak = peak_mib()
     with_sr, without_sr = (prepared.inside(restored.photo.pixels),) * 2
     if references:
-        alone = config.upscale(Photo(pixels=prepared.lr), (), model)
+        alone = config.upscale(Photo(pixels=prepared.lr), (), run.blend)
         without_sr = prepared.inside(alone.photo.pixels)
-    bicubic = prepared.inside(upscale_bicubic(prepared.lr, model.scale))
+    bicubic = prepared.inside(upscale_bicubic(prepared.lr, scale))
     border = PROTOCOLS[config.protocol].border_px
     quality = psnr_db(with_sr, prepared.truth, border).item()
     strip = None if run.crops is None else run.crops / f"{sample.name}.png"
     if strip is not None:
-        write_crops(strip, prepared, restored.provenance, bicubic, without_sr, with_sr, model.scale)
+        write_crops(strip, prepared, restored.provenance, bicubic, without_sr, with_sr, scale)
     result = ImageResult(
         name=sample.name,
         psnr_db=quality,
@@ -221,7 +221,7 @@ def _prepare(sample: Sample, run: _Run) -> tuple[tuple[LevelledReference, ...], 
         chosen = tuple(LevelledReference(path=one.path, level=levels.get(one.path, 0)) for one in found)
     else:
         chosen = choose_references(sample, run.dataset, run.mode)
-        prepared = prepare_sample(sample, chosen, run.config.protocol, run.model.scale, run.config.degrade)
+        prepared = prepare_sample(sample, chosen, run.config.protocol, run.blend.clean.scale, run.config.degrade)
         if run.mode == "self":
             prepared = replace(prepared, references=(prepared.lr,))
     if run.config.protocol == "refsr" and found:

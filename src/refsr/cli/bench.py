@@ -26,6 +26,7 @@ from refsr.device import Device, Precision
 from refsr.errors import RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.records import read_record
+from refsr.models import load_blend
 from refsr.search import Engine
 from refsr.wording import counted
 
@@ -46,8 +47,13 @@ OutputFile = Output | None
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions(ComputeOptions, BenchConfig):
-    """Settings of a benchmark run, with a precision that is the same on every processor."""
+    """Settings of a benchmark run, with a precision that is the same on every processor.
 
+    Attributes:
+        model: Name listed by `refsr models`, or a weights file; auto for the one that suits each photo.
+    """
+
+    model: str = "default"
     precision: Precision = "fp32"
 
 
@@ -100,7 +106,7 @@ def measure(
     """
     samples = open_dataset(dataset, lr)
     distance = load_lpips(lpips) if lpips else None
-    loaded = options.load()
+    loaded = load_blend(options.model, device=options.device, vgg19=options.vgg19)
     with progress_bar(f"{samples.name}, {options.model}") as progress:
         result = run_benchmark(
             samples,
@@ -117,7 +123,9 @@ def measure(
         complain(f"left out {skipped.name}: {skipped.reason}")
     cropped = sum(image.cropped for image in result.images)
     if cropped:
-        complain(f"cropped to multiples of {loaded.scale} pixels: {cropped} of {counted(len(result.images), 'truth')}")
+        complain(
+            f"cropped to multiples of {loaded.clean.scale} pixels: {cropped} of {counted(len(result.images), 'truth')}"
+        )
     if distance is None:
         complain("LPIPS is not measured: give weights of AlexNet or VGG19 with --lpips")
     Console().print(_summary(result))

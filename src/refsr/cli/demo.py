@@ -12,7 +12,7 @@ from refsr.cli.options import Output
 from refsr.cli.verbs import verb
 from refsr.io.files import make_folder
 from refsr.io.photo import Photo, as_photo, write_photo
-from refsr.models import load_model
+from refsr.models import load_blend
 from refsr.resize import downscale_bicubic, stored, upscale_bicubic
 from refsr.restore.upscale import upscale
 
@@ -31,12 +31,12 @@ def demo(*, output: Output = Path("out/demo")) -> None:
     """
     make_folder(output)
     truth, reference = as_photo(sample_path("truth")), as_photo(sample_path("reference"))
-    model = load_model()
-    lr = Photo(pixels=stored(downscale_bicubic(truth.pixels, model.scale)))
-    alone = upscale(lr, model=model, provenance=False)
-    helped = upscale(lr, [reference], model=model)
+    blend = load_blend()
+    lr = Photo(pixels=stored(downscale_bicubic(truth.pixels, blend.clean.scale)))
+    alone = upscale(lr, model=blend, provenance=False)
+    helped = upscale(lr, [reference], model=blend)
     results = {
-        "bicubic": Photo(pixels=upscale_bicubic(lr.pixels, model.scale)),
+        "bicubic": Photo(pixels=upscale_bicubic(lr.pixels, blend.clean.scale)),
         "without reference": alone.photo,
         "with reference": helped.photo,
     }

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from itertools import chain, count
 from json import dumps
 from pathlib import Path
@@ -19,6 +20,7 @@ from refsr.models import RefSRModel
 from refsr.references.choose import FoundReference, find_references
 from refsr.references.index import open_library
 from refsr.references.variants import VariantConfig
+from refsr.restore.condition import check_quality
 from refsr.restore.provenance import check_map_path
 from refsr.restore.upscale import Upscaled
 from refsr.wording import counted
@@ -40,6 +42,8 @@ def upscale(
     options: RestoreOptions = RestoreOptions(),
 ) -> None:
     """Enlarge a picture, or sharpen it, with detail from sharp references.
+
+    How blurred, noisy and compressed it is is measured, and decides which weights restore it.
 
     Args:
         image: Blurry picture: JPEG, HEIC, PNG, WebP, TIFF, AVIF, BMP, GIF, JPEG 2000 or TGA.
@@ -66,15 +70,16 @@ def upscale(
     _check_paths([image, *refs], output, provenance)
     variants = _variants(ref_scales or (), ref_degrees or (), bool(refs) or album is not None)
     photo = as_photo(image)
-    loaded = options.load()
-    check_output(output, photo, options.result_px(photo, loaded))
-    found = [] if album is None else _found_references(photo, image, album, loaded, tell)
+    blend = options.load_blend()
+    check_quality(blend, options.quality, options.denoise)
+    check_output(output, photo, options.result_px(photo, blend))
+    found = [] if album is None else _found_references(photo, image, album, blend.clean, tell)
 
     begun = time.monotonic()
     with progress_bar() as progress:
         measured = provenance is not None or json or not quiet  # it takes a fifth of the time
         result = options.upscale(
-            photo, [*refs, *found], model=loaded, variants=variants, provenance=measured, progress=progress
+            photo, [*refs, *found], model=blend, variants=variants, provenance=measured, progress=progress
         )
     for note in result.notes:
         tell(note)
@@ -118,8 +123,9 @@ def _summary(result: Upscaled, output: Path, seconds: float, json: bool) -> str:
     origins = (origins or "all detail guessed") if result.is_restored else "no detail added"
     if json:
         summary = {"output": str(output), "width": width, "height": height, "seconds": round(seconds, 2)}
-        return dumps(summary | {"used": used, "shares": shares, "unfit": dict(result.unfit), "notes": result.notes})
-    return f"{output}: {width}x{height} in {seconds:.1f} s, {origins}"
+        summary |= {"used": used, "shares": shares, "unfit": dict(result.unfit), "notes": result.notes}
+        return dumps(summary | {"condition": asdict(result.condition), "real_share": result.real_share})
+    return f"{output}: {width}x{height} in {seconds:.1f} s, {origins}; {result.seen}"
 
 
 def _free_name(image: Path) -> Path:

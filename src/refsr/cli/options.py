@@ -10,7 +10,8 @@ from cyclopts import Parameter
 from refsr.cli.quantities import parse_memory, parse_scale, parse_size
 from refsr.device import Device, Precision
 from refsr.errors import UsageError
-from refsr.models import RefSRModel, load_model
+from refsr.models import AUTO, Blend, RefSRModel, load_blend, load_model
+from refsr.restore.condition import Quality
 from refsr.restore.passes import PassConfig
 from refsr.restore.upscale import RestoreConfig
 from refsr.search import Engine
@@ -77,12 +78,18 @@ class ComputeOptions(MemoryOptions, PassConfig):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RestoreOptions(ComputeOptions, RestoreConfig):
-    """Size of the result, model, device, memory budget, search engine and precision.
+    """Size of the result, quality of the photo, model, device, memory budget, search engine and precision.
 
     Attributes:
+        model: auto for default and default-real, chosen or mixed to suit the photo; or a name listed by `refsr models`,
+            or a weights file.
         scale: Size of the result as a multiple of the picture's, 1 to 8; by default 4. 1 sharpens a soft picture.
         size: Width and height into which the result must fit, such as 1920x1080, in place of a scale.
+        quality: What the photo is taken for: clean; real, that is blurred, noisy or compressed; auto measures it.
+        denoise: Share of the weights for real photos, 0 to 1, in place of a quality: 0 keeps all grain, 1 removes it.
     """
+
+    model: str = AUTO
 
     scale: Annotated[
         float | None,
@@ -92,6 +99,12 @@ class RestoreOptions(ComputeOptions, RestoreConfig):
         tuple[int, int] | None,
         Parameter(converter=lambda _, tokens: parse_size(tokens[0].value), n_tokens=1),
     ] = None
+    quality: Quality = "auto"
+    denoise: float | None = None
+
+    def load_blend(self) -> Blend:
+        """Load the model, or the blend, onto its device."""
+        return load_blend(self.model, device=self.device, vgg19=self.vgg19)
 
 
 def count_processes(asked: Processes) -> int:

@@ -8,8 +8,7 @@ from cyclopts import Parameter
 from refsr.cli.options import RestoreOptions
 from refsr.cli.verbs import verb
 from refsr.errors import UsageError
-from refsr.models import load_model
-from refsr.models.zoo import WEIGHTS
+from refsr.models import AUTO, WEIGHTS, load_model
 from refsr.web.choice import Models
 from refsr.web.server import serve as run_server
 from refsr.web.web_config import SCALES, WebConfig
@@ -47,6 +46,6 @@ def serve(*, host: str = "127.0.0.1", port: int = 7860, options: ServeOptions = 
 def _models(options: ServeOptions) -> Models:
     """The model, and beside the default one the one with crisper texture, where it is shipped."""
     crisp = WEIGHTS.get(_CRISP)
-    if options.model != "default" or crisp is None or crisp.path is None or not crisp.path.is_file():
-        return Models(options.load())
-    return Models(options.load(), lambda: load_model(_CRISP, device=options.device))
+    if options.model != AUTO or crisp is None or crisp.path is None or not crisp.path.is_file():
+        return Models(options.load_blend())
+    return Models(options.load_blend(), lambda: load_model(_CRISP, device=options.device))

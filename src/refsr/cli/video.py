@@ -36,7 +36,7 @@ def video(source: Path, /, *, keyframes: Path, output: Output, options: VideoOpt
     if is_same_file(output, source):
         raise OutputError(f"{output}: is the video given: choose another name for the result")
     with progress_bar(source.name) as progress:
-        result = upscale_video(source, keyframes, output, options.load(), options, progress=progress)
+        result = upscale_video(source, keyframes, output, options.load_blend(), options, progress=progress)
     for kind in result.left_out:
         complain(f"{source}: its {kind} tracks are left out")
     for note in result.notes:

@@ -36,8 +36,7 @@ def shrinkable(image: Float[Tensor, "1 3 h w"], beyond: int | float = 1.0) -> fl
         image: The photo, 0..1.
         beyond: Look only for factors above this one.
     """
-    luma = (image * image.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    samples = _samples(luma.cpu())
+    samples = squares_of(luma(image).cpu())
     smallest = min(samples.shape[-2:])
     steps = range(1, 1 + round(math.log2(MAXIMUM_SHRINKING) * _STEPS_PER_OCTAVE))
     factors = [2 ** (step / _STEPS_PER_OCTAVE) for step in steps]
@@ -50,16 +49,21 @@ def shrinkable(image: Float[Tensor, "1 3 h w"], beyond: int | float = 1.0) -> fl
     return next(allowed, 1.0)
 
 
-def _samples(luma: Float[Tensor, "1 1 h w"]) -> Float[Tensor, "n 1 h2 w2"]:
-    """The picture itself, or squares of it, evenly spread."""
-    height, width = luma.shape[-2:]
+def luma(image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
+    """Luma of RGB 0..1, 0..1."""
+    return (image * image.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def squares_of(image: Float[Tensor, "1 c h w"], grid_px: int = 1) -> Float[Tensor, "n c h2 w2"]:
+    """The picture itself, or squares of it, evenly spread, that begin on a grid."""
+    height, width = image.shape[-2:]
     if height * width <= _MAXIMUM_SAMPLES * _SAMPLE_PX**2 or min(height, width) < _SAMPLE_PX:
-        return luma
+        return image
     rows, columns = (
-        torch.linspace(0, side - _SAMPLE_PX, min(4, side // _SAMPLE_PX)).round().int().tolist()
+        (torch.linspace(0, (side - _SAMPLE_PX) // grid_px, min(4, side // _SAMPLE_PX)).round().int() * grid_px).tolist()
         for side in (height, width)
     )
-    return torch.cat([luma[..., y : y + _SAMPLE_PX, x : x + _SAMPLE_PX] for y in rows for x in columns])
+    return torch.cat([image[..., y : y + _SAMPLE_PX, x : x + _SAMPLE_PX] for y in rows for x in columns])
 
 
 def _lost(samples: Float[Tensor, "n 1 h w"], factor: float) -> float:

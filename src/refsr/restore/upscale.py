@@ -1,7 +1,8 @@
 """A blurry photo and sharp references in, a sharp photo out.
 
-image ── as_photo ── shrunk where it is soft ──> lr ──┐            ┌──> provenance
-refs ── as_photo ── posed_references ────────────────┴─ run_passes ─┴──> sr ── Photo
+image ── as_photo ── shrunk where it is soft ──> lr ──┬─ condition ── weights ──┐            ┌──> provenance
+                                                       └─────────────────────────┼─ run_passes ─┴──> sr ── Photo
+refs ── as_photo ── posed_references ───────────────────────────────────────────┘
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +22,12 @@ from refsr.io.mark import Mark, marked
 from refsr.io.metadata import Metadata
 from refsr.io.photo import ImageSource, Photo, as_photo, write_photo
 from refsr.io.progress import Progress, silent
-from refsr.models import RefSRModel, load_model
+from refsr.models import Blend, RefSRModel
 from refsr.references.choose import FoundReference
 from refsr.references.pose import Pose
 from refsr.references.variants import VariantConfig
 from refsr.resize import resize
+from refsr.restore.condition import CLEAN, Condition, Quality, check_quality, measure_condition, share_of_real
 from refsr.restore.passes import PassConfig, run_passes
 from refsr.restore.posed import posed_references
 from refsr.restore.provenance import Provenance
@@ -49,6 +51,8 @@ class Upscaled:
         provenance: Origin of its detail; its `used_levels` only if asked for.
         unfit: References that were not used, with the reason of each, such as "shows other things than the photo".
         notes: Lines for the user: what was not read of the pictures, or not done.
+        condition: Blur, noise and compression of the photo, as measured.
+        real_share: Share of the weights for real photographs, 0..1, by which it was restored.
         is_restored: False for a photo that is as sharp as its size allows, and was left as it is, or reduced.
     """
 
@@ -56,7 +60,17 @@ class Upscaled:
     provenance: Provenance
     unfit: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    condition: Condition = CLEAN
+    real_share: float = 0.0
     is_restored: bool = True
+
+    @property
+    def seen(self) -> str:
+        """A line for the user: the photo's condition, and what was made of it."""
+        weights = {0.0: "as a clean photo", 1.0: "as a real photo"}.get(
+            self.real_share, f"with {self.real_share:.0%} of the weights for real photos"
+        )
+        return f"{self.condition}: {f'restored {weights}' if self.is_restored else 'not restored'}"
 
     def to_pil(self) -> Image.Image:
         """The picture as an 8-bit PIL image."""
@@ -82,14 +96,18 @@ class RestoreConfig(PassConfig):
     Attributes:
         scale: Size of the result as a multiple of the picture's, 1 to 8: 1 sharpens a soft picture, 4 is the default.
         size: Width and height into which the result must fit, in place of a scale.
+        quality: What the photo is taken for: clean, real (blurred, noisy or compressed), or what is measured.
+        denoise: Share of the weights for real photographs, 0..1, in place of a quality: 0 keeps grain, 1 removes it.
     """
 
     scale: int | float | None = None
     size: tuple[int, int] | None = None
+    quality: Quality = "auto"
+    denoise: int | float | None = None
 
-    def result_px(self, photo: Photo, model: RefSRModel) -> tuple[int, int]:
+    def result_px(self, photo: Photo, model: Blend) -> tuple[int, int]:
         """Height and width of the result; see `refsr.restore.size.asked_px`."""
-        return asked_px(photo.size_px, model.scale, self.scale, self.size)
+        return asked_px(photo.size_px, model.clean.scale, self.scale, self.size)
 
     def upscale(self, image: ImageSource | Photo, refs: Sequence[AnyReference] = (), **others: Any) -> Upscaled:
         """`upscale` with these settings, and others by name."""
@@ -101,9 +119,11 @@ def upscale(
     image: ImageSource | Photo,
     refs: Sequence[AnyReference] = (),
     *,
-    model: RefSRModel | None = None,
+    model: RefSRModel | Blend | None = None,
     scale: int | float | None = None,
     size: tuple[int, int] | None = None,
+    quality: Quality = "auto",
+    denoise: int | float | None = None,
     memory_bytes: int | None = None,
     variants: VariantConfig | None = None,
     engine: Engine = "auto",
@@ -117,10 +137,13 @@ def upscale(
         image: The blurry picture: path, PIL image, array, tensor or `Photo`; at least 8 pixels a side.
         refs: Sharp pictures, each at least 12 pixels a side, of any sizes, in any order. References found in a folder
             are not read again, and keep their pose.
-        model: From `load_model`; by default the default model.
+        model: From `load_model`, or by default the blend of the default models, from `load_blend`.
         scale: Size of the result as a multiple of the picture's, 1 to 8; by default the model's, 4. Up to it, a soft
             picture is shrunk first as far as its blur allows, so that 1 sharpens it; beyond it, it is restored twice.
         size: Width and height in pixels into which the result must fit, in place of a scale.
+        quality: What the photo is taken for: "clean", "real" (blurred, noisy or compressed), or "auto", by its
+            measured condition. Of a blend, it takes the weights for that.
+        denoise: Share of the weights for real photographs, 0..1, in place of a quality.
         memory_bytes: Working memory allowed beside the program and the pictures as given; large pictures are restored
             in parts and tiles. By default a third of the free memory, at least 2 GiB.
         variants: Scaled and rotated copies of the references to search beside them. By default, the pose of each
@@ -134,36 +157,42 @@ def upscale(
     Raises:
         ImageError: A picture cannot be read or used.
         MemoryBudgetError: The work does not fit the budget, or the machine.
-        UsageError: The scale is below 1 or above 8, the size is too small or too large, both are given, or the
-            references are no list.
+        UsageError: The scale is below 1 or above 8, the size is too small or too large, both are given, the references
+            are no list, or `quality` and `denoise` ask for a blend and the model is none, or for two things.
     """
     if isinstance(refs, str | Path | Image.Image | np.ndarray | Tensor | Photo | FoundReference):
         raise UsageError("refs: is one picture, not several: put it into a list, as in [picture]")
-    model = model or load_model()
+    blend = Blend.of(model)
+    check_quality(blend, quality, denoise)
     photo = _take(image, "image")
     names = tuple(_name(ref, f"reference {index}") for index, ref in enumerate(refs, 1))
-    out_px = asked_px(photo.size_px, model.scale, scale, size)
+    out_px = asked_px(photo.size_px, blend.clean.scale, scale, size)
     config = PassConfig(engine=engine, precision=precision, memory_bytes=memory_bytes)
     try:
         with torch.inference_mode():
-            taken = [_take_reference(model, ref, name) for ref, name in zip(refs, names, strict=True)]
+            taken = [_take_reference(blend.clean, ref, name) for ref, name in zip(refs, names, strict=True)]
             notes = [note for each in (photo, *taken) for note in each.notes]
             notes += [
                 f"{name}: was made by refsr: detail that was guessed in it is taken for real"
                 for name, ref in zip(names, taken, strict=True)
                 if ref.is_result
             ]
-            pixels = filled(photo).to(model.device)
+            pixels = filled(photo).to(blend.clean.device)
             softness = shrinkable(pixels)
-            steps = passes(photo.size_px, out_px, model.scale, softness)
+            steps = passes(photo.size_px, out_px, blend.clean.scale, softness)
+            condition = measure_condition(pixels)
+            is_shrunk = steps and steps[0].lr_px != photo.size_px
+            seen = measure_condition(resize(pixels, steps[0].lr_px)) if is_shrunk else condition
+            share = share_of_real(seen, quality, denoise)
+            restoring = blend.at(share)
             if not steps:
                 what = "stays as it is" if out_px == photo.size_px else "is only reduced"
                 notes.append(f"the photo is as sharp as its size allows, and {what}")
                 taken.clear()
-            posed = posed_references(model, pixels, taken, [_pose(ref) for ref in refs[: len(taken)]], variants)
+            posed = posed_references(restoring, pixels, taken, [_pose(ref) for ref in refs[: len(taken)]], variants)
             del taken
             restored = run_passes(
-                model, pixels, steps, posed, softness, config, names=names, measure=provenance, progress=progress
+                restoring, pixels, steps, posed, softness, config, names=names, measure=provenance, progress=progress
             )
             sr = resize(restored.sr, out_px).cpu()
             alpha = None if photo.alpha is None else resize(photo.alpha, out_px)
@@ -177,12 +206,14 @@ def upscale(
             f"out of memory while enlarging {width}x{height} pixels: close other programs, or use smaller pictures"
         ) from error
     unfit = {names[ref.index]: ref.left_out for ref in posed if ref.left_out}
-    metadata = _marked(photo, model, restored.provenance, unfit) if steps else photo.metadata
+    metadata = _marked(photo, restoring, restored.provenance, unfit) if steps else photo.metadata
     return Upscaled(
         photo=replace(photo, pixels=sr, alpha=alpha, metadata=metadata),
         provenance=restored.provenance,
         unfit=unfit,
         notes=tuple(notes),
+        condition=condition,
+        real_share=0.0 if blend.is_single else share,
         is_restored=bool(steps),
     )
 

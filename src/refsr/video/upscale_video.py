@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from heapq import nsmallest
 from itertools import islice
 from pathlib import Path
-from statistics import median
+from statistics import median, median_low
 from typing import Final
 
 import torch
@@ -18,12 +18,13 @@ from refsr.device import autocast
 from refsr.errors import UsageError
 from refsr.io.photo import Photo
 from refsr.io.progress import Progress, silent
-from refsr.models import DefaultModel, RefSRModel
+from refsr.models import Blend, DefaultModel, RefSRModel
 from refsr.models.base import Reference
 from refsr.references.choose import FoundReference, find_references
 from refsr.references.index import Library, open_library
 from refsr.references.variants import transform
 from refsr.resize import resize
+from refsr.restore.condition import check_quality, measure_condition, share_of_real
 from refsr.restore.memory import plan_memory, spare_bytes
 from refsr.restore.pipeline import Encoded, encode, encode_reference, match, with_matches
 from refsr.restore.sharpness import shrinkable
@@ -93,7 +94,7 @@ def upscale_video(
     source: Path,
     keyframes: Path,
     out: Path,
-    model: RefSRModel,
+    model: RefSRModel | Blend,
     config: VideoConfig,
     *,
     progress: Progress = silent,
@@ -113,17 +114,22 @@ def upscale_video(
         OutputError: The result cannot be written.
         MemoryBudgetError: A frame does not fit the memory budget.
     """
-    if not isinstance(model, DefaultModel):
-        raise UsageError(f"the model {model.name} has no matches to carry from frame to frame: use the default one")
+    blend = Blend.of(model)
+    check_quality(blend, config.quality, config.denoise)
     with closing(VideoFile(source)) as video:
-        library = open_library(keyframes, model)
-        sizes = _sizes(source, video.size_px, model, config)
-        restorer = _FrameRestorer(model, library, config, sizes.out_px)
+        sizes, share = _plan(source, video.size_px, blend.clean.scale, config)
+        suited = blend.at(share)
+        if not isinstance(suited, DefaultModel):
+            raise UsageError(
+                f"the model {suited.name} has no matches to carry from frame to frame: use the default one"
+            )
+        library = open_library(keyframes, suited)
+        restorer = _FrameRestorer(suited, library, config, sizes.out_px)
         flicker, count = Flicker(), 0
         with writing(out, video, sizes.out_px, config.crf) as writer, torch.inference_mode():
             for count, (frame, stamp) in enumerate(video.read(writer), 1):
                 lr = resize(frame, sizes.lr_px)
-                sr = restorer.restore(lr.to(model.device), float(stamp[0] * stamp[1]))
+                sr = restorer.restore(lr.to(suited.device), float(stamp[0] * stamp[1]))
                 flicker.add(lr, sr)
                 writer.write(sr, stamp)
                 progress(count, max(count, video.frames))
@@ -137,20 +143,20 @@ def upscale_video(
     )
 
 
-def _sizes(source: Path, frame_px: tuple[int, int], model: RefSRModel, config: VideoConfig) -> Pass:
-    """Sizes of what the network gets, and of the result; the softness is that of a few early frames."""
-    out_px = asked_px(frame_px, model.scale, config.scale, config.size)
-    if out_px[0] > frame_px[0] * model.scale or out_px[1] > frame_px[1] * model.scale:
-        raise UsageError(f"{source}: a video is enlarged {model.scale} times at the most: ask for less")
-    softness = 1.0
-    if out_px[0] < frame_px[0] * model.scale:
-        with closing(VideoFile(source)) as video:
-            frames = islice(video.read(), 0, _LOOKED_AT_FRAMES, _LOOKED_AT_EVERY)
-            softness = median(shrinkable(frame) for frame, _ in frames)
-    found = passes(frame_px, out_px, model.scale, softness)
+def _plan(source: Path, frame_px: tuple[int, int], scale: int, config: VideoConfig) -> tuple[Pass, float]:
+    """Sizes of what the network gets and of the result, and the share of weights for real photographs, by the softness
+    and condition of a few early frames."""
+    out_px = asked_px(frame_px, scale, config.scale, config.size)
+    if out_px[0] > frame_px[0] * scale or out_px[1] > frame_px[1] * scale:
+        raise UsageError(f"{source}: a video is enlarged {scale} times at the most: ask for less")
+    with closing(VideoFile(source)) as video:
+        frames = [frame for frame, _ in islice(video.read(), 0, _LOOKED_AT_FRAMES, _LOOKED_AT_EVERY)]
+    softness = 1.0 if out_px[0] == frame_px[0] * scale else median(shrinkable(frame) for frame in frames)
+    found = passes(frame_px, out_px, scale, softness)
     if not found:
         raise UsageError(f"{source}: is as sharp as its size allows: enlarge it, with --scale 2 or more")
-    return found[0]
+    seen = (measure_condition(resize(frame, found[0].lr_px)) for frame in frames)
+    return found[0], median_low(share_of_real(each, config.quality, config.denoise) for each in seen)
 
 
 @dataclass(kw_only=True)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from refsr.models import RefSRModel
+from refsr.models import Blend, RefSRModel
 from refsr.web.web_config import Style
 
 
@@ -14,10 +14,10 @@ class Models:
         faithful: The served one.
     """
 
-    def __init__(self, faithful: RefSRModel, load_crisp: Callable[[], RefSRModel] | None = None) -> None:
-        self.faithful = faithful
+    def __init__(self, faithful: RefSRModel | Blend, load_crisp: Callable[[], RefSRModel] | None = None) -> None:
+        self.faithful = Blend.of(faithful)
         self._load_crisp = load_crisp
-        self._crisp: RefSRModel | None = None
+        self._crisp: Blend | None = None
         self._loading = threading.Lock()
 
     @property
@@ -25,7 +25,7 @@ class Models:
         """What visitors may choose."""
         return ("faithful",) if self._load_crisp is None else ("faithful", "crisp")
 
-    def of(self, style: Style) -> RefSRModel:
+    def of(self, style: Style) -> Blend:
         """The model of a style; the served one where there is no other.
 
         Raises:
@@ -35,5 +35,5 @@ class Models:
             return self.faithful
         with self._loading:
             if self._crisp is None:
-                self._crisp = self._load_crisp()
+                self._crisp = Blend(self._load_crisp())
             return self._crisp

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from refsr.assets import sample_path
 from refsr.io.photo import Photo, as_photo
-from refsr.models import RefSRModel
+from refsr.models import Blend
 from refsr.resize import downscale_bicubic
 from refsr.restore.upscale import RestoreConfig
 
@@ -82,21 +82,21 @@ class Speed:
         self.correction = min(max(self.correction * shown**0.5, 1 / _WIDEST), _WIDEST)
 
 
-def measure_speed(model: RefSRModel, config: RestoreConfig) -> Speed:
+def measure_speed(blend: Blend, config: RestoreConfig) -> Speed:
     """Restore a small picture without and with a reference.
 
     Args:
-        model: The model to be measured.
+        blend: The model to be measured.
         config: Settings of the restoring.
     """
     truth, reference = (as_photo(sample_path(name)).pixels[..., :_SAMPLE_PX, :_SAMPLE_PX] for name in _PICTURES)
-    lr = Photo(pixels=downscale_bicubic(truth, model.scale).clamp(0, 1))
+    lr = Photo(pixels=downscale_bicubic(truth, blend.clean.scale).clamp(0, 1))
     cells = lr.size_px[0] * lr.size_px[1]
     begun, matched = time.monotonic(), 0.0
-    config.upscale(lr, model=model, provenance=False, **_OWN_SCALE)
+    config.upscale(lr, model=blend, provenance=False, **_OWN_SCALE)
     alone_s = (time.monotonic() - begun) / cells
-    speed = Speed(scale=model.scale, halo_cells=model.halo_cells, alone_s=alone_s)
-    if not model.uses_references:
+    speed = Speed(scale=blend.clean.scale, halo_cells=blend.clean.halo_cells, alone_s=alone_s)
+    if not blend.clean.uses_references:
         return speed
 
     def progress(done: int | float, total: int | float = 1, *, stage: str = "") -> None:
@@ -105,7 +105,7 @@ def measure_speed(model: RefSRModel, config: RestoreConfig) -> Speed:
             matched = time.monotonic()
 
     begun = matched = time.monotonic()
-    config.upscale(lr, [Photo(pixels=reference)], model=model, progress=progress, **_OWN_SCALE)
+    config.upscale(lr, [Photo(pixels=reference)], model=blend, progress=progress, **_OWN_SCALE)
     speed.transfer_s = max(0.0, (time.monotonic() - matched) / cells - alone_s)
     speed.pose_s = max(0.0, matched - begun - cells * (_CELL_MATCHED + _REFERENCE_CELL) * alone_s)
     return speed

@@ -89,7 +89,14 @@ def finish(
     """
     names = tuple(reference.name for reference in order.references)
     whole = result.to_pil()
-    kept = Kept(folder=keep, scale=order.scale, style=order.style, work=work, place=_strongest_place(result))
+    kept = Kept(
+        folder=keep,
+        scale=order.scale,
+        style=order.style,
+        denoise=order.denoise,
+        work=work,
+        place=_strongest_place(result),
+    )
     kept.write("before", pictures[0].to_pil())
     kept.write("after", whole)
     result.save(folder / order.file_name)
@@ -99,7 +106,7 @@ def finish(
         download=folder / order.file_name,
         preview=_save_reduced(whole, folder / "after.webp"),
         overlay=_save_reduced(overlay, folder / "map.webp"),
-        summary=_summary(result, words),
+        summary=f"{_summary(result, words)} {_seen(result, words)}",
         given=tuple(given) if result.is_restored else (),
         notes=result.notes if result.is_restored else result.notes[:-1],  # the last one is the summary's
         kept=kept,
@@ -123,6 +130,17 @@ def _summary(result: Upscaled, words: Words) -> str:
         return words("summary_alone", width=width, height=height)
     percent = round(100 * sum(result.provenance.shares.values()))
     return words("summary", width=width, height=height, percent=percent)
+
+
+def _seen(result: Upscaled, words: Words) -> str:
+    """What was measured in the photo, and what it was taken for."""
+    condition, share = result.condition, result.real_share
+    jpeg = words("jpeg", quality=round(condition.jpeg)) if condition.shows_jpeg else words("no_jpeg")
+    seen = words("seen", noise=f"{condition.noise:.1f}", blur=f"{condition.blur_px:.1f}", jpeg=jpeg)
+    if not result.is_restored:
+        return seen
+    taken = {0.0: "as_clean", 1.0: "as_real"}.get(share, "as_mixed")
+    return f"{seen} {words(taken, percent=round(100 * share))}"
 
 
 def _given(result: Upscaled, index: int, name: str, ref: Photo, words: Words) -> Given:

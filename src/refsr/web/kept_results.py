@@ -31,6 +31,7 @@ class Kept:
         folder: Where it lies, and nothing else.
         scale: How many times as large as the photo the result is.
         style: Which model made it.
+        denoise: Share of its weights for real photographs, as it was asked for.
         work: How much work it was; None if that is not known.
         place: Where the visitor looks, (x, y), 0..1.
         born: Time at which it was made, by `time.monotonic`.
@@ -39,6 +40,7 @@ class Kept:
     folder: Path
     scale: float
     style: Style
+    denoise: float | None = None
     work: Work | None = None
     place: tuple[float, float] = (0.5, 0.5)
     born: float = field(default_factory=time.monotonic)

@@ -57,6 +57,7 @@ def build_page(gr: Any, visits: Visits) -> tuple[Any, Any]:
             with gr.Column(min_width=300, scale=2):
                 photo, references = _inputs(gr, texts)
                 scale, style, kind = _choices(gr, texts, visits.shop.models.styles, config.scale or 4.0)
+                strength = _strength(gr, texts, visible=not visits.shop.models.faithful.is_single)
                 with gr.Row():
                     start = gr.Button(texts("start"), variant="primary", elem_id="start", min_width=120)
                     cancel = gr.Button(texts("cancel"), elem_id="cancel", min_width=80)
@@ -66,7 +67,8 @@ def build_page(gr: Any, visits: Visits) -> tuple[Any, Any]:
             with gr.Column(min_width=300, scale=3):
                 result = _result_of(gr, texts)
         wanted = [photo, references, kind, scale, style]
-        _restoring(gr, visits, (start, cancel), wanted, status, result)
+        _restoring(gr, visits, (start, cancel), [*wanted, *strength], status, result)
+        photo.upload(visits.first_scale, photo, scale, api_visibility="private", queue=False)
         _looking(gr, visits, result)
         pictures = _example(visits.shop.folder)
         example.click(lambda: pictures, None, [photo, references], api_visibility="private", queue=False)
@@ -115,6 +117,16 @@ def _choices(gr: Any, texts: Callable[[str], Any], styles: Sequence[Style], init
     return scale, style, kind
 
 
+def _strength(gr: Any, texts: Callable[[str], Any], *, visible: bool) -> tuple[Any, Any]:
+    """Whether the photo is measured, and in place of that a share of the weights for real photographs."""
+    measured = gr.Checkbox(
+        value=True, label=texts("measure"), info=texts("measure_info"), visible=visible, elem_id="measure"
+    )
+    denoise = gr.Slider(0, 1, value=0.5, step=0.05, label=texts("denoise"), visible=False, elem_id="denoise")
+    measured.change(lambda on: gr.update(visible=not on), measured, denoise, api_visibility="private", queue=False)
+    return measured, denoise
+
+
 def _result_of(gr: Any, texts: Callable[[str], Any]) -> _Result:
     """The figure that explains it all, and in its place, once there is one, the result."""
     with gr.Column() as idea:
@@ -145,12 +157,19 @@ def _restoring(
     """Let the first button restore, and the second one stop that."""
 
     def restore(
-        photo: Upload | None, references: list[Upload], kind: Format, scale: float, style: Style, visitor: gr.Request
+        photo: Upload | None,
+        references: list[Upload],
+        kind: Format,
+        scale: float,
+        style: Style,
+        is_measured: bool,
+        strength: float,
+        visitor: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
-        words = words_of(visitor)
+        words, denoise = words_of(visitor), None if is_measured else float(strength)
         yield {status: "", result.idea: gr.update(visible=True), result.shown: gr.update(visible=False)}
         try:
-            for told in visits.restore(photo, references, kind, scale, style, visitor):
+            for told in visits.restore(photo, references, kind, scale, style, denoise, visitor):
                 if isinstance(told, Status):
                     yield {status: show.step(told)}
                     continue
@@ -205,7 +224,7 @@ def _endpoints(gr: Any, visits: Visits, wanted: list[Any], outputs: list[Any]) -
         photo: Upload | None, references: list[Upload], kind: Format, scale: float, style: Style, visitor: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         try:
-            for told in visits.restore(photo, references, kind, scale, style, visitor):
+            for told in visits.restore(photo, references, kind, scale, style, None, visitor):
                 if isinstance(told, Status):
                     yield (told.text, gr.skip(), gr.skip())
                 else:

@@ -15,7 +15,7 @@ import torch
 
 from refsr.errors import OutputError, UsageError
 from refsr.io.photo import Photo, as_photo
-from refsr.models import RefSRModel
+from refsr.models import Blend
 from refsr.restore.sharpness import shrinkable
 from refsr.restore.upscale import Upscaled
 from refsr.web.choice import Models
@@ -81,15 +81,15 @@ def run_job(
         OSError: A file cannot be read or written.
     """
     shapes = check_files(order.photo, order.references, shop.config, words)
-    model = shop.models.of(order.style)
-    work = _work_of(order, shapes if model.uses_references else shapes[:1], shop, words)
+    blend = shop.models.of(order.style)
+    work = _work_of(order, shapes if blend.clean.uses_references else shapes[:1], shop, words)
     check_room(work, shop.folder, shop.config, words)
 
     def make(report: Report) -> JobResult:
         begun = time.monotonic()
         report("reading", 0.0)
         pictures = _read(order, words)
-        result = _restore(order, pictures, work, model, shop, report)
+        result = _restore(order, pictures, work, blend, shop, report)
         report("writing", 1.0)
         if result.is_restored and not result.unfit:  # else less was done than was expected
             shop.speed.learn(work, time.monotonic() - begun)
@@ -128,16 +128,28 @@ def run_comparison(kept: Kept, shop: Workshop, words: Words, stop: threading.Eve
             report("comparing", done / total)
 
         photo = as_photo(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
-        how: dict[str, Any] = {"model": shop.models.of(kept.style), "provenance": False, "progress": progress}
+        how: dict[str, Any] = {"model": shop.models.of(kept.style), "denoise": kept.denoise}
+        how |= {"provenance": False, "progress": progress}
         kept.write("without", enlarge(shop.config, photo, [], kept.scale, **how).to_pil())
         return time.monotonic() - begun
 
     yield from in_turn(make, compare_seconds(kept, shop), shop.line, shop.config, words, stop)
 
 
-def enlarge(config: WebConfig, photo: Photo, refs: list[Photo], scale: float, **others: Any) -> Upscaled:
-    """Restore a photo: `RestoreConfig.upscale` at a scale."""
-    return config.upscale(photo, refs, scale=scale, size=None, **others)
+def enlarge(
+    config: WebConfig,
+    photo: Photo,
+    refs: list[Photo],
+    scale: float,
+    *,
+    model: Blend,
+    denoise: float | None,
+    **others: Any,
+) -> Upscaled:
+    """Restore a photo: `RestoreConfig.upscale` at a scale, and with a visitor's share where there is one to choose."""
+    if model.is_single or denoise is not None:
+        others |= {"quality": "auto", "denoise": None if model.is_single else denoise}
+    return config.upscale(photo, refs, scale=scale, size=None, model=model, **others)
 
 
 def _work_of(order: Order, shapes: Sequence[tuple[int, int]], shop: Workshop, words: Words) -> Work:
@@ -159,9 +171,7 @@ def _read(order: Order, words: Words) -> list[Photo]:
     return [photo, *(reference.photo() for reference in order.references)]
 
 
-def _restore(
-    order: Order, pictures: list[Photo], work: Work, model: RefSRModel, shop: Workshop, report: Report
-) -> Upscaled:
+def _restore(order: Order, pictures: list[Photo], work: Work, blend: Blend, shop: Workshop, report: Report) -> Upscaled:
     expected_s = max(shop.speed.seconds(work), 1e-6)
     matching = shop.speed.matching_s(work) / expected_s if work.reference_px else 0.0
 
@@ -172,5 +182,5 @@ def _restore(
         matched = max(shares.values())  # without fitting references, nothing is matched
         report(stage, matching * matched + (1 - matching) * shares["restoring"])
 
-    how: dict[str, Any] = {"model": model, "provenance": True, "progress": progress}
+    how: dict[str, Any] = {"model": blend, "denoise": order.denoise, "provenance": True, "progress": progress}
     return enlarge(shop.config, pictures[0], pictures[1:], order.scale, **how)

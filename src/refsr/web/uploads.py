@@ -57,6 +57,7 @@ class Order:
         kind: Format of the download.
         scale: How many times as large the result shall be.
         style: Which model restores.
+        denoise: Share of the weights for real photographs, 0..1; None to measure the photo.
     """
 
     photo: Upload
@@ -64,6 +65,7 @@ class Order:
     kind: Format = "PNG"
     scale: float = 4.0
     style: Style = "faithful"
+    denoise: float | None = None
 
     @property
     def file_name(self) -> str:
@@ -122,7 +124,7 @@ def check_files(photo: Upload, references: Sequence[Upload], config: WebConfig, 
     if sum(sizes) > config.max_request_mib * MIB:
         limit = f"{config.max_request_mib:g}"
         raise UsageError(words("large_request", size=f"{sum(sizes) / MIB:.3g}", limit=limit))
-    shapes = [_size_of(upload, words) for upload in (photo, *references)]
+    shapes = [size_of(upload, words) for upload in (photo, *references)]
     for reference, (height, width) in zip(references, shapes[1:], strict=True):
         megapixels = width * height / 1e6
         if megapixels > config.max_megapixels:
@@ -131,7 +133,7 @@ def check_files(photo: Upload, references: Sequence[Upload], config: WebConfig, 
     return shapes
 
 
-def _size_of(upload: Upload, words: Words) -> tuple[int, int]:
+def size_of(upload: Upload, words: Words) -> tuple[int, int]:
     """Height and width that a file claims. Raises as `check_files`."""
     try:
         with opened(upload.path.read_bytes(), upload.name, to_its_end=False) as image:

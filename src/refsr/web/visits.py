@@ -19,11 +19,12 @@ from refsr.web.finished import SHOWN_PX, JobResult
 from refsr.web.kept_results import Results
 from refsr.web.request import Workshop, compare_seconds, run_comparison, run_job
 from refsr.web.turns import Status, StoppedError
-from refsr.web.uploads import Order, Upload, reason_of, with_own_names
+from refsr.web.uploads import Order, Upload, reason_of, size_of, with_own_names
 from refsr.web.web_config import Format, Style
 from refsr.web.words import Words, words_for
 
 _LOUPE_PX: Final = 520
+_LARGE_PX: Final = 3_000_000
 
 Failure = (RefSRError, OSError, MemoryError)
 
@@ -42,7 +43,14 @@ class Visits:
     _running: dict[str, threading.Event] = field(default_factory=dict)
 
     def restore(
-        self, photo: Upload | None, references: list[Upload], kind: Format, scale: float, style: Style, visitor: Any
+        self,
+        photo: Upload | None,
+        references: list[Upload],
+        kind: Format,
+        scale: float,
+        style: Style,
+        denoise: float | None,
+        visitor: Any,
     ) -> Iterator[Status | JobResult]:
         """A job of a visitor.
 
@@ -52,6 +60,7 @@ class Visits:
             kind: Format of the download.
             scale: How many times as large the result shall be.
             style: Which model restores.
+            denoise: Share of the weights for real photographs, 0..1; None to measure the photo.
             visitor: The request, as gradio gives it.
 
         Raises:
@@ -66,7 +75,14 @@ class Visits:
         found: JobResult | None = None
         try:
             with self._job(visitor) as (job, stop):
-                order = Order(photo=photo, references=tuple(references), kind=kind, scale=float(scale), style=style)
+                order = Order(
+                    photo=photo,
+                    references=tuple(references),
+                    kind=kind,
+                    scale=float(scale),
+                    style=style,
+                    denoise=denoise,
+                )
                 for told in run_job(_linked(order, job), job, keep, self.shop, words, stop):
                     if isinstance(told, JobResult):
                         found = told
@@ -79,6 +95,15 @@ class Visits:
         finally:
             if found is None:
                 shutil.rmtree(keep, ignore_errors=True)
+
+    def first_scale(self, photo: Upload | None, visitor: Any) -> float:
+        """The scale that is offered first: a large photo is sharpened, a small one is enlarged."""
+        asked = self.shop.config.scale or 4.0
+        try:
+            height, width = (0, 0) if photo is None else size_of(photo, words_of(visitor))
+        except (RefSRError, OSError):  # which will be told when it is restored
+            return asked
+        return 1.0 if height * width > _LARGE_PX else asked
 
     def compare(self, visitor: Any) -> Iterator[tuple[str, str | None]]:
         """A note, and at last the loupe with one more picture: the visitor's last result without references."""

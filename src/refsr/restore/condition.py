@@ -1,0 +1,181 @@
+"""Condition of a photo, measured: how blurred, noisy and compressed it is, and which weights that calls for.
+
+up to 16 squares ─┬─ Y, Cb, Cr ── DCT of 8x8 pixels, on JPEG's grid ──┬─ log ── convolutions ─┬─ values ──┐
+                  └─ Y, half the size ── DCT of 8x8, every 4 pixels ──┘                       └─ weights ─┴─ mean
+mean of all places: blur, noise, JPEG
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Final, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from refsr.errors import UsageError
+from refsr.models import Blend
+from refsr.restore.sharpness import squares_of
+
+Quality = Literal["auto", "clean", "real"]
+
+_WIDTH: Final = 64
+_YCBCR: Final = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+"""JPEG's colours (JFIF 1.02)."""
+
+_FLOOR: Final = 0.3
+"""Added to magnitudes in levels before their logarithm: rounding to 8 bits makes about as much."""
+
+_NOISE_OFFSET: Final = 0.3
+_QUALITY_UNIT: Final = 20.0
+_GRID_PX: Final = 8
+"""Side of JPEG's blocks, and of the squares at which the network looks."""
+
+_MINIMUM_SIDE_PX: Final = 32
+_VISIBLE_NOISE, _VISIBLE_BLUR_PX, _VISIBLE_QUALITY = 1.0, 0.35, 90.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """How a photo was harmed.
+
+    Attributes:
+        blur_px: Standard deviation of its blur in its own pixels, of all directions; 3 and more reads as about 3.
+        noise: Standard deviation of its noise in levels of luma, of 255.
+        jpeg: Quality of its compression, about; 100 for none that shows.
+    """
+
+    blur_px: float
+    noise: float
+    jpeg: float
+
+    @property
+    def is_real(self) -> bool:
+        """Whether weights for real photographs restore it better than those for clean ones."""
+        return self.noise > _VISIBLE_NOISE or self.blur_px > _VISIBLE_BLUR_PX or self.shows_jpeg
+
+    @property
+    def shows_jpeg(self) -> bool:
+        """Whether compression left traces."""
+        return self.jpeg < _VISIBLE_QUALITY
+
+    def __str__(self) -> str:
+        compressed = f"JPEG about {self.jpeg:.0f}" if self.shows_jpeg else "no JPEG"
+        return f"noise {self.noise:.1f}, blur {self.blur_px:.1f} px, {compressed}"
+
+
+CLEAN: Final = Condition(blur_px=0.0, noise=0.0, jpeg=100.0)
+
+
+class ConditionNet(nn.Module):
+    """Blur, noise and compression of a picture, each a mean of local values, weighted by how much each place tells.
+
+    What blur takes from a spectrum, noise adds to it and JPEG rounds off shows in the magnitudes of DCT coefficients;
+    fine texture, unlike noise, has the same colour nearly everywhere.
+    """
+
+    dct: Tensor
+    ycbcr: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("dct", _dct_filters(), persistent=False)
+        self.register_buffer("ycbcr", torch.tensor(_YCBCR), persistent=False)
+        self.layers = nn.Sequential(
+            nn.Conv2d(4 * _GRID_PX**2, _WIDTH, 1), nn.ReLU(),
+            nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(_WIDTH, _WIDTH, 1), nn.ReLU(),
+            nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(_WIDTH, 6, 1),
+        )  # fmt: skip
+
+    def forward(self, rgb: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 3 m"], Float[Tensor, "n 3 m"]]:
+        """Local values and the logits of their weights.
+
+        Args:
+            rgb: Pictures 0..1 that begin at JPEG's grid; sides are cropped to multiples of 8.
+
+        Returns:
+            At each of the m squares: blur in pixels, log(noise + 0.3), (100 - quality) / 20; and logits.
+        """
+        height, width = (side // _GRID_PX * _GRID_PX for side in rgb.shape[-2:])
+        levels = torch.einsum("cd,ndhw->nchw", self.ycbcr, 255 * rgb[..., :height, :width] - 128)
+        half = F.pad(F.avg_pool2d(levels[:, :1], 2), (2, 2, 2, 2), mode="reflect")
+        own = F.conv2d(levels, self.dct.repeat(3, 1, 1, 1), stride=8, groups=3)
+        spectra = torch.cat((own, F.conv2d(half, self.dct, stride=4)), 1)
+        found: Tensor = self.layers((spectra.abs() + _FLOOR).log())
+        values, logits = found.flatten(2).chunk(2, 1)
+        return values, logits
+
+
+def _dct_filters() -> Float[Tensor, "64 1 8 8"]:
+    """Basis of the orthonormal DCT of 8x8 pixels."""
+    frequency, place = torch.arange(8.0)[:, None], torch.arange(8.0)
+    basis = 0.5 * torch.cos(math.pi * (place + 0.5) * frequency / 8)
+    basis[0] /= math.sqrt(2)
+    return torch.einsum("iy,jx->ijyx", basis, basis).reshape(64, 1, 8, 8)
+
+
+def pooled(values: Float[Tensor, "n 3 m"], logits: Float[Tensor, "n 3 m"]) -> Float[Tensor, "n 3"]:
+    """The weighted mean of a picture's local values."""
+    return (values * logits.softmax(2)).sum(2)
+
+
+def as_targets(
+    blur_px: Float[Tensor, " n"], noise: Float[Tensor, " n"], jpeg: Float[Tensor, " n"]
+) -> Float[Tensor, "n 3"]:
+    """Conditions as the network tells them."""
+    return torch.stack((blur_px, (noise + _NOISE_OFFSET).log(), (100 - jpeg) / _QUALITY_UNIT), 1)
+
+
+def share_of_real(condition: Condition, quality: Quality, denoise: int | float | None) -> float:
+    """Share of the weights for real photographs, by which a photo in this condition is restored."""
+    if denoise is not None:
+        return float(denoise)
+    return float(condition.is_real if quality == "auto" else quality == "real")
+
+
+def check_quality(blend: Blend, quality: Quality, denoise: int | float | None) -> None:
+    """Refuse what a blend cannot give.
+
+    Raises:
+        UsageError: Both a quality and a share are given, the share is not in 0..1, or there is nothing to mix.
+    """
+    asked = f"--denoise {denoise:g}" if denoise is not None else f"--quality {quality}"
+    if denoise is not None and quality != "auto":
+        raise UsageError(f"{asked} and --quality {quality}: give one of them, not both")
+    if denoise is not None and not 0 <= denoise <= 1:
+        raise UsageError(f"{asked}: give a share between 0 and 1")
+    if blend.is_single and (denoise is not None or quality != "auto"):
+        raise UsageError(f"{asked}: one model's weights are nothing to choose from: leave out --model")
+
+
+def measure_condition(image: Float[Tensor, "1 3 h w"]) -> Condition:
+    """Measure a photo; one of less than 32 pixels a side is taken for clean.
+
+    Args:
+        image: The photo, 0..1.
+    """
+    if min(image.shape[-2:]) < _MINIMUM_SIDE_PX:
+        return CLEAN
+    samples = squares_of(image.cpu(), _GRID_PX)
+    with torch.inference_mode():
+        values, logits = (part.permute(1, 0, 2).flatten(1)[None] for part in _network()(samples))
+        blur_px, log_noise, loss = pooled(values, logits)[0].tolist()
+    noise = torch.tensor(log_noise).exp().item() - _NOISE_OFFSET
+    return Condition(
+        blur_px=max(0.0, blur_px), noise=max(0.0, noise), jpeg=min(100.0, max(1.0, 100 - _QUALITY_UNIT * loss))
+    )
+
+
+@cache
+def _network() -> ConditionNet:
+    file = Path(str(resources.files("refsr.models") / "weights" / "condition.safetensors"))
+    network = ConditionNet()
+    network.load_state_dict({name: value.float() for name, value in load_file(file).items()})
+    return network.eval().requires_grad_(False)
