@@ -89,7 +89,7 @@ def passes(photo_px: tuple[int, int], out_px: tuple[int, int], model_scale: int,
         photo_px: Height and width of the photo.
         out_px: Height and width of the result.
         model_scale: Scale of the network.
-        soft: Factor by which the photo can be shrunk without loss: `refsr.restore.sharpness`.
+        soft: Factor by which the photo can be shrunk without loss: `refsr.restore.condition`.
     """
     scale = out_px[0] / photo_px[0]
     shrink = min(soft, model_scale / scale)

@@ -31,7 +31,6 @@ from refsr.restore.condition import CLEAN, Condition, Quality, check_quality, me
 from refsr.restore.passes import PassConfig, run_passes
 from refsr.restore.posed import posed_references
 from refsr.restore.provenance import Provenance
-from refsr.restore.sharpness import shrinkable
 from refsr.restore.size import asked_px, passes
 from refsr.restore.transparency import filled
 from refsr.search import Engine
@@ -178,9 +177,9 @@ def upscale(
                 if ref.is_result
             ]
             pixels = filled(photo).to(blend.clean.device)
-            softness = shrinkable(pixels)
-            steps = passes(photo.size_px, out_px, blend.clean.scale, softness)
             condition = measure_condition(pixels)
+            softness = condition.softness(pixels)
+            steps = passes(photo.size_px, out_px, blend.clean.scale, softness)
             is_shrunk = steps and steps[0].lr_px != photo.size_px
             seen = measure_condition(resize(pixels, steps[0].lr_px)) if is_shrunk else condition
             share = share_of_real(seen, quality, denoise)
@@ -192,7 +191,15 @@ def upscale(
             posed = posed_references(restoring, pixels, taken, [_pose(ref) for ref in refs[: len(taken)]], variants)
             del taken
             restored = run_passes(
-                restoring, pixels, steps, posed, softness, config, names=names, measure=provenance, progress=progress
+                restoring,
+                pixels,
+                steps,
+                posed,
+                softness,
+                config,
+                names=names,
+                measure=provenance,
+                progress=progress,
             )
             sr = resize(restored.sr, out_px).cpu()
             alpha = None if photo.alpha is None else resize(photo.alpha, out_px)

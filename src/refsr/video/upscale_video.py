@@ -27,7 +27,6 @@ from refsr.resize import resize
 from refsr.restore.condition import check_quality, measure_condition, share_of_real
 from refsr.restore.memory import plan_memory, spare_bytes
 from refsr.restore.pipeline import Encoded, encode, encode_reference, match, with_matches
-from refsr.restore.sharpness import shrinkable
 from refsr.restore.size import Pass, asked_px, passes
 from refsr.restore.tiles import transfer_tiled
 from refsr.restore.upscale import RestoreConfig
@@ -151,7 +150,11 @@ def _plan(source: Path, frame_px: tuple[int, int], scale: int, config: VideoConf
         raise UsageError(f"{source}: a video is enlarged {scale} times at the most: ask for less")
     with closing(VideoFile(source)) as video:
         frames = [frame for frame, _ in islice(video.read(), 0, _LOOKED_AT_FRAMES, _LOOKED_AT_EVERY)]
-    softness = 1.0 if out_px[0] == frame_px[0] * scale else median(shrinkable(frame) for frame in frames)
+    softness = (
+        1.0
+        if out_px[0] == frame_px[0] * scale
+        else median(measure_condition(frame).softness(frame) for frame in frames)
+    )
     found = passes(frame_px, out_px, scale, softness)
     if not found:
         raise UsageError(f"{source}: is as sharp as its size allows: enlarge it, with --scale 2 or more")

@@ -34,7 +34,7 @@ def check_work(
         config: The limits.
         speed: This machine's.
         words: Language of the refusals.
-        softness: Factor by which the photo can be shrunk without loss: see `refsr.restore.sharpness`.
+        softness: Factor by which the photo can be shrunk without loss: see `refsr.restore.condition`.
 
     Raises:
         UsageError: The result would be too large, or take too long; the largest sensible scale or size is named.

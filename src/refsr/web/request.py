@@ -16,7 +16,7 @@ import torch
 from refsr.errors import OutputError, UsageError
 from refsr.io.photo import Photo, as_photo
 from refsr.models import Blend
-from refsr.restore.sharpness import shrinkable
+from refsr.restore.condition import measure_condition
 from refsr.restore.upscale import Upscaled
 from refsr.web.choice import Models
 from refsr.web.estimate import Speed, Work
@@ -59,7 +59,8 @@ class Workshop:
             ImageError: It cannot be read.
         """
         with self._measuring:
-            return shrinkable(order.photo.photo().pixels)
+            pixels = order.photo.photo().pixels
+            return measure_condition(pixels).softness(pixels)
 
 
 def run_job(
