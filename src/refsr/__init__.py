@@ -23,7 +23,7 @@ from refsr.errors import (
 
 if TYPE_CHECKING:
     from refsr.io.photo import Photo
-    from refsr.models import ARCHITECTURES, WEIGHTS, load_model
+    from refsr.models import ARCHITECTURES, WEIGHTS, load_blend, load_model
     from refsr.references.variants import VariantConfig
     from refsr.restore.provenance import Provenance
     from refsr.restore.upscale import Upscaled, upscale
@@ -46,6 +46,7 @@ __all__ = [
     "VariantConfig",
     "WeightsError",
     "__version__",
+    "load_blend",
     "load_model",
     "upscale",
 ]
@@ -57,6 +58,7 @@ _HOMES: Final = {
     "Provenance": "refsr.restore.provenance",
     "Upscaled": "refsr.restore.upscale",
     "VariantConfig": "refsr.references.variants",
+    "load_blend": "refsr.models",
     "load_model": "refsr.models",
     "upscale": "refsr.restore.upscale",
 }

@@ -45,8 +45,8 @@ _BLUR_PX, _NOISE, _QUALITY_LOSS = 0.6, 1.6, 20.0
 _RESTORED_BLUR_PX: Final = 0.75
 """Blur of a shrunk photo from which the network restores most: 0.7 to 0.8 for blurs of 1.2 to 3 pixels."""
 
-_SPECTRUM_NOISE, _SPECTRUM_QUALITY = 1.0, 95.0
-"""Noise and quality from which on a spectrum tells no longer where the photo's own detail ends."""
+_SPECTRUM_NOISE: Final = 1.0
+"""Noise from which on a spectrum tells no longer where the photo's own detail ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +70,9 @@ class Condition:
         return math.hypot(self.blur_px / _BLUR_PX, self.noise / _NOISE, loss) > 1
 
     def softness(self, image: Float[Tensor, "1 3 h w"]) -> float:
-        """Factor, 1 to 4, by which the photo is shrunk before it is restored: by its blur, or the end of its spectrum."""
+        """Factor, 1 to 4, by which the photo is shrunk before it is restored: by blur, or the end of its spectrum."""
         by_blur = min(MAXIMUM_SHRINKING, max(1.0, self.blur_px / _RESTORED_BLUR_PX))
-        if self.noise > _SPECTRUM_NOISE or self.jpeg < _SPECTRUM_QUALITY:
+        if self.noise > _SPECTRUM_NOISE or self.shows_jpeg:
             return by_blur
         return max(by_blur, shrinkable(image))
 

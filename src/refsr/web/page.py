@@ -68,7 +68,7 @@ def build_page(gr: Any, visits: Visits) -> tuple[Any, Any]:
                 result = _result_of(gr, texts)
         wanted = [photo, references, kind, scale, style]
         _restoring(gr, visits, (start, cancel), [*wanted, *strength], status, result)
-        photo.upload(visits.first_scale, photo, scale, api_visibility="private", queue=False)
+        _offering(gr, visits, photo, scale)
         _looking(gr, visits, result)
         pictures = _example(visits.shop.folder)
         example.click(lambda: pictures, None, [photo, references], api_visibility="private", queue=False)
@@ -149,6 +149,15 @@ def _result_of(gr: Any, texts: Callable[[str], Any]) -> _Result:
         idea=idea, shown=shown, summary=summary, preview=preview, loupe=loupe, download=download, given=given,
         cards=cards, comparison=comparison, compare=compare, compare_note=compare_note, overlay=overlay,
     )  # fmt: skip
+
+
+def _offering(gr: Any, visits: Visits, photo: Any, scale: Any) -> None:
+    """Choose the scale that suits a photo as soon as it is given."""
+
+    def first_scale(given: Upload | None, visitor: gr.Request) -> float:
+        return visits.first_scale(given, visitor)
+
+    photo.upload(first_scale, photo, scale, api_visibility="private", queue=False)
 
 
 def _restoring(
