@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import fails, restored, small_models, texture, wait_for
-from PIL import Image
+from PIL import Image, ImageFilter
+from safetensors.torch import save_file
 
 import refsr.bench.measure
 from refsr.bench.datasets import Dataset, LevelledReference, Sample, open_dataset
-from refsr.bench.lpips import LPIPS, AlexNet, load_lpips
+from refsr.bench.lpips import LPIPS, AlexNet, SqueezeNet, load_lpips
 from refsr.bench.measure import BenchConfig, run_benchmark
-from refsr.bench.metrics import psnr_db
+from refsr.bench.metrics import colour_levels, psnr_db
 from refsr.bench.report import RESULTS
 from refsr.bench.results import ImageResult, Result, compare, source_commit, summarise
 from refsr.bench.robust import CHANGES, UNCHANGED, RobustResult, run_robust
@@ -430,6 +431,47 @@ def test_lpips_against_a_naive_loop(tmp_path: Path) -> None:
         assert metric(hr, hr).item() == 0
 
 
+def test_lpips_of_squeezenet_against_a_naive_loop(tmp_path: Path) -> None:
+    """Network and learned weights in one file, as safetensors."""
+    torch.manual_seed(0)
+    squeeze = SqueezeNet()
+    linear = [torch.rand(1, c, 1, 1) for c in SqueezeNet.channels]
+    heads = {f"lin{i}.model.1.weight": w for i, w in enumerate(linear)}
+    save_file({**squeeze.state_dict(), **heads}, tmp_path / "squeeze.safetensors")
+    sr, hr = texture(70, 67), texture(70, 67, seed=1)
+    maps = [(a[0], b[0]) for a, b in zip(squeeze(sr), squeeze(hr), strict=True)]
+    assert [m[0].shape[0] for m in maps] == SqueezeNet.channels
+    metric = load_lpips([tmp_path / "squeeze.safetensors"])
+    assert metric.name == "LPIPS, SqueezeNet"
+    assert metric(sr, hr).item() == pytest.approx(naive_lpips(maps, linear), rel=1e-4)
+    save_file({**squeeze.state_dict(), "lin0.model.1.weight": linear[0]}, tmp_path / "few.safetensors")
+    with pytest.raises(WeightsError, match="do not fit SqueezeNet"):
+        load_lpips([tmp_path / "few.safetensors"])
+
+
+def blurred(picture: torch.Tensor, sigma: float) -> torch.Tensor:
+    return as_photo(Photo(pixels=picture).to_pil().filter(ImageFilter.GaussianBlur(sigma))).pixels
+
+
+def test_lpips_as_published(shared: Path) -> None:
+    """Identical pictures have none, and it rises with blur; with the authors' weights."""
+    metric = load_lpips([shared / "weights" / "lpips_squeeze.safetensors"])
+    hr = texture(128, 128)
+    found = [metric(blurred(hr, sigma), hr).item() for sigma in (1.0, 2.0, 4.0)]
+    assert metric(hr, hr).item() == 0
+    assert 0 < found[0] < found[1] < found[2]
+
+
+def test_colour_error_counts_colour_and_not_texture() -> None:
+    grey = torch.full((1, 3, 64, 48), 128 / 255)
+    texture_alone = grey + 26 / 255 * (torch.arange(48) % 2 * 2 - 1)
+    tinted = grey + torch.tensor((3.0, 0.0, -3.0)).view(1, 3, 1, 1) / 255
+    assert colour_levels(texture_alone, grey).item() == pytest.approx(0, abs=1e-6)
+    assert colour_levels(tinted, grey).item() == pytest.approx(2, abs=0.01)
+    with pytest.raises(UsageError, match="at least 16 pixels a side"):
+        colour_levels(grey[..., :8], grey[..., :8])
+
+
 def test_lpips_with_vgg19_as_deep_as_the_file(tmp_path: Path, groups: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     vgg = VGG19("relu2_1")
@@ -449,7 +491,7 @@ def test_lpips_with_vgg19_as_deep_as_the_file(tmp_path: Path, groups: Path, caps
     torch.save({"something": torch.zeros(1)}, tmp_path / "other.pth")
     torch.save({"lin0.model.1.weight": torch.zeros(1, 3, 1, 1)}, tmp_path / "lin.pth")
     for files, message in (
-        (["other.pth"], "neither AlexNet nor VGG19"),
+        (["other.pth"], "no AlexNet, SqueezeNet or VGG19"),
         (["lin.pth"], "needs the weights of"),
         (["none"], "no such"),
     ):

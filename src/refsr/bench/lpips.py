@@ -2,17 +2,19 @@
 
     sr, hr ── network ──> maps of each layer, unit length per place ── squared difference, weighted ── mean ── sum
 
-The user gives the network's weights: torchvision's AlexNet, or VGG19 down to the last layer of the file. AlexNet with
-the authors' learned channel weights (lpips/weights/v0.1/alex.pth) gives LPIPS itself. Without them all channels
-have equal weight, which the authors call the baseline; its figures are not comparable with LPIPS and are named so.
+The user gives the network's weights: torchvision's AlexNet or SqueezeNet 1.1, or VGG19 down to the last layer of the
+file. AlexNet and SqueezeNet with the authors' learned channel weights (lpips/weights/v0.1/alex.pth, squeeze.pth) give
+LPIPS itself. Without them all channels have equal weight, which the authors call the baseline; its figures are not
+comparable with LPIPS and are named so.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, TypeVar
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from refsr.errors import UsageError, WeightsError
@@ -24,6 +26,10 @@ _EPSILON: Final = 1e-10
 _MINIMUM_SIDE_PX: Final = 63
 """Smallest side for which AlexNet's last maps are not empty."""
 
+_FIRES: Final = {3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128), 9: (256, 48, 192),
+                 10: (384, 48, 192), 11: (384, 64, 256), 12: (512, 64, 256)}  # fmt: skip
+"""Fire modules of SqueezeNet by their place: channels of input, squeezed, and of each of the two expansions."""
+
 
 class AlexNet(nn.Module):
     """Convolutions of AlexNet under torchvision's key names.
@@ -33,6 +39,8 @@ class AlexNet(nn.Module):
 
     shift: Tensor
     scale: Tensor
+
+    channels: ClassVar[list[int]] = [64, 192, 384, 256, 256]
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,17 +66,64 @@ class AlexNet(nn.Module):
         return maps
 
 
+class Fire(nn.Module):
+    """Squeeze to few channels, and expand by 1x1 and 3x3 convolutions side by side."""
+
+    def __init__(self, channels: int, squeezed: int, expanded: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
+        self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b _ h w"]) -> Float[Tensor, "b _ h w"]:
+        squeezed = self.squeeze(x).relu()
+        return torch.cat((self.expand1x1(squeezed).relu(), self.expand3x3(squeezed).relu()), 1)
+
+
+class SqueezeNet(nn.Module):
+    """Convolutions of SqueezeNet 1.1 under torchvision's key names.
+
+    Source: Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters", 2016; version 1.1.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    channels: ClassVar[list[int]] = [64, 128, 256, 384, 384, 512, 512]
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: dict[int, nn.Module] = {0: nn.Conv2d(3, 64, 3, stride=2), 1: nn.ReLU()}
+        layers |= {place: nn.MaxPool2d(3, 2, ceil_mode=True) for place in (2, 5, 8)}
+        layers |= {place: Fire(*sizes) for place, sizes in _FIRES.items()}
+        self.features = nn.Sequential(*(layers[place] for place in sorted(layers)))
+        self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+
+    def forward(self, rgb: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Feature maps of the first layer, and of the last fire module of each resolution and all at the last one."""
+        maps = []
+        x = (2 * rgb - 1 - self.shift) / self.scale
+        for place, module in enumerate(self.features):
+            x = module(x)
+            if place in (1, 4, 7, 9, 10, 11, 12):
+                maps.append(x)
+        return maps
+
+
 class LPIPS(nn.Module):
     """Perceptual distance of pictures; 0 for identical ones.
 
     Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, eq. 1.
     """
 
-    def __init__(self, network: AlexNet | VGG19, layers: tuple[str, ...], linear: Sequence[Tensor] | None) -> None:
+    def __init__(
+        self, network: AlexNet | SqueezeNet | VGG19, layers: tuple[str, ...], linear: Sequence[Tensor] | None
+    ) -> None:
         """Combine network and channel weights.
 
         Args:
-            layers: Layers of VGG19 to compare; empty for AlexNet.
+            layers: Layers of VGG19 to compare; empty for the others.
             linear: Learned channel weights, one tensor per layer; None for equal weights.
         """
         super().__init__()
@@ -79,7 +134,7 @@ class LPIPS(nn.Module):
     @property
     def name(self) -> str:
         """Name of the metric in results."""
-        network = "AlexNet" if isinstance(self.network, AlexNet) else f"VGG19 to {self.layers[-1]}"
+        network = f"VGG19 to {self.layers[-1]}" if self.layers else type(self.network).__name__
         return f"LPIPS, {network}" if self.linear else f"LPIPS baseline (channels unweighted), {network}"
 
     def forward(self, sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
@@ -100,62 +155,69 @@ class LPIPS(nn.Module):
         return total
 
     def _maps(self, rgb: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        if isinstance(self.network, AlexNet):
-            return self.network(rgb)  # type: ignore[no-any-return]
-        return self.network(rgb, self.layers)  # type: ignore[no-any-return]
+        maps: list[Tensor] = self.network(rgb, self.layers) if self.layers else self.network(rgb)
+        return maps
 
 
 def load_lpips(files: Sequence[Path]) -> LPIPS:
     """Build LPIPS from the user's weights files.
 
     Args:
-        files: Weights of AlexNet or VGG19, and for AlexNet optionally the authors' channel weights.
+        files: Weights of AlexNet, SqueezeNet or VGG19, and for the first two optionally the authors' channel weights,
+            in the same file or another.
 
     Raises:
         WeightsError: A file is missing, damaged, or holds other weights.
     """
-    network: AlexNet | VGG19 | None = None
+    network: AlexNet | SqueezeNet | VGG19 | None = None
     layers: tuple[str, ...] = ()
-    linear = None
+    linear: list[Tensor] = []
     for file in files:
         state = _read(file)
-        if "lin0.model.1.weight" in state:
-            names = (f"lin{index}.model.1.weight" for index in range(5))
-            linear = [state[name] for name in names if name in state]
-        elif _shape(state, "features.0.weight") == (64, 3, 11, 11):
-            network = _filled_alexnet(state, file)
-        else:
+        names = [name for name in state if name.startswith("lin")]
+        linear += [state[name] for name in sorted(names)]
+        if _shape(state, "features.0.weight") == (64, 3, 11, 11):
+            network, layers = _filled(AlexNet(), state, file), ()
+        elif _shape(state, "features.0.weight") == (64, 3, 3, 3) and "features.3.squeeze.weight" in state:
+            network, layers = _filled(SqueezeNet(), state, file), ()
+        elif not names:
             depth = [layer for layer in LAYERS if any(len(_shape(state, name)) == 4 for name in weight_names(layer))]
             if not depth:
-                raise WeightsError(f"{file}: weights of neither AlexNet nor VGG19: give torchvision's")
+                raise WeightsError(f"{file}: weights of no AlexNet, SqueezeNet or VGG19: give torchvision's")
             network, layers = load_vgg19(file, depth[-1]), tuple(depth)
     if network is None:
-        raise WeightsError("--lpips needs the weights of AlexNet or VGG19: give the file as well")
-    if linear is not None and [w.numel() for w in linear] != [64, 192, 384, 256, 256]:
-        raise WeightsError("--lpips: the learned weights do not fit AlexNet: give alex.pth")
-    if linear is not None and not isinstance(network, AlexNet):
-        raise WeightsError("--lpips: learned weights go with AlexNet, not with VGG19: give one network")
-    return LPIPS(network, layers, linear).eval()
+        raise WeightsError("--lpips needs the weights of AlexNet, SqueezeNet or VGG19: give the file as well")
+    if linear and isinstance(network, VGG19):
+        raise WeightsError("--lpips: learned weights go with AlexNet or SqueezeNet, not with VGG19: give one network")
+    if linear and not isinstance(network, VGG19) and [w.numel() for w in linear] != network.channels:
+        raise WeightsError(
+            f"--lpips: the learned weights do not fit {type(network).__name__}: give the authors' for it"
+        )
+    return LPIPS(network, layers, linear or None).eval()
 
 
 def _read(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise WeightsError(f"{file}: no such weights file: check the name")
     try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many types for a damaged file
-        raise WeightsError(f"{file}: damaged, or not a weights file of PyTorch: get it again") from error
+        raise WeightsError(f"{file}: damaged, or not a weights file: get it again") from error
     if not isinstance(state, dict):
         raise WeightsError(f"{file}: holds no state dict: give torchvision's weights")
     return state
 
 
-def _filled_alexnet(state: dict[str, Tensor], file: Path) -> AlexNet:
-    network = AlexNet()
+_Network = TypeVar("_Network", AlexNet, SqueezeNet)
+
+
+def _filled(network: _Network, state: dict[str, Tensor], file: Path) -> _Network:
     try:
         network.load_state_dict({key: state[key].float() for key in network.state_dict()})
     except (KeyError, RuntimeError) as error:
-        raise WeightsError(f"{file}: lacks layers of AlexNet: give torchvision's weights") from error
+        raise WeightsError(f"{file}: lacks layers of {type(network).__name__}: give torchvision's weights") from error
     return network.eval()
 
 

@@ -18,7 +18,7 @@ import torch
 from refsr.bench.crops import write_crops
 from refsr.bench.datasets import Dataset, LevelledReference, Sample
 from refsr.bench.lpips import LPIPS
-from refsr.bench.metrics import psnr_db, ssim
+from refsr.bench.metrics import colour_levels, psnr_db, ssim
 from refsr.bench.protocol import PROTOCOLS, Prepared, ProtocolName
 from refsr.bench.results import ImageResult, Result, software_versions, source_commit
 from refsr.bench.samples import Album, choose_references, measure_each, prepare_sample, spread
@@ -206,6 +206,7 @@ def _measure(sample: Sample, run: _Run) -> dict[str, Any]:
         level=chosen[0].level if chosen else 0,
         score=restored.provenance.score.mean().item() if references else None,
         lpips=None if run.lpips is None else run.lpips(with_sr, prepared.truth).item(),
+        colour_levels=colour_levels(with_sr, prepared.truth).item() if min(prepared.truth.shape[-2:]) >= 16 else None,
         cropped=prepared.cropped,
         crops=None if strip is None else _relative(strip, run.out),
     )

@@ -19,6 +19,7 @@ Channel = Literal["y", "rgb"]
 _MAXIMUM_PSNR_DB: Final = 100.0
 _WINDOW_PX: Final = 11
 _SIGMA_PX: Final = 1.5
+_SQUARE_PX: Final = 16
 
 
 def luma(rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
@@ -70,6 +71,19 @@ def ssim(
         (mean1.square() + mean2.square() + c1) * (variance1 + variance2 + c2)
     )
     return similarity.flatten(1).mean(1)
+
+
+def colour_levels(sr: Float[Tensor, "b 3 _ _"], hr: Float[Tensor, "b 3 _ _"]) -> Float[Tensor, " b"]:
+    """Colour error of each picture in levels of 255: mean absolute difference of red, green and blue in squares of 16
+    pixels, each averaged first, so that texture does not count.
+
+    Raises:
+        UsageError: The sizes differ, or are smaller than 16 pixels.
+    """
+    first, second = _prepared(sr, hr, 0, "rgb")
+    if min(first.shape[-2:]) < _SQUARE_PX:
+        raise UsageError(f"the colour error needs at least {_SQUARE_PX} pixels a side: use larger pictures")
+    return 255 * F.avg_pool2d(first - second, _SQUARE_PX).abs().flatten(1).mean(1)
 
 
 def _prepared(sr: Tensor, hr: Tensor, border_px: int, channel: Channel) -> tuple[Tensor, Tensor]:

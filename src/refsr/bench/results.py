@@ -22,7 +22,7 @@ from refsr.errors import UsageError
 
 _BOOTSTRAP_RESAMPLES: Final = 10_000
 _STATISTICS: Final = ("mean", "median", "ci95")
-_METRICS: Final = ("psnr_db", "ssim", "gain_db", "bicubic_db", "psnr_rgb_db", "lpips", "seconds")
+_METRICS: Final = ("psnr_db", "ssim", "gain_db", "bicubic_db", "psnr_rgb_db", "lpips", "colour_levels", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,7 @@ class ImageResult:
         references: File names of the references, without folders.
         level: Level of the most similar reference; 0 if unknown or without references.
         score: Mean cosine of the match; None without references.
+        colour_levels: See `refsr.bench.metrics`; None in files of earlier versions.
         cropped: Whether rows or columns of the truth were cropped to a multiple of the scale.
         crops: Path of the strip of crops, relative to the JSON file; None if none was asked for.
     """
@@ -87,6 +88,7 @@ class ImageResult:
     level: int = 0
     score: float | None = None
     lpips: float | None = None
+    colour_levels: float | None = None
     cropped: bool = False
     crops: str | None = None
 
@@ -216,7 +218,7 @@ def compare(first: Result, second: Result) -> list[Difference]:
     """
     _check_comparable(first, second)
     found = []
-    for metric in ("psnr_db", "ssim", "gain_db", "lpips", "seconds"):
+    for metric in ("psnr_db", "ssim", "gain_db", "lpips", "colour_levels", "seconds"):
         a, b = first.figures(metric), second.figures(metric)
         names = sorted(a.keys() & b.keys())
         if not names:

@@ -99,7 +99,7 @@ def measure(
         dataset: Folder of groups (NNN_0 the truth, NNN_1 to NNN_5 its references), folder of truths, or manifest.jsonl.
         output: JSON file for all figures; a killed run resumes where it stopped.
         lr: Folder of real LR images, named like the truths; by default, truths are reduced by bicubic interpolation.
-        lpips: Weights of AlexNet or VGG19, to measure LPIPS too; repeat the option for the learned ones of AlexNet.
+        lpips: Weights of AlexNet, SqueezeNet 1.1 or VGG19, to measure LPIPS too; repeat the option for learned ones.
         crops: Folder for a strip of crops of each picture, which `refsr bench report` puts on contact sheets.
         write_lr: Folder for the LR images, named like the truths, for other programs or --lr.
         strict: End with an error if a picture was left out.
@@ -127,7 +127,7 @@ def measure(
             f"cropped to multiples of {loaded.clean.scale} pixels: {cropped} of {counted(len(result.images), 'truth')}"
         )
     if distance is None:
-        complain("LPIPS is not measured: give weights of AlexNet or VGG19 with --lpips")
+        complain("LPIPS is not measured: give weights of AlexNet, SqueezeNet or VGG19 with --lpips")
     Console().print(_summary(result))
     if result.skipped and strict:
         raise UsageError(f"left out {counted(len(result.skipped), 'picture')}, and --strict was given")
