@@ -85,15 +85,17 @@ def test_what_is_only_reduced_is_not_said_to_stay(tmp_path: Path, capsys: pytest
 
 def test_passes() -> None:
     photo = (100, 200)
-    assert passes(photo, (400, 800), 4, 3.0) == [Pass(lr_px=photo, out_px=(400, 800))], "four times: as it is"
+    assert passes(photo, (400, 800), 4, 2.0) == [Pass(lr_px=(50, 100), out_px=(200, 400))], "there is no more in it"
+    assert passes(photo, (400, 800), 4, 1.2) == [Pass(lr_px=photo, out_px=(400, 800))], "hardly soft"
     assert passes(photo, (200, 400), 4, 1.0) == [Pass(lr_px=photo, out_px=(200, 400))]
-    assert passes(photo, (200, 400), 4, 3.0) == [Pass(lr_px=(50, 100), out_px=(200, 400))], "no more than it takes"
+    assert passes(photo, (200, 400), 4, 2.0) == [Pass(lr_px=(50, 100), out_px=(200, 400))]
+    assert passes(photo, (200, 400), 4, 4.0) == [Pass(lr_px=(25, 50), out_px=(100, 200))]
     assert passes(photo, photo, 4, 4.0) == [Pass(lr_px=(25, 50), out_px=photo)]
     assert passes(photo, photo, 4, 1.19) == []
     assert passes(photo, (50, 100), 4, 4.0) == [Pass(lr_px=(25, 50), out_px=(50, 100))]
     assert passes(photo, (50, 100), 4, 2.0) == [], "sharp at half the size"
     twice = [Pass(lr_px=photo, out_px=(200, 400)), Pass(lr_px=(200, 400), out_px=(800, 1600))]
-    assert passes(photo, (800, 1600), 4, 4.0) == twice
+    assert passes(photo, (800, 1600), 4, 1.0) == twice
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))

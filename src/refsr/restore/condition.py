@@ -42,8 +42,8 @@ _BLUR_PX, _NOISE, _QUALITY_LOSS = 0.6, 1.6, 20.0
 """Blur, noise, and loss of JPEG quality, at each of which alone both sets of weights restore LR images equally well, on
 24 photographs of the training."""
 
-_RESTORED_BLUR_PX: Final = 0.75
-"""Blur of a shrunk photo from which the network restores most: 0.7 to 0.8 for blurs of 1.2 to 3 pixels."""
+_RESTORED_BLUR_PX: Final = 0.8
+"""Blur of a shrunk photo from which the network restores most: 0.7 to 0.9 for blurs of 1.2 to 3 pixels."""
 
 _SPECTRUM_NOISE: Final = 1.0
 """Noise from which on a spectrum tells no longer where the photo's own detail ends."""
@@ -69,12 +69,19 @@ class Condition:
         loss = (100 - self.jpeg) / _QUALITY_LOSS
         return math.hypot(self.blur_px / _BLUR_PX, self.noise / _NOISE, loss) > 1
 
-    def softness(self, image: Float[Tensor, "1 3 h w"]) -> float:
-        """Factor, 1 to 4, by which the photo is shrunk before it is restored: by blur, or the end of its spectrum."""
+    def softness(self, image: Float[Tensor, "1 3 h w"], most: float = MAXIMUM_SHRINKING) -> float:
+        """Factor, 1 to 4, by which the photo is shrunk before it is restored.
+
+        By its blur; or to the end of its spectrum, where neither noise nor JPEG hides that.
+
+        Args:
+            image: The photo, 0..1.
+            most: Maximum factor of the second kind, which costs size where the photo is hardly soft.
+        """
         by_blur = min(MAXIMUM_SHRINKING, max(1.0, self.blur_px / _RESTORED_BLUR_PX))
         if self.noise > _SPECTRUM_NOISE or self.shows_jpeg:
             return by_blur
-        return max(by_blur, shrinkable(image))
+        return max(by_blur, min(most, shrinkable(image)))
 
     @property
     def shows_jpeg(self) -> bool:

@@ -1,7 +1,7 @@
 """Size of the result, and the passes that lead to it.
 
-photo ── shrunk, where it is soft ──> lr ── x4, reduced ──> up to 4 times the photo
-                                      └── x4, reduced to x2 ── x4, reduced ──> up to 8 times
+photo ── shrunk, where it is soft ──> lr ── x4, reduced ──> up to 4 times the lr, interpolated if more is asked for
+                                      └── x4, reduced to x2 ── x4, reduced ──> up to 8 times, where it is sharp
 """
 
 from dataclasses import dataclass
@@ -85,6 +85,8 @@ class Pass:
 def passes(photo_px: tuple[int, int], out_px: tuple[int, int], model_scale: int, soft: int | float) -> list[Pass]:
     """Passes from a photo to the result; none if it is sharp already at that size, or at a smaller one.
 
+    The last pass of a soft photo may end below the size that is asked for: what lies between is interpolation.
+
     Args:
         photo_px: Height and width of the photo.
         out_px: Height and width of the result.
@@ -92,10 +94,11 @@ def passes(photo_px: tuple[int, int], out_px: tuple[int, int], model_scale: int,
         soft: Factor by which the photo can be shrunk without loss: `refsr.restore.condition`.
     """
     scale = out_px[0] / photo_px[0]
-    shrink = min(soft, model_scale / scale)
-    if shrink * min(scale, 1) >= _LEAST_SHRINKING:
-        height, width = (max(1, round(side / shrink)) for side in photo_px)
-        return [Pass(lr_px=(height, width), out_px=out_px)]
+    if soft * min(scale, 1) >= _LEAST_SHRINKING:
+        height, width = (max(1, round(side / soft)) for side in photo_px)
+        largest = height * model_scale, width * model_scale
+        fits = out_px[0] <= largest[0] and out_px[1] <= largest[1]
+        return [Pass(lr_px=(height, width), out_px=out_px if fits else largest)]
     if scale <= 1:
         return []
     if out_px[0] <= photo_px[0] * model_scale and out_px[1] <= photo_px[1] * model_scale:

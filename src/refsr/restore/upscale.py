@@ -178,7 +178,7 @@ def upscale(
             ]
             pixels = filled(photo).to(blend.clean.device)
             condition = measure_condition(pixels)
-            softness = condition.softness(pixels)
+            softness = condition.softness(pixels, blend.clean.scale * photo.size_px[0] / out_px[0])
             steps = passes(photo.size_px, out_px, blend.clean.scale, softness)
             is_shrunk = steps and steps[0].lr_px != photo.size_px
             seen = measure_condition(resize(pixels, steps[0].lr_px)) if is_shrunk else condition

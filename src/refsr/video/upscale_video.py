@@ -150,11 +150,8 @@ def _plan(source: Path, frame_px: tuple[int, int], scale: int, config: VideoConf
         raise UsageError(f"{source}: a video is enlarged {scale} times at the most: ask for less")
     with closing(VideoFile(source)) as video:
         frames = [frame for frame, _ in islice(video.read(), 0, _LOOKED_AT_FRAMES, _LOOKED_AT_EVERY)]
-    softness = (
-        1.0
-        if out_px[0] == frame_px[0] * scale
-        else median(measure_condition(frame).softness(frame) for frame in frames)
-    )
+    most = scale * frame_px[0] / out_px[0]
+    softness = min(most, median(measure_condition(frame).softness(frame, most) for frame in frames))
     found = passes(frame_px, out_px, scale, softness)
     if not found:
         raise UsageError(f"{source}: is as sharp as its size allows: enlarge it, with --scale 2 or more")
