@@ -24,7 +24,7 @@ def test_public_names() -> None:
     assert set(refsr.__all__) == {
         "ARCHITECTURES", "WEIGHTS", "ImageError", "MemoryBudgetError", "MissingExtraError", "OutputError", "Photo",
         "Provenance", "RefSRError", "TrainingError", "Upscaled", "UsageError", "VariantConfig", "WeightsError",
-        "__version__", "load_model", "upscale",
+        "__version__", "load_blend", "load_model", "upscale",
     }  # fmt: skip
 
 

@@ -37,6 +37,7 @@ _GRID_PX: Final = 8
 """Side of JPEG's blocks, and of the squares at which the network looks."""
 
 _MINIMUM_SIDE_PX: Final = 32
+_BLOCK_PX: Final = 256
 _VISIBLE_QUALITY: Final = 90.0
 _BLUR_PX, _NOISE, _QUALITY_LOSS = 0.6, 1.6, 20.0
 """Blur, noise, and loss of JPEG quality, at each of which alone both sets of weights restore LR images equally well, on
@@ -187,9 +188,17 @@ def measure_condition(image: Float[Tensor, "1 3 h w"]) -> Condition:
     """
     if min(image.shape[-2:]) < _MINIMUM_SIDE_PX:
         return CLEAN
-    samples = squares_of(image.cpu(), _GRID_PX)
-    with torch.inference_mode():
-        values, logits = (part.permute(1, 0, 2).flatten(1)[None] for part in _network()(samples))
+    squares = squares_of(image.cpu(), _GRID_PX)
+    height, width = squares.shape[-2:]
+    blocks = [
+        squares[row : row + 1, :, y : y + _BLOCK_PX, x : x + _BLOCK_PX]
+        for row in range(len(squares))
+        for y in range(0, height - _GRID_PX + 1, _BLOCK_PX)
+        for x in range(0, width - _GRID_PX + 1, _BLOCK_PX)
+    ]
+    with torch.inference_mode():  # block by block, so that memory does not grow with the photo
+        found = [_network()(F.pad(block, _least(block), mode="replicate")) for block in blocks]
+        values, logits = (torch.cat(part, 2) for part in zip(*found, strict=True))
         blur_px, log_noise, loss = pooled(values, logits)[0].tolist()
     noise = torch.tensor(log_noise).exp().item() - _NOISE_OFFSET
     return Condition(
@@ -197,9 +206,15 @@ def measure_condition(image: Float[Tensor, "1 3 h w"]) -> Condition:
     )
 
 
+def _least(block: Float[Tensor, "1 3 h w"]) -> tuple[int, int, int, int]:
+    """Padding of a narrow block, at the right and below, to the least that the network takes."""
+    height, width = block.shape[-2:]
+    return 0, max(0, 2 * _GRID_PX - width), 0, max(0, 2 * _GRID_PX - height)
+
+
 @cache
 def _network() -> ConditionNet:
-    file = Path(str(resources.files("refsr.models") / "weights" / "condition.safetensors"))
+    file = Path(str(resources.files("refsr.restore") / "condition.safetensors"))
     network = ConditionNet()
     network.load_state_dict({name: value.float() for name, value in load_file(file).items()})
     return network.eval().requires_grad_(False)

@@ -44,7 +44,8 @@ def check_work(
     def work_of(scale: float, shrink: float = 1.0) -> Work:
         height, width = (max(1, round(side * shrink)) for side in photo)
         result = result_px((height, width), scale)
-        steps = passes((height, width), result, speed.scale, max(1.0, softness * shrink))
+        soft = min(softness * shrink, speed.scale * height / result[0])  # a blurry photo may take less
+        steps = passes((height, width), result, speed.scale, max(1.0, soft))
         return Work(result_px=result, lr_px=tuple(step.lr_px for step in steps), reference_px=references)
 
     def is_possible(scale: float, shrink: float = 1.0) -> bool:

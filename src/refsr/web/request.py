@@ -60,7 +60,7 @@ class Workshop:
         """
         with self._measuring:
             pixels = order.photo.photo().pixels
-            return measure_condition(pixels).softness(pixels, self.speed.scale / order.scale)
+            return measure_condition(pixels).softness(pixels)
 
 
 def run_job(
