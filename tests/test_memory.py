@@ -50,7 +50,7 @@ def taken_mib(name: str, width: int) -> tuple[float, float]:
             Photo(pixels=lr), photos, model=model, memory_bytes=mib * MIB, variants=VariantConfig(), precision="fp32"
         )
 
-    restore(texture(16, 16), [texture(64, 64)], 1024)  # what is loaded at first does not count
+    restore(texture(32, 32), [texture(64, 64)], 1024)  # what is loaded at first does not count
     reset_peak()
     before = peak_mib()
     restore(lr, [ref], budget)
