@@ -2,6 +2,7 @@
 
     python scripts/results.py                       # write them from the JSON files in docs/results
     python scripts/results.py --data ../shared/data # measure what is missing first
+    python scripts/results.py --data DATA --lpips lpips_squeeze.safetensors
 
 DATA holds dev (groups in CUFED5 naming) and sisr/set5, sisr/set14, sisr/urban50 (truths). Delete a JSON file to have it
 measured again.
@@ -32,7 +33,10 @@ RUNS = (
     *(("dev", "default", refs, "refsr") for refs in ("1", "all", "wrong", "self")),
     *(("dev", "default", f"level:{level}", "refsr") for level in (2, 3, 4, 5)),
     *(("dev", "default", "1", protocol) for protocol in ("ttsr", "masa", "c2")),
+    ("dev", "auto", "1", "refsr"),
 )
+DEGRADATIONS = ("mild", "night", "jpeg", "motion")
+DEGRADED_RUNS = (("bicubic", "none"), ("default", "1"), ("default-real", "1"), ("default-real", "wrong"), ("auto", "1"))
 ROBUST = ("default", "flow")
 GAIN = (
     "The best reference gains {mean:.2f} dB on average (95 %: {low:.2f} to {high:.2f}),"
@@ -94,9 +98,10 @@ are of runs beside other work: for times, see [performance](performance.md)."""
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
-    folder = parser.parse_args().data
-    if folder is not None:
-        measure(folder)
+    parser.add_argument("--lpips", type=Path, help="weights, to measure LPIPS too")
+    options = parser.parse_args()
+    if options.data is not None:
+        measure(options.data, options.lpips)
     (DOCS / "results.md").write_text(page())
     card, readme = DOCS / "models" / "default.md", DOCS.parent / "README.md"
     for file in (card, readme):
@@ -107,19 +112,26 @@ def main() -> None:
     put(card, "groups", groups_table())
 
 
-def measure(data: Path) -> None:
+def measure(data: Path, lpips: Path | None) -> None:
     """Run what has no JSON file yet."""
-    for dataset, model, refs, protocol in RUNS:
-        out = DOCS / "results" / f"{Path(dataset).name}_{model}_{refs.replace(':', '')}_{protocol}.json"
+    clean = [(*each, "none") for each in RUNS]
+    harmed = [("dev", *each, "refsr", name) for name in DEGRADATIONS for each in DEGRADED_RUNS]
+    for dataset, model, refs, protocol, degradation in clean + harmed:
+        out = result_file(Path(dataset).name, model, refs.replace(":", ""), protocol, degradation)
         if not out.exists():
-            run(
-                "bench", data / dataset, "--model", model, "--references", refs, "--protocol", protocol, "--output", out
-            )
+            given = ("--references", refs, "--protocol", protocol, "--degrade", degradation)
+            more = () if lpips is None else ("--lpips", lpips)
+            run("bench", data / dataset, "--model", model, *given, *more, "--output", out)
     for model in ROBUST:
         out = DOCS / "results" / f"dev_{model}_robust.json"
         if not out.exists():
             run("bench", "robust", data / "dev", "--model", model, "--limit", 19, "--output", out)
             out.with_suffix(".png").unlink()  # the one of all models is in docs/images
+
+
+def result_file(dataset: str, model: str, references: str, protocol: str = "refsr", degradation: str = "none") -> Path:
+    harm = "" if degradation == "none" else f"_{degradation}"
+    return DOCS / "results" / f"{dataset}_{model}_{references}_{protocol}{harm}.json"
 
 
 def run(*arguments: object) -> None:
@@ -179,7 +191,7 @@ def put(file: Path, name: str, text: str) -> None:
 
 
 def measured(dataset: str, model: str, references: str) -> Result:
-    return read_record(DOCS / "results" / f"{dataset}_{model}_{references}_refsr.json", {"bench": Result})
+    return read_record(result_file(dataset, model, references), {"bench": Result})
 
 
 def mean_psnr(dataset: str, model: str, references: str) -> str:
