@@ -87,7 +87,8 @@ pictures' own figures. Intervals are 95 %, by bootstrap over the pictures. "gain
 reference.
 
 The models: `bicubic`; `sisr`, the default model without a reference; `flow`, the default model matched by optical flow
-(the approach that SRNTT set out to beat); `default`. `srntt` and `srntt-rec`
+(the approach that SRNTT set out to beat); `default`; `default-real`; `auto`, which takes one of these two by what it
+measures in each photo. `srntt` and `srntt-rec`
 take a minute a picture: their figures, on every third group of dev, are in [their model card](models/srntt.md).
 References: `1` the most similar one, `all`, `wrong` (the best one of another group), `self` (the LR image itself, as
 the papers do on Urban100), `level:K` the one of level K. The tables of changed references, `album`, `flow` on dev
@@ -154,7 +155,7 @@ def page() -> str:
     parts.append(
         published("Set5 Set14 BSD100 Urban100", PUBLISHED_SISR, "Single-image networks, PSNR and SSIM on Y, border 4")
     )
-    groups = sets["dev"]
+    groups = [result for result in sets["dev"] if "degraded" not in result.protocol["lr"]]
     ours = in_order(result for result in groups if result.protocol["name"] == "refsr")
     parts += [f"## dev, {len(ours[0].images)} groups of real photographs of one place each"]
     plain = [result for result in ours if not result.protocol["references"].startswith("level")]
@@ -163,6 +164,11 @@ def page() -> str:
     plot_gain_by_score([r for r in ours if r.protocol["references"] == "1"], DOCS / "images" / "gain_dev.png")
     plot_time_by_size([r for r in ours if r.protocol["references"] in ("1", "none")], DOCS / "images" / "time_dev.png")
     parts.append("![gain against score](images/gain_dev.png)\n![time against size](images/time_dev.png)")
+    parts += [
+        "### LR images blurred, noisy and compressed",
+        "`refsr bench --degrade`; LPIPS by SqueezeNet 1.1; colour is the mean error of squares of 16 pixels, of 255.",
+        degraded_table(),
+    ]
     others = [r for r in groups if r.model == "default" and r.protocol["references"] == "1"]
     parts += ["### The same model by four protocols", protocol_table(others)]
     parts.append(
@@ -237,9 +243,29 @@ def groups_table() -> str:
     )
 
 
+def degraded_table() -> str:
+    """One line for each degradation and model."""
+    heads = ("LR images", "model", "references", "PSNR dB", "SSIM", "gain dB (95 %)", "least", "LPIPS", "colour")
+    rows = []
+    for name in DEGRADATIONS:
+        for model, references in DEGRADED_RUNS:
+            result = read_record(result_file("dev", model, references, degradation=name), {"bench": Result})
+            found = result.summaries
+            psnr, gain = found["psnr_db"], found["gain_db"]
+            if model == "default-real" and references == "1":
+                rows.append((name, model, "none", f"{psnr.mean - gain.mean:.2f}", "", "", "", "", ""))
+            low, high = gain.ci95
+            rows.append((
+                name, model, references, f"{psnr.mean:.2f}", f"{found['ssim'].mean:.4f}",
+                f"{gain.mean:+.2f} ({low:+.2f} to {high:+.2f})", f"{gain.least:+.2f}",
+                f"{found['lpips'].mean:.4f}", f"{found['colour_levels'].mean:.2f}",
+            ))  # fmt: skip
+    return markdown_table(heads, rows)
+
+
 def in_order(results: object) -> list[Result]:
     """Plain models first."""
-    models = ("bicubic", "sisr", "flow", "default")
+    models = ("bicubic", "sisr", "flow", "default", "auto")
     return sorted(results, key=lambda r: (models.index(r.model), r.protocol["references"]))  # type: ignore[call-overload]
 
 

@@ -34,18 +34,18 @@ def write_report(files: Sequence[Path], folder: Path) -> Path:
     """
     if not files:
         raise UsageError("no result was named: give the JSON files that refsr bench wrote")
-    results: dict[tuple[str, str], list[tuple[Path, Result]]] = defaultdict(list)
+    results: dict[tuple[str, str, str], list[tuple[Path, Result]]] = defaultdict(list)
     robust: dict[str, list[RobustResult]] = defaultdict(list)
     for file in files:
         found = read_record(file, RESULTS)
         if isinstance(found, RobustResult):
             robust[found.dataset].append(found)
         else:
-            results[found.dataset, found.protocol["name"]].append((file, found))
+            results[found.dataset, found.protocol["name"], found.protocol["lr"]].append((file, found))
     make_folder(folder)
     parts = ["# Benchmark"]
-    for (dataset, protocol), loaded in results.items():
-        parts += _dataset_part(folder, dataset, protocol, loaded)
+    for (dataset, protocol, lr), loaded in results.items():
+        parts += _dataset_part(folder, dataset, protocol, lr, loaded)
     for dataset, found_robust in robust.items():
         plot_robustness(found_robust, folder / f"robust_{dataset}.png")
         parts += [f"## {dataset}: changed references", *map(robust_table, found_robust)]
@@ -125,16 +125,19 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _dataset_part(folder: Path, dataset: str, protocol: str, loaded: Sequence[tuple[Path, Result]]) -> list[str]:
+def _dataset_part(
+    folder: Path, dataset: str, protocol: str, lr: str, loaded: Sequence[tuple[Path, Result]]
+) -> list[str]:
     results = [result for _, result in loaded]
-    name = f"{dataset}_{protocol}"
+    degradation = lr.removeprefix("degraded: ")
+    name = f"{dataset}_{protocol}" + (f"_{degradation}" if degradation != lr else "")
     scored = [result for result in results if result.figures("score")]
     if scored:
         plot_gain_by_score(scored, folder / f"gain_{name}.png")
     plot_time_by_size(results, folder / f"time_{name}.png")
     about = results[0].protocol
     parts = [f"## {dataset}, protocol {protocol}"]
-    parts.append(f"{about['about']}; {about['scale']}x; LR: {about['lr']}. Mean of the pictures' own figures.")
+    parts.append(f"{about['about']}; {about['scale']}x; LR: {lr}. Mean of the pictures' own figures.")
     parts.append(results_table(results))
     levels = level_table(results)
     if levels:

@@ -1,16 +1,25 @@
-"""The output folder of `refsr pairs`: its settings, its summary, and whether a run may resume in it."""
+"""The output folder of a run that can be killed and called again: its settings, its summary, its working folder.
+
+OUT/built.json   settings and summary of a finished run
+OUT/.work        state of an unfinished one
+"""
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from refsr.errors import OutputError, UsageError
-from refsr.io.files import make_folder
-from refsr.io.records import read_record, write_record
+from refsr.io.files import claim, clear_unfinished, make_folder
+from refsr.io.records import parse_record, read_record, write_record
+from refsr.wording import cause
 
+WORK: Final = ".work"
+"""Name of the working folder of an unfinished run."""
+
+_Summary = TypeVar("_Summary")
 _REMEDY: Final = "choose another folder, or delete this one"
 
 
@@ -62,56 +71,96 @@ class BuildSummary:
 class RunSettings:
     """Settings that a resumed run must share: config, count of photos, digest of their paths, sizes and times."""
 
-    config: BuildConfig
+    config: dict[str, Any]
     photos: int
     listing: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class _FinishedRun:
+class _Finished:
     settings: RunSettings
-    built: BuildSummary
+    built: dict[str, Any]
 
 
-def describe_run(album: Path, paths: Sequence[str], config: BuildConfig) -> RunSettings:
+def describe_run(album: Path, paths: Sequence[str], config: dict[str, Any]) -> RunSettings:
     """Settings of a run; `paths` are relative to the album."""
     stats = [(path, (album / path).stat()) for path in paths]
     listing = digest("\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats))
     return RunSettings(config=config, photos=len(paths), listing=listing)
 
 
-def read_built(out: Path, settings: RunSettings) -> BuildSummary | None:
-    """The summary of an earlier run that has finished, or None.
+def run_in(
+    out: Path,
+    kind: str,
+    settings: RunSettings,
+    summary: type[_Summary],
+    run: Callable[[], _Summary],
+    keep: Callable[[_Summary], bool],
+) -> _Summary:
+    """Do a run in its folder, go on with it, or read what a finished one found.
+
+    Args:
+        out: The folder, made if missing.
+        kind: Kind of the record of a finished run.
+        settings: What an earlier run must share.
+        summary: Dataclass of what a run finds.
+        run: Does the run; its state is in OUT/.work, where a killed one goes on.
+        keep: Whether a run has found anything; if not, the folder is emptied.
 
     Raises:
-        OutputError: That run had other settings.
-        UsageError: Its summary is damaged.
+        OutputError: The folder holds something else, or a run with other settings, is in use by another process, or
+            cannot be written.
+        UsageError: The summary of an earlier run is damaged.
     """
-    path = out / "built.json"
-    if not path.exists():
-        return None
-    finished = read_record(path, {"pairs": _FinishedRun}, remedy=_REMEDY)
-    _check_same(out, finished.settings, settings)
-    shutil.rmtree(out / ".work", ignore_errors=True)
-    return finished.built
+    finished = out / "built.json"
+    if finished.exists():
+        earlier = read_record(finished, {kind: _Finished}, remedy=_REMEDY)
+        _check_same(out, earlier.settings, settings)
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        try:
+            return parse_record(earlier.built, summary)
+        except ValueError as error:
+            raise UsageError(
+                f"{finished}: damaged, or not a file of kind {kind} ({cause(error)}): {_REMEDY}"
+            ) from error
+    with claim(_make_work_folder(out) / "lock"):
+        clear_unfinished(out)
+        _begin_or_resume(out, kind, settings)
+        built = run()
+        if keep(built):
+            found = asdict(built)  # type: ignore[call-overload]
+            write_record(finished, kind, {"settings": asdict(settings), "built": found})
+    if keep(built):
+        shutil.rmtree(out / WORK, ignore_errors=True)
+    else:
+        _empty(out)
+    return built
 
 
-def make_work_folder(out: Path) -> Path:
+def _make_work_folder(out: Path) -> Path:
     """Make the working folder of an unfinished run, or find it; `out` may hold no other files."""
-    work = out / ".work"
+    work = out / WORK
     if out.exists() and not work.exists() and any(out.iterdir()):
         raise OutputError(f"{out}: is not empty, and not of this command: choose another folder")
     make_folder(work)
     return work
 
 
-def begin_or_resume(out: Path, settings: RunSettings) -> None:
-    """Write the settings of a new run, or check those of the run to be resumed; raises as `read_built`."""
-    path = out / ".work" / "settings.json"
+def _begin_or_resume(out: Path, kind: str, settings: RunSettings) -> None:
+    """Write the settings of a new run, or check those of the run to be resumed."""
+    path = out / WORK / "settings.json"
     if path.exists():
-        _check_same(out, read_record(path, {"pairs-settings": RunSettings}, remedy=_REMEDY), settings)
+        _check_same(out, read_record(path, {f"{kind}-settings": RunSettings}, remedy=_REMEDY), settings)
     else:
-        write_record(path, "pairs-settings", asdict(settings))
+        write_record(path, f"{kind}-settings", asdict(settings))
+
+
+def _empty(out: Path) -> None:
+    """Delete what a run without a result has written; a link to the folder stays."""
+    for path in out.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not out.is_symlink():
+        out.rmdir()
 
 
 def digest(text: str) -> str:

@@ -21,7 +21,6 @@ from PIL import Image
 from refsr.data.features import pool_of
 from refsr.data.leaks import find_leaks
 from refsr.data.shards import ShardWriter, tar_bytes
-from refsr.device import MIB
 from refsr.errors import OutputError, RefSRError, UsageError
 from refsr.extras import import_extra
 from refsr.io.files import make_folder
@@ -109,7 +108,7 @@ class _Run:
     def __init__(self, out: Path, config: PackConfig, pool: Workers, say: Report, held_out: Sequence[Path]) -> None:
         self.out, self.config, self.pool, self.say, self.held_out = out, config, pool, say, held_out
         self.packed = PackSummary()
-        self.room = config.most_mib * MIB if config.most_mib else math.inf
+        self.room = config.most_mib * 2**20 if config.most_mib else math.inf
 
     def pack_views(self, folders: Sequence[Path]) -> None:
         """Pack scenes up to the maximum size."""
@@ -121,7 +120,7 @@ class _Run:
         ordered = [scenes[i] for i in diverse_order(np.stack([files[scene[len(scene) // 2]] for scene in scenes]))]
         room, known = self.room * _MAXIMUM_VIEWS_SHARE, 0.0
         task = partial(pack_scene, self.config)
-        with ShardWriter(self.out, "views", self.config.shard_mib * MIB) as shards:
+        with ShardWriter(self.out, "views", self.config.shard_mib * 2**20) as shards:
             for count, scene in enumerate(self._in_order(task, ordered), 1):
                 self.packed.left_out |= scene.left_out
                 if count % 10 == 0 or count == len(ordered):
@@ -148,10 +147,10 @@ class _Run:
         files = list(vectors)
         ordered = [files[i] for i in diverse_order(np.stack(list(vectors.values())))]
         task = partial(encode_picture, self.config.longest_px, self.config.quality)
-        with ShardWriter(self.out, "photos", self.config.shard_mib * MIB) as shards:
+        with ShardWriter(self.out, "photos", self.config.shard_mib * 2**20) as shards:
             for count, data in enumerate(self._in_order(task, ordered), 1):
                 member = [(f"{self.packed.photos:06}.webp", data)]
-                if tar_bytes(member) > self.config.shard_mib * MIB:
+                if tar_bytes(member) > self.config.shard_mib * 2**20:
                     self.packed.left_out[str(ordered[count - 1])] = "larger than a shard: give a larger --shard-mib"
                     continue
                 if shards.size_with(member) > self.room:

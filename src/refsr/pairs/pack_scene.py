@@ -17,7 +17,6 @@ from PIL import Image
 from refsr.data.features import LocalFeatures, detect
 from refsr.data.shards import Member, encode_field, tar_bytes
 from refsr.data.truth import Grey, dense_positions, enough_known, resized_nodes
-from refsr.device import MIB
 from refsr.errors import ImageError, UsageError
 from refsr.io.photo import read_preview
 from refsr.pairs.shortlist import learn_words, nearest_pairs, vlad
@@ -103,7 +102,7 @@ def pack_scene(config: PackConfig, files: Sequence[Path]) -> PackedScene:
         except ImageError as error:
             scene.left_out[str(path)] = str(error)
     numbers: dict[int, int] = {}
-    maximum_bytes, full = config.shard_mib * MIB, False
+    maximum_bytes, full = config.shard_mib * 2**20, False
     for first, second in choose_pairs(_overlaps([view.features for view in views]), config.partners):
         fields = {(a, b): _field(views[a], views[b]) for a, b in ((first, second), (second, first))}
         good = {pair: nodes for pair, nodes in fields.items() if nodes is not None}
