@@ -1,4 +1,4 @@
-"""refsr pairs: a test set and a training set from a folder of photos."""
+"""refsr pairs, refsr triples: a test set and a training set from a folder of photos, or of captures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from refsr.cli.verbs import verb
 from refsr.errors import UsageError
 from refsr.pairs.build import build_pairs
 from refsr.pairs.output_folder import BuildConfig
+from refsr.pairs.triples import TriplesConfig, build_triples
 from refsr.wording import counted
 
 
@@ -62,4 +63,48 @@ def pairs(
     if built.unreadable and strict:
         raise UsageError(
             f"left out {counted(len(built.unreadable), 'photo')}: repair or remove them, or leave out --strict"
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TriplesOptions(TriplesConfig):
+    """Settings of the groups."""
+
+
+@verb
+def triples(
+    folder: Path,
+    /,
+    *,
+    output: Output,
+    options: TriplesOptions = TriplesOptions(),
+    processes: Processes = "auto",
+    strict: bool = False,
+) -> None:
+    """Find, register and write a blurry, a sharp and another photo of each place.
+
+    Args:
+        folder: Folder of photos, with its subfolders: of each place a blurry or distant one, a sharp one from the same
+            place, and another sharp one.
+        output: Folder for the groups, created if missing; an interrupted run in it continues.
+        processes: Number of processes; auto takes one for each core.
+        strict: End with an error if a photo is in no group.
+
+    Examples:
+        refsr triples ~/Captures -o triples
+        refsr bench triples/test/manifest.jsonl --model auto
+        refsr train --recipe recipes/default-real.yaml --data triples/train -o run
+    """
+    count = count_processes(processes)
+    with progress_bar() as progress:
+        built = build_triples(folder, output, options, processes=count, progress=progress, tell=complain)
+    for name, reason in built.left_out.items():
+        complain(f"left out {name}: {reason}")
+    made = f"{counted(built.groups, 'test group')}, {counted(built.crops, 'training crop')}"
+    print(f"{counted(built.photos, 'photo')}, {len(built.left_out)} left out; {made}: look at {output / 'index.html'}")
+    print(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in built.seconds.items()))
+    if built.left_out and strict:
+        raise UsageError(
+            f"left out {counted(len(built.left_out), 'photo')}: take or remove them, or leave out --strict"
         )

@@ -22,6 +22,7 @@ VERBS: Final = {
         "Serve a web page on which photos are dropped, enlarged, compared and downloaded; it needs no internet.",
     ),
     "pairs": ("pairs", "Build a test set and a training set of inputs and references from a folder of photos."),
+    "triples": ("pairs", "Find, register and write a blurry, a sharp and another photo of each place."),
     "train": (
         "train",
         "Train a model by a recipe; with the same --output, continue from the last checkpoint.\n\n"

@@ -87,20 +87,28 @@ def detect(path: Path, work_px: int) -> LocalFeatures:
 
     Source: Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004.
     """
-    cv2 = import_extra("cv2", "finding pairs")
     preview = read_preview(path, work_px)
-    grey = preview.image.convert("L")
+    found = describe(preview.image, preview.full_px, preview.copyright)
+    if found is None:
+        raise ImageError(f"{path}: is flat, it has no local features: leave it out")
+    return found
+
+
+def describe(image: Image.Image, full_px: tuple[int, int], licence: str = "") -> LocalFeatures | None:
+    """Detect SIFT features of a picture, as `detect` does in a photo; None if it is flat."""
+    cv2 = import_extra("cv2", "finding pairs")
+    grey = image.convert("L")
     points, descriptors = cv2.SIFT_create(nfeatures=MAXIMUM_FEATURES).detectAndCompute(np.asarray(grey), None)
     if descriptors is None:
-        raise ImageError(f"{path}: is flat, it has no local features: leave it out")
+        return None
     order = np.argsort([-point.response for point in points], kind="stable")[:MAXIMUM_FEATURES]
     return LocalFeatures(
         points_px=np.array([points[i].pt for i in order], dtype=np.float32).reshape(-1, 2),
         descriptors=descriptors[order].astype(np.uint8),
         size_px=grey.size[::-1],
-        full_px=preview.full_px,
+        full_px=full_px,
         thumbnail=np.asarray(grey.resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX)),
-        licence=preview.copyright,
+        licence=licence,
     )
 
 

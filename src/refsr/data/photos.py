@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from refsr.data.sample import Pixels
+from refsr.data.sample import SCALE, Pixels
 from refsr.data.shards import TarMember
 from refsr.device import MIB
 from refsr.errors import ImageError, RefSRError
@@ -31,12 +31,14 @@ class PhotoFiles:
     Attributes:
         files: At least one photo.
         smallest_px: Minimum length of the shorter side.
+        lr: Numbers of the LR images, which may be a quarter of that.
         unusable: Numbers of the photos found to be damaged or too small so far.
     """
 
-    def __init__(self, files: Sequence[Path | TarMember], smallest_px: int) -> None:
+    def __init__(self, files: Sequence[Path | TarMember], smallest_px: int, lr: frozenset[int] = frozenset()) -> None:
         """Read nothing yet; for the arguments see the attributes."""
         self.files = files
+        self.lr = lr
         self.smallest_px = smallest_px
         self.unusable: set[int] = set()
         self._sizes: dict[int, tuple[int, int]] = {}
@@ -48,7 +50,8 @@ class PhotoFiles:
         """Whether a photo's header can be read and it is large enough."""
         if number not in self._sizes and number not in self.unusable:
             size = _read_size(self.files[number])
-            if size is None or min(size) < self.smallest_px:
+            least_px = self.smallest_px // SCALE if number in self.lr else self.smallest_px
+            if size is None or min(size) < least_px:
                 self.unusable.add(number)
             else:
                 self._sizes[number] = size

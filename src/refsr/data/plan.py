@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from refsr.data.geometry import Matrix, about, linear, project, rotation, tilt, translation
 from refsr.data.light import Light, LightConfig, draw_light
 from refsr.data.photos import PhotoFiles
-from refsr.data.sample import Crop
+from refsr.data.sample import SCALE, Crop
 from refsr.data.scene import MAXIMUM_PLANES, Planes, Relief, random_plane_motion, random_relief, smooth_nodes
 from refsr.data.shards import NODE_PX, interpolate_field, verified_points
 from refsr.data.sources import RealView, Sources
 from refsr.degrade import Degradation, DegradeConfig, draw
 from refsr.degrade.parameters import check_shares
-from refsr.errors import UsageError
+from refsr.errors import ImageError, UsageError
 
 MAXIMUM_REFERENCES = 5
 _MAXIMUM_TRIES = 10
@@ -99,13 +99,18 @@ class ReferencePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class PairPlan:
-    """A training pair: the HR crop, the planes in front of it, 0 to 5 references, and the degradation to LR."""
+    """A training pair: the HR crop, the planes in front of it, 0 to 5 references, and the degradation to LR.
+
+    Attributes:
+        lr: Crop of a real LR image, in place of a degraded one; None if there is none.
+    """
 
     number: int
     crop: Crop
     planes: Planes | None
     references: tuple[ReferencePlan, ...]
     degradation: Degradation
+    lr: Crop | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,13 +140,15 @@ class PairSampler:
             count: Count of references, if the pair gets any; None to draw it.
         """
         rng, start = self._start(number)
+        lr = None
         if isinstance(start, RealView):
             crop, planes, references = _real(self, start, size_px, rng, count)
+            lr = _real_lr(self.sources.photos, start, crop)
         else:
             crop, planes, references = _synthetic(self, start, size_px, rng, count)
         shuffled = tuple(references[place] for place in rng.permutation(len(references)))
         degradation = draw(self.degrade, rng)
-        return PairPlan(number=number, crop=crop, planes=planes, references=shuffled, degradation=degradation)
+        return PairPlan(number=number, crop=crop, planes=planes, references=shuffled, degradation=degradation, lr=lr)
 
     def plans_of(self, step: tuple[range, int]) -> tuple[list[PairPlan], int]:
         """Plans of a step, given by the numbers of its pairs and the side of their crops in pixels.
@@ -285,7 +292,10 @@ def _real(
     if known:
         crop = _recentred(crop, known[0], photos, rng)
     else:  # ready pairs of crops are not resized
-        left, top = (int(rng.integers(length - size + 1)) for length in photos.size_px(view.photo)[::-1])
+        step = 1 if view.lr is None else SCALE
+        left, top = (
+            step * int(rng.integers((length - size) // step + 1)) for length in photos.size_px(view.photo)[::-1]
+        )
         crop = replace(crop, left=left, top=top, side=size)
     references: list[ReferencePlan] = []
     for place in range(_count(config, rng, count)):
@@ -299,6 +309,24 @@ def _real(
         else:
             references.append(_partner_view(crop, partner.photo, partner.field_px, photos, size, rng))
     return crop, None, references
+
+
+def _real_lr(photos: PhotoFiles, view: RealView, crop: Crop) -> Crop | None:
+    """The crop in the view's real LR image; None without a usable one.
+
+    Raises:
+        ImageError: That is not a quarter of the view's size.
+    """
+    if view.lr is None or not photos.is_usable(view.lr):
+        return None
+    small, full = photos.size_px(view.lr), photos.size_px(view.photo)
+    if small != (full[0] // SCALE, full[1] // SCALE):
+        raise ImageError(
+            f"{photos.files[view.lr]}: has {small[1]}x{small[0]} pixels, its input makes {full[1] // SCALE}x"
+            f"{full[0] // SCALE}: give LR images {SCALE} times smaller than the inputs"
+        )
+    left, top, side = (length // SCALE for length in (crop.left, crop.top, crop.side))
+    return replace(crop, photo=view.lr, left=left, top=top, side=side)
 
 
 def _recentred(crop: Crop, field_px: NDArray[np.float32], photos: PhotoFiles, rng: np.random.Generator) -> Crop:

@@ -1,6 +1,6 @@
 """Training batches from plans, on the device that holds the photos.
 
-    crop ── cut-outs in front ──> hr ── degrade ──> lr
+    crop ── cut-outs in front ──> hr ── degrade, or a crop of a real one ──> lr
     each reference:  crop of a photo ────────────────────┬── light ──> ref
                      or views of planes, back to front ──┘
     truth_cells: position of each LR cell in each reference, (y, x) in cells; NaN where hidden, outside or unknown
@@ -58,12 +58,26 @@ def render(plans: Sequence[PairPlan], photos: PhotoSource, size_px: int, scale: 
         put(truth.flatten(0, 1), slots, truths)
     return {
         "hr": hr,
-        "lr": degrade(hr, [plan.degradation for plan in plans], scale),
+        "lr": _with_real(degrade(hr, [plan.degradation for plan in plans], scale), plans, photos),
         "refs": refs,
         "truth_cells": truth,
         "references": torch.tensor([len(plan.references) for plan in plans]),
         "number": torch.tensor([plan.number for plan in plans]),
     }
+
+
+def _with_real(
+    lr: Float[Tensor, "b 3 s s"], plans: Sequence[PairPlan], photos: PhotoSource
+) -> Float[Tensor, "b 3 s s"]:
+    """LR images, real ones where there are such."""
+    real = {row: plan.lr for row, plan in enumerate(plans) if plan.lr is not None}
+    cuts = {row: _cut([crop], photos, lr.shape[-1]) for row, crop in real.items()}
+    whole = {
+        row: cut for row, cut in cuts.items() if photos.replaced.isdisjoint((real[row].photo, plans[row].crop.photo))
+    }
+    if whole:  # the substitute of a damaged photo shows another place
+        put(lr, list(whole), torch.cat(list(whole.values())))
+    return lr
 
 
 def _with_cutouts(

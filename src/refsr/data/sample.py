@@ -20,6 +20,9 @@ from torch import Tensor
 from refsr.data.geometry import Matrix, linear, pixel_grid, project, project_many, translation
 from refsr.device import moved
 
+SCALE: Final = 4
+"""Factor between LR image and truth, where LR images are real."""
+
 Pixels = UInt8[Tensor, "3 _ _"]
 _PATCH_DENSITY: Final = 1.15  # patch pixels per pixel of the view; fewer blur it, more alias
 _MAXIMUM_PATCH_PX: Final = 512

@@ -43,10 +43,11 @@ class Partner:
 
 @dataclass(frozen=True, kw_only=True)
 class RealView:
-    """A photo, by number, with at least one partner."""
+    """A photo, by number, with at least one partner; and the number of its real LR image, where there is one."""
 
     photo: int
     partners: tuple[Partner, ...]
+    lr: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,8 @@ def open_sources(places: Sequence[Path], smallest_px: int, held_out: Sequence[Pa
     """List the pictures of training data, and tell photos, pairs and views apart.
 
     Args:
-        places: Folders with input/ and ref/ inside; .tar shards or folders of them, also those of a pack; all other
-            folders are searched recursively for photos.
+        places: Folders with input/ and ref/ inside, and lr/ where LR images are real; .tar shards or folders of them,
+            also those of a pack; all other folders are searched recursively for photos.
         smallest_px: Minimum length of a photo's shorter side.
         held_out: Pictures for evaluation, or folders of them; photos and views that show one of them are left out.
 
@@ -87,6 +88,7 @@ def open_sources(places: Sequence[Path], smallest_px: int, held_out: Sequence[Pa
     views: list[RealView] = []
     leaks: list[tuple[str, str]] = []
     firsts: list[int] = []
+    lr_numbers: set[int] = set()
     pictures = [picture for place in held_out for picture in _held_out_pictures(place)]
 
     def keep(found: Sequence[File], place: Path) -> dict[int, int]:
@@ -116,12 +118,20 @@ def open_sources(places: Sequence[Path], smallest_px: int, held_out: Sequence[Pa
         if pairs:
             numbers = range(len(files), len(files) + 2 * len(pairs), 2)
             files += [file for pair in pairs for file in pair]
-            views += [RealView(photo=number, partners=(Partner(photo=number + 1),)) for number in numbers]
+            real_lr = {} if members else {p.stem: p for p in list_photos(place / "lr", deep=False)}
+            for number, (photo, _) in zip(numbers, pairs, strict=True):
+                lr = real_lr.get(photo.stem) if isinstance(photo, Path) else None
+                views.append(
+                    RealView(photo=number, partners=(Partner(photo=number + 1),), lr=None if lr is None else len(files))
+                )
+                if lr is not None:
+                    lr_numbers.add(len(files))
+                    files.append(lr)
         elif loose:
             single += keep(loose, place).values()
         elif not packed:
             raise UsageError(f"{place}: holds neither photographs nor pairs (input/NAME and ref/NAME): name another")
-    photos = PhotoFiles(files, smallest_px)
+    photos = PhotoFiles(files, smallest_px, frozenset(lr_numbers))
     for first, after in zip(firsts, [*firsts[1:], len(files)], strict=True):
         photos.first_usable(range(first, after))
     return Sources(photos=photos, single=tuple(single), views=tuple(views), leaks=tuple(leaks))

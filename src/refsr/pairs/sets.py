@@ -29,7 +29,7 @@ from refsr.wording import counted
 
 Record = dict[str, Any]
 """A line of a manifest."""
-_HEAD = """<!doctype html>
+HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Pairs</title>
 <style>
@@ -87,7 +87,7 @@ def _origin(photo: AlbumPhoto) -> Record:
 def write_whole(long_side_px: int, item: tuple[Path, Path]) -> None:
     """Write a photo, reduced to a long side of `long_side_px` at most; `item` is the output and the photo."""
     path, photo = item
-    _write_png(path, read_preview(photo, long_side_px).image)
+    write_png(path, read_preview(photo, long_side_px).image)
 
 
 def write_crops(work_px: int, crop_px: int, item: tuple[Path, Sequence[tuple[Path, Square]]]) -> None:
@@ -95,7 +95,7 @@ def write_crops(work_px: int, crop_px: int, item: tuple[Path, Sequence[tuple[Pat
     photo, squares = item
     copy = read_preview(photo, work_px).image
     for path, square in squares:
-        _write_png(path, _cut(copy, square, crop_px))
+        write_png(path, _cut(copy, square, crop_px))
 
 
 def _cut(copy: Image.Image, square: Square, crop_px: int) -> Image.Image:
@@ -109,7 +109,8 @@ def _cut(copy: Image.Image, square: Square, crop_px: int) -> Image.Image:
     return Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
-def _write_png(path: Path, image: Image.Image) -> None:
+def write_png(path: Path, image: Image.Image) -> None:
+    """Write a picture as PNG, atomically."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     write_atomically(path, buffer.getvalue())
@@ -121,24 +122,24 @@ def contact_sheet(out: Path, photos: Sequence[AlbumPhoto], plan: BuildPlan) -> N
     Raises:
         OutputError: It cannot be written.
     """
-    parts = [_HEAD, f"<h1>{counted(len(plan.groups), 'test group')}, {counted(len(plan.crops), 'training pair')}</h1>"]
+    parts = [HEAD, f"<h1>{counted(len(plan.groups), 'test group')}, {counted(len(plan.crops), 'training pair')}</h1>"]
     for number, group in enumerate(plan.groups):
-        figures = [_figure(f"test/{number:03}_0.png", f"{number:03} truth", photos[group.truth].path)]
+        figures = [figure(f"test/{number:03}_0.png", f"{number:03} truth", photos[group.truth].path)]
         figures += [
-            _figure(
+            figure(
                 f"test/{number:03}_{level}.png", f"level {level}, {overlap.matches} matches",
                 photos[overlap.partner(group.truth)].path,
             )
             for level, overlap in group.references.items()
         ]  # fmt: skip
-        parts += _section(figures)
+        parts += section(figures)
     parts.append("<h2>Training: input, reference</h2>")
     for number, crop in enumerate(plan.crops):
         origin = f"{crop.overlap.matches} matches" if crop.overlap else "one photo"
-        parts += _section(
+        parts += section(
             (
-                _figure(f"train/input/{number:06}.png", f"{number:06}", photos[crop.first.photo].path),
-                _figure(f"train/ref/{number:06}.png", origin, photos[crop.second.photo].path),
+                figure(f"train/input/{number:06}.png", f"{number:06}", photos[crop.first.photo].path),
+                figure(f"train/ref/{number:06}.png", origin, photos[crop.second.photo].path),
             ),
             "crops",
         )
@@ -152,11 +153,13 @@ def contact_sheet(out: Path, photos: Sequence[AlbumPhoto], plan: BuildPlan) -> N
     write_atomically(out / "index.html", "\n".join(parts).encode())
 
 
-def _section(figures: Iterable[str], kind: str = "group") -> list[str]:
+def section(figures: Iterable[str], kind: str = "group") -> list[str]:
+    """Part of a contact sheet: what belongs together, a `kind` of `HEAD`'s style."""
     return [f'<section class="{kind}">', *figures, "</section>"]
 
 
-def _figure(file: str, title: str, source: str) -> str:
+def figure(file: str, title: str, source: str) -> str:
+    """A picture of a contact sheet, by its file, relative to the sheet; its title, and the photo that it is of."""
     return (
         f'<figure><a href="{file}"><img loading="lazy" src="{file}" alt="{escape(source)}"></a>'
         f"<figcaption><b>{escape(title)}</b><br>{escape(source)}</figcaption></figure>"
