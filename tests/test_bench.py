@@ -172,6 +172,32 @@ def test_references_of_an_album_are_posed_once(
     assert [shape for shape in posed if shape != (1, 3, 64, 64)] == [(1, 3, 240, 280)]  # but for warming up
 
 
+@pytest.mark.parametrize(
+    ("truth", "lr", "reference"),
+    [
+        ("Test/4/Canon_001_HR.png", "Test/4/Canon_001_LR4.png", None),
+        ("test_HR/DSC_1286_x4.png", "test_LR/DSC_1286_x1.png", None),
+        ("HR/001.png", "LR/001.png", None),
+        ("HR/IMG_1.png", "LR/IMG_1.jpg", "ref/IMG_1.png"),
+    ],
+    ids=["RealSR", "DRealSR", "City100", "CameraFusion"],
+)
+def test_sets_of_real_pairs_are_read_as_they_lie(truth: str, lr: str, reference: str | None, tmp_path: Path) -> None:
+    for name, size in ((truth, 64), (lr, 16), (reference, 64)):
+        if name is not None:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            save(tmp_path / name, texture(size, size))
+    place = (tmp_path / truth).parent if truth.startswith("Test") else tmp_path
+    (sample,) = open_dataset(place).samples
+    assert (sample.truth, sample.lr) == (tmp_path / truth, tmp_path / lr)
+    assert [found.path for found in sample.references] == [tmp_path / name for name in (reference,) if name]
+    sample.truth.with_name(sample.truth.name.replace("1", "2")).write_bytes(sample.truth.read_bytes())
+    result = run_benchmark(open_dataset(place), SMALL["bicubic"], "bicubic", BenchConfig())
+    assert result.protocol["lr"] == "given"
+    assert len(result.images) == 1
+    assert "no such file" in result.skipped[0].reason
+
+
 def test_real_lr_images(groups: Path, tmp_path: Path) -> None:
     folder = tmp_path / "lr"
     folder.mkdir()

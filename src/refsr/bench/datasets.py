@@ -1,6 +1,9 @@
 """Data sets to measure: a folder of groups, a folder of truths, or a manifest.
 
 NNN_0.png, NNN_1.png ... NNN_5.png     groups in CUFED5 naming: truth, references by level, 1 is the most similar
+HR/NAME.png, LR/NAME.png, Ref/NAME.png  truths, real LR images, and references where there are any
+NAME_HR.png, NAME_LR4.png              the same in one folder, as in RealSR
+test_HR/NAME_x4.png, test_LR/NAME_x1.png    as in DRealSR
 anything.png                           truths alone
 manifest.jsonl                         one JSON object per line; paths are relative to the manifest's folder:
                                        {"name": "a", "truth": "a.png", "references": [{"file": "b.png", "level": 1}]}
@@ -17,6 +20,8 @@ from refsr.io.listing import list_photos
 from refsr.io.records import parse_record, read_lines
 
 _GROUP = re.compile(r"(.+)_([0-9])")
+_KIND = re.compile(r"(.+)_(HR|LR4)")
+_SIZE = re.compile(r"_x[1-4]$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +99,10 @@ def open_dataset(path: Path, lr_folder: Path | None = None) -> Dataset:
 
 
 def _from_folder(folder: Path) -> list[Sample]:
-    """Groups if any picture is named NAME_0; otherwise every picture is a truth."""
+    """Real pairs or groups if pictures are placed or named so; otherwise every picture is a truth."""
+    pairs = _real_pairs(folder)
+    if pairs:
+        return pairs
     pictures = list_photos(folder, deep=False)
     numbered = [(found, p) for p in pictures if (found := _GROUP.fullmatch(p.stem))]
     truths = {found[1]: p for found, p in numbered if found[2] == "0"}
@@ -105,6 +113,30 @@ def _from_folder(folder: Path) -> list[Sample]:
         if found[2] != "0" and found[1] in references:
             references[found[1]].append(LevelledReference(path=p, level=int(found[2])))
     return [Sample(name=name, truth=truth, references=_by_level(references[name])) for name, truth in truths.items()]
+
+
+def _real_pairs(folder: Path) -> list[Sample]:
+    """Truths that have a real LR image, in folders HR, LR and Ref, or as NAME_HR and NAME_LR4; else none."""
+    kinds: dict[str, dict[str, Path]] = {"hr": {}, "lr": {}, "ref": {}}
+    for place in (path for path in sorted(folder.iterdir()) if path.is_dir()):
+        kind = place.name.lower().removeprefix("test_")
+        if kind in kinds:
+            kinds[kind] |= {_SIZE.sub("", p.stem): p for p in list_photos(place, deep=False)}
+    for picture in list_photos(folder, deep=False):
+        if found := _KIND.fullmatch(picture.stem):
+            kinds["hr" if found[2] == "HR" else "lr"][found[1]] = picture
+    truths, lr, references = kinds.values()
+    if not truths.keys() & lr.keys():
+        return []
+    return [
+        Sample(
+            name=name,
+            truth=truth,
+            references=(LevelledReference(path=references[name], level=1),) if name in references else (),
+            lr=lr.get(name, folder / "LR" / f"{name}.png"),
+        )
+        for name, truth in truths.items()
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
