@@ -25,7 +25,7 @@ from refsr.data.sample import SCALE
 from refsr.errors import ImageError, OutputError, UsageError
 from refsr.extras import import_extra
 from refsr.io.files import make_folder, write_atomically
-from refsr.io.photo import read_photo
+from refsr.io.photo import as_photo, read_photo
 from refsr.io.progress import Progress, silent
 from refsr.io.records import Journal, parse_record, write_lines
 from refsr.io.workers import Workers
@@ -199,8 +199,11 @@ class _Run:
         features, unreadable = self.album.detect_all(paths)
         names = list(features)
         overlaps, _ = self.album.compare_all(list(features.values()), names, _CROP_PX, 0)
-        blurs_px = self.measure_all(sorted({index for o in overlaps for index in (o.first, o.second)}), names)
-        compared = self.register_all(overlaps, names, features, blurs_px)
+        blurs_px, damaged = self.measure_all(
+            [names[index] for index in sorted({index for o in overlaps for index in (o.first, o.second)})]
+        )
+        whole = [o for o in overlaps if damaged.keys().isdisjoint((names[o.first], names[o.second]))]
+        compared = self.register_all(whole, names, features, blurs_px)
         photos = [_album_photo(path, file) for path, file in features.items()]
         test = {names[index] for index in split(photos, overlaps, self.config.test_share)}
         triples, reasons = _choose(compared, test)
@@ -212,7 +215,8 @@ class _Run:
         write_lines(self.out / "test" / "manifest.jsonl", test_records)
         write_lines(self.out / "train" / "manifest.jsonl", train_records)
         roles = _roles(triples)
-        left_out = unreadable | {name: reasons.get(name, _ALONE) for name in names if name not in roles}
+        left_out = unreadable | damaged
+        left_out |= {name: reasons.get(name, _ALONE) for name in names if name not in roles and name not in damaged}
         lines = [{"photo": name, "roles": roles.get(name, []), "reason": left_out.get(name)} for name in paths]
         write_lines(self.out / "manifest.jsonl", lines)
         _contact_sheet(self.out, triples, written, left_out)
@@ -221,10 +225,15 @@ class _Run:
             seconds={stage: round(seconds, 2) for stage, seconds in self.album.seconds.items()},
         )  # fmt: skip
 
-    def measure_all(self, indices: Sequence[int], names: Sequence[str]) -> dict[str, float]:
-        """Blur of photos in their own pixels, by path."""
-        task = partial(_measured, self.folder)
-        return dict(self.album.do("blur", task, [names[index] for index in indices]))
+    def measure_all(self, names: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
+        """Blur of photos in their own pixels, and reasons for those that cannot be read whole, by path."""
+        blurs_px, damaged = {}, {}
+        for name, blur_px, reason in self.album.do("blur", partial(_measured, self.folder), names):
+            if reason:
+                damaged[name] = reason
+            else:
+                blurs_px[name] = blur_px
+        return blurs_px, damaged
 
     def register_all(
         self,
@@ -263,8 +272,13 @@ def _album_photo(path: str, file: Path) -> AlbumPhoto:
     return AlbumPhoto(path=path, size_px=features.size_px, pixels=0, licence=features.licence or None)
 
 
-def _measured(folder: Path, name: str) -> tuple[str, float]:
-    return name, max(_SHARPEST_PX, measure_condition(read_photo(folder / name).pixels).blur_px)
+def _measured(folder: Path, name: str) -> tuple[str, float, str]:
+    """Name, blur, and the reason if the photo cannot be read."""
+    try:
+        pixels = read_photo(folder / name).to_pil().convert("RGB")
+    except ImageError as error:
+        return name, 0.0, str(error).removeprefix(f"{folder / name}: ")
+    return name, max(_SHARPEST_PX, measure_condition(as_photo(pixels).pixels).blur_px), ""
 
 
 def _pixels(path: Path) -> Pixels:
