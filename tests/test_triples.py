@@ -225,6 +225,7 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(built: Path, capt
         build_triples(captures, built, TriplesConfig(test_share=0.1))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_killed(
     built: Path, captures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,10 +235,10 @@ def test_a_run_goes_on_where_it_was_killed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("refsr.pairs.triples._contact_sheet", stop)
+        patch.setattr("refsr.pairs.triples.triples_sheet", stop)
         with pytest.raises(KeyboardInterrupt):
             build_triples(captures, tmp_path / "out", TriplesConfig(test_share=0.5))
-    monkeypatch.setattr("refsr.pairs.triples.register", lambda *given: calls.append(given))
+    monkeypatch.setattr("refsr.pairs.captures.register", lambda *given: calls.append(given))
     build_triples(captures, tmp_path / "out", TriplesConfig(test_share=0.5))
     assert not calls
     for name in ("manifest.jsonl", "index.html", "test/manifest.jsonl", "train/manifest.jsonl"):
