@@ -41,8 +41,8 @@ _BLOCK_PX: Final = 256
 _FLAT: Final = 1 / 255  # deviation below which a picture says nothing
 _VISIBLE_QUALITY: Final = 90.0
 _BLUR_PX, _NOISE, _QUALITY_LOSS = 0.5, 1.6, 10.0
-"""Blur, noise, and loss of JPEG quality, each of which alone calls for the weights for real photographs: fitted, so that
-222 LR images of the training lose least against always the better weights, and clean ones no more than they did."""
+"""Blur, noise, and loss of JPEG quality, each of which alone calls for the weights for real photographs. Fitted, so
+that 222 LR images of the training lose least against always the better weights, clean ones at most 0.1 dB."""
 
 _RESTORED_BLUR_PX: Final = 0.8
 """Blur of a shrunk photo from which the network restores most: 0.7 to 0.9 for blurs of 1.2 to 3 pixels."""
