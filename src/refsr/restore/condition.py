@@ -40,7 +40,7 @@ _MINIMUM_SIDE_PX: Final = 32
 _BLOCK_PX: Final = 256
 _FLAT: Final = 1 / 255  # deviation below which a picture says nothing
 _VISIBLE_QUALITY: Final = 90.0
-_BLUR_PX, _NOISE, _QUALITY_LOSS = 0.5, 1.6, 10.0
+_BLUR_PX, _NOISE, _QUALITY_LOSS = 0.58, 1.6, 10.0
 """Blur, noise, and loss of JPEG quality, each of which alone calls for the weights for real photographs. Fitted, so
 that 222 LR images of the training lose least against always the better weights, clean ones at most 0.1 dB."""
 
