@@ -46,13 +46,13 @@ GAIN_IN_CHINESE = (
     "最好的参考平均带来 {mean:.2f} dB（95 %：{low:.2f} 到 {high:.2f}），最少 {least:.2f}，最多 {most:.2f}。"  # noqa: RUF001
 )
 REAL = (
-    "of four kinds of blurred, noisy and compressed LR images of these groups, `--model auto` brings {alone[0]:.1f} to"
-    " {alone[1]:.1f} dB over bicubic without a reference, and the best one {gain[0]:.1f} to {gain[1]:.1f} dB more"
+    "On four kinds of such LR images of these groups, it brings {alone[0]:.1f} to {alone[1]:.1f} dB over bicubic without a"
+    " reference,\nand the best one brings {gain[0]:.1f} to {gain[1]:.1f} dB more."
 )
 REAL_IN_CHINESE = (
     "这些组的 LR 图像经四种方式变模糊、加噪点、压缩后，`--model auto` 不用参考"  # noqa: RUF001
     "比双三次插值高 {alone[0]:.1f} 到 {alone[1]:.1f} dB，"  # noqa: RUF001
-    "最好的参考再带来 {gain[0]:.1f} 到 {gain[1]:.1f} dB"
+    "最好的参考再带来 {gain[0]:.1f} 到 {gain[1]:.1f} dB。"
 )
 CHINESE = {
     "37 groups of real photographs of one place each": "37 组真实照片，每组同一地点",  # noqa: RUF001
