@@ -46,8 +46,8 @@ GAIN_IN_CHINESE = (
     "最好的参考平均带来 {mean:.2f} dB（95 %：{low:.2f} 到 {high:.2f}），最少 {least:.2f}，最多 {most:.2f}。"  # noqa: RUF001
 )
 REAL = (
-    "On four kinds of such LR images of these groups, it brings {alone[0]:.1f} to {alone[1]:.1f} dB over bicubic without"
-    " a reference,\nand the best one brings {gain[0]:.1f} to {gain[1]:.1f} dB more."
+    "On four kinds of such LR images of these groups, it brings {alone[0]:.1f} to {alone[1]:.1f} dB over bicubic"
+    " without a reference,\nand the best one brings {gain[0]:.1f} to {gain[1]:.1f} dB more."
 )
 REAL_IN_CHINESE = (
     "这些组的 LR 图像经四种方式变模糊、加噪点、压缩后，`--model auto` 不用参考"  # noqa: RUF001
