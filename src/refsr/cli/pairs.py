@@ -94,7 +94,7 @@ def triples(
     Examples:
         refsr triples ~/Captures -o triples
         refsr bench triples/test/manifest.jsonl --model auto
-        refsr train --recipe recipes/default-real.yaml --data triples/train -o run
+        refsr train recipes/default-real.yaml --data triples/train -o run
     """
     count = count_processes(processes)
     with progress_bar() as progress:
