@@ -22,10 +22,10 @@ from skimage import data
 from refsr.assets import sample_path
 from refsr.bench.datasets import open_dataset
 from refsr.cli import main
-from refsr.data.local_shift import STEP_PX, Lens, local_shifts
+from refsr.data.local_shift import STEP_PX, Lens, Shifts, local_shifts
 from refsr.data.photos import PhotoSource
 from refsr.data.plan import PairConfig, PairSampler
-from refsr.data.register import _largest_rectangle
+from refsr.data.register import _agreeing_box, _largest_rectangle
 from refsr.data.render import render
 from refsr.data.sources import open_sources
 from refsr.degrade import DegradeConfig
@@ -107,6 +107,26 @@ def test_local_shifts_and_lens_are_those_of_a_known_displacement() -> None:
     assert shifts.is_textured.mean() > 0.95
 
 
+def test_what_is_bad_is_bad_where_it_is() -> None:
+    """What moved is left out just so far as it reaches; a single place is chance, and the border is no fault."""
+    agrees, everywhere = np.ones((20, 30), dtype=bool), np.ones((20, 30), dtype=bool)
+
+    def found(agrees: NDArray[np.bool_]) -> tuple[slice, slice]:
+        shifts = Shifts(
+            shift_px=np.zeros((2, 20, 30)), weight=np.ones((20, 30)), is_textured=everywhere, is_known=everywhere,
+            agrees=agrees, extra_blur_px=0.0,
+        )  # fmt: skip
+        return _agreeing_box(shifts)[0]
+
+    assert found(agrees) == (slice(0, 20), slice(0, 30))
+    agrees[7, 9] = False
+    assert found(agrees) == (slice(0, 20), slice(0, 30))
+    agrees[:, :5] = False
+    assert found(agrees) == (slice(0, 20), slice(5, 30))
+    agrees[:, 26:] = False
+    assert found(agrees) == (slice(0, 20), slice(5, 26))
+
+
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7), elements=st.booleans()))
 def test_the_largest_rectangle_is_that_of_a_naive_search(good: NDArray[np.bool_]) -> None:
     top, left, height, width = _largest_rectangle(good)
@@ -179,9 +199,9 @@ def test_every_photo_has_a_role_or_a_reason(built: Path, captures: Path) -> None
 
 
 def test_the_groups_are_measured(built: Path, tmp_path: Path) -> None:
-    dataset = open_dataset(built / "test" / "manifest.jsonl")
-    (sample,) = dataset.samples
-    assert sample.lr is not None
+    (sample,) = open_dataset(built / "test" / "manifest.jsonl").samples
+    (the_same,) = open_dataset(built / "test").samples
+    assert sample.lr == the_same.lr == built / "test" / "lr" / f"{sample.name}_0.png"
     assert sample.references
     out = tmp_path / "a.json"
     assert main(["bench", str(built / "test" / "manifest.jsonl"), "--model", "bicubic", "-o", str(out)]) == 0

@@ -1,6 +1,7 @@
 """Data sets to measure: a folder of groups, a folder of truths, or a manifest.
 
-NNN_0.png, NNN_1.png ... NNN_5.png     groups in CUFED5 naming: truth, references by level, 1 is the most similar
+NNN_0.png, NNN_1.png ... NNN_5.png     groups in CUFED5 naming: truth, references by level, 1 is the most similar;
+                                       lr/NNN_0.png is a real LR image
 HR/NAME.png, LR/NAME.png, Ref/NAME.png  truths, real LR images, and references where there are any
 NAME_HR.png, NAME_LR4.png              the same in one folder, as in RealSR
 test_HR/NAME_x4.png, test_LR/NAME_x1.png    as in DRealSR
@@ -21,7 +22,7 @@ from refsr.io.records import parse_record, read_lines
 
 _GROUP = re.compile(r"(.+)_([0-9])")
 _KIND = re.compile(r"(.+)_(HR|LR4)")
-_SIZE = re.compile(r"_x[1-4]$")
+_SIZE = re.compile(r"_x[14]$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,11 @@ def _from_folder(folder: Path) -> list[Sample]:
     for found, p in numbered:
         if found[2] != "0" and found[1] in references:
             references[found[1]].append(LevelledReference(path=p, level=int(found[2])))
-    return [Sample(name=name, truth=truth, references=_by_level(references[name])) for name, truth in truths.items()]
+    real_lr = {p.stem: p for p in list_photos(folder / "lr", deep=False)}
+    return [
+        Sample(name=name, truth=truth, references=_by_level(references[name]), lr=real_lr.get(truth.stem))
+        for name, truth in truths.items()
+    ]
 
 
 def _real_pairs(folder: Path) -> list[Sample]:

@@ -93,8 +93,8 @@ def triples(
 
     Examples:
         refsr triples ~/Captures -o triples
-        refsr bench triples/test/manifest.jsonl --model auto
-        refsr train recipes/default-real.yaml --data triples/train -o run
+        refsr bench triples/test --model auto
+        refsr train recipes/default-real.yaml --data PHOTOS --data triples/train --init WEIGHTS -o run
     """
     count = count_processes(processes)
     with progress_bar() as progress:
@@ -106,5 +106,5 @@ def triples(
     print(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in built.seconds.items()))
     if built.left_out and strict:
         raise UsageError(
-            f"left out {counted(len(built.left_out), 'photo')}: take or remove them, or leave out --strict"
+            f"left out {counted(len(built.left_out), 'photo')}: take others, or remove them, or leave out --strict"
         )

@@ -111,7 +111,8 @@ class PhotoSource:
         if photo is None:
             self.replaced.add(number)
             count = len(self.files)
-            following = ((number + step) % count for step in range(1, count))
+            after = ((number + step) % count for step in range(1, count))
+            following = (n for n in after if (n in self.files.lr) == (number in self.files.lr))
             other = self[self.files.first_usable(n for n in following if n not in self.replaced)]
             photo = F.interpolate(other[None].float(), size=size, mode="bilinear")[0].round().byte()
         self._keep(number, photo)

@@ -29,6 +29,7 @@ from refsr.resize import resize
 _INLIER_PX: Final = 4.0  # in working copies: a lens bends more than features err
 _MINIMUM_MATCHES: Final = 16
 _MINIMUM_VIEW_SHARE: Final = 0.6
+_SINGULAR: Final = 1e-9  # determinant below which a homography maps a photo to a line
 _SHARP_BLUR_PX: Final = 0.6
 """Blur of a picture that is as sharp as its pixels allow; a softer photo makes a smaller truth."""
 
@@ -102,16 +103,21 @@ def relate(first: LocalFeatures, second: LocalFeatures) -> Relation | None:
     if len(a) < _MINIMUM_MATCHES:
         return None
     cv2.setRNGSeed(0)
-    found, mask = cv2.findHomography(a, b, cv2.USAC_MAGSAC, _INLIER_PX, None, 5000, 0.9999)
-    if found is None or mask.sum() < 4:
+    try:
+        found, mask = cv2.findHomography(a, b, cv2.USAC_MAGSAC, _INLIER_PX, None, 5000, 0.9999)
+    except cv2.error:  # all points on a line, for example
         return None
-    inliers = mask.ravel().astype(bool)
+    if found is None or mask.sum() < 4 or abs(np.linalg.det(found)) < _SINGULAR:
+        return None
+    inliers, epipolar = mask.ravel().astype(bool), _epipolar_inliers(a, b)
+    is_view = bool(inliers.sum() >= max(_MINIMUM_MATCHES, _MINIMUM_VIEW_SHARE * epipolar.sum()))
+    fits = inliers if is_view or epipolar.sum() < _MINIMUM_MATCHES else epipolar
     to_first, to_second = (_resized(features.size_px, features.full_px) for features in (first, second))
-    spreads = [float(np.sqrt(points[inliers].astype(np.float64).var(0).sum())) for points in (a, b)]
+    spreads = [float(np.sqrt(points[fits].astype(np.float64).var(0).sum())) for points in (a, b)]
     return Relation(
         homography=to_second @ found.astype(np.float64) @ np.linalg.inv(to_first),
         scale=spreads[1] / spreads[0] * float(to_second[0, 0] / to_first[0, 0]),
-        is_view=bool(inliers.sum() >= max(_MINIMUM_MATCHES, _MINIMUM_VIEW_SHARE * _epipolar_inliers(a, b))),
+        is_view=is_view,
     )
 
 
@@ -196,7 +202,11 @@ def _lr_image(sharp: Pixels, blurry: Pixels, relation: Relation, factor: float) 
     """The part of the blurry photo that the sharp one shows, reduced; and from its pixels to the blurry photo's."""
     height, width = sharp.shape[:2]
     corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], dtype=np.float64)
-    seen = project(np.linalg.inv(relation.homography), corners)
+    inverse = np.linalg.inv(relation.homography)
+    depths = corners @ inverse[2, :2] + inverse[2, 2]
+    if depths.min() * depths.max() <= 0:  # a corner lies behind the camera
+        raise ImageError("it was taken from quite another direction than the sharp one: take it from the same place")
+    seen = project(inverse, corners)
     limit = np.array(blurry.shape[1::-1])
     low, high = (
         np.clip(np.floor(seen.min(0)), 0, limit).astype(int),
@@ -251,7 +261,8 @@ def _agreeing_box(shifts: Shifts) -> tuple[Box, float]:
     """
     cv2: Any = import_extra("cv2", "registration")
     bad = (~shifts.agrees).astype(np.uint8)
-    bad = cv2.morphologyEx(bad, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8), borderValue=1)  # single places are chance
+    square = np.ones((2, 2), np.uint8)  # single places are chance: only squares of four remain, where they are
+    bad = cv2.dilate(cv2.erode(bad, square, anchor=(1, 1), borderValue=1), square, anchor=(0, 0), borderValue=0)
     side = 2 * _REACH_PLACES + 1
     is_near = cv2.dilate(shifts.is_textured.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
     top, left, height, width = _largest_rectangle((bad == 0) & shifts.is_known & is_near)
@@ -339,11 +350,11 @@ def _stored(levels: Levels) -> Pixels:
     return np.ascontiguousarray(np.clip(np.round(levels), 0, 255).astype(np.uint8))
 
 
-def _epipolar_inliers(a: Points, b: Points) -> int:
-    """Count of matches that fit one geometry, from wherever the photos were taken."""
+def _epipolar_inliers(a: Points, b: Points) -> Bool[np.ndarray, " n"]:
+    """The matches that fit one geometry, from wherever the photos were taken."""
     cv2: Any = import_extra("cv2", "registration")
     try:
         _, mask = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, _INLIER_PX, 0.9999, 5000)
     except cv2.error:  # of a plane many matrices fit
-        return 0
-    return 0 if mask is None else int(mask.sum())
+        mask = None
+    return np.zeros(len(a), dtype=bool) if mask is None else mask.ravel().astype(bool)

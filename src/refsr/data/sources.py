@@ -111,7 +111,7 @@ def open_sources(places: Sequence[Path], smallest_px: int, held_out: Sequence[Pa
         shards = list_shards(place)
         packed = [shard for shard in shards if read_pack_kind(shard) == "views"]
         members = read_index([shard for shard in shards if shard not in packed])
-        pairs = pair_up(members) if members else list_pairs(place) if not shards else []
+        pairs: Sequence[tuple[File, File]] = pair_up(members) if members else list_pairs(place) if not shards else []
         loose: Sequence[File] = members or ([] if shards else list_photos(place))
         for shard in packed:
             views += _read_views(shard, keep)
@@ -119,8 +119,10 @@ def open_sources(places: Sequence[Path], smallest_px: int, held_out: Sequence[Pa
             numbers = range(len(files), len(files) + 2 * len(pairs), 2)
             files += [file for pair in pairs for file in pair]
             real_lr = {} if members else {p.stem: p for p in list_photos(place / "lr", deep=False)}
+            if real_lr and (lacking := [pair[0] for pair in pairs if _stem(pair[0]) not in real_lr]):
+                raise UsageError(f"{place / 'lr'}: lacks the LR image of {lacking[0]}: add it, or remove the folder lr")
             for number, (photo, _) in zip(numbers, pairs, strict=True):
-                lr = real_lr.get(photo.stem) if isinstance(photo, Path) else None
+                lr = real_lr.get(_stem(photo))
                 views.append(
                     RealView(photo=number, partners=(Partner(photo=number + 1),), lr=None if lr is None else len(files))
                 )
@@ -135,6 +137,10 @@ def open_sources(places: Sequence[Path], smallest_px: int, held_out: Sequence[Pa
     for first, after in zip(firsts, [*firsts[1:], len(files)], strict=True):
         photos.first_usable(range(first, after))
     return Sources(photos=photos, single=tuple(single), views=tuple(views), leaks=tuple(leaks))
+
+
+def _stem(file: File) -> str:
+    return Path(file.name).stem
 
 
 def list_pairs(folder: Path) -> list[tuple[Path, Path]]:

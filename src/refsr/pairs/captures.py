@@ -91,10 +91,12 @@ class Triple:
 def measured(folder: Path, name: str) -> tuple[str, float, str]:
     """Name of a photo, its blur in its own pixels, and the reason if it cannot be read."""
     try:
-        pixels = read_photo(folder / name).to_pil().convert("RGB")
+        pixels = read_photo(folder / name).to_pil()
     except ImageError as error:
         return name, 0.0, str(error).removeprefix(f"{folder / name}: ")
-    return name, max(_SHARPEST_PX, measure_condition(as_photo(pixels).pixels).blur_px), ""
+    if "A" in pixels.getbands():
+        return name, 0.0, "has transparent parts: give photos as they were taken"
+    return name, max(_SHARPEST_PX, measure_condition(as_photo(pixels.convert("RGB")).pixels).blur_px), ""
 
 
 def _pixels(path: Path) -> Pixels:
@@ -145,10 +147,8 @@ def choose_triples(compared: Sequence[Compared], test: set[str]) -> tuple[list[T
     reasons: dict[str, str] = {}
     triples: list[Triple] = []
     for pair in sorted(compared, key=lambda pair: -pair.matches):  # the best known reason is that of the best match
-        reasons.setdefault(pair.sharp, _NOT_NEEDED)
-        if pair.detail >= _MINIMUM_GAIN and reasons.get(pair.blurry) in (None, _NOT_NEEDED):
-            reasons[pair.blurry] = f"with {pair.sharp}: {pair.reason}"
-        reasons.setdefault(pair.blurry, _NOT_NEEDED)
+        for one, other in ((pair.blurry, pair.sharp), (pair.sharp, pair.blurry)):
+            reasons.setdefault(one, f"with {other}: {pair.reason}" if pair.reason else _NOT_NEEDED)
     taken: set[str] = set()
     for pair in sorted((pair for pair in compared if not pair.reason), key=lambda p: (-p.agreed, p.sharp, p.blurry)):
         if pair.blurry in taken:
@@ -171,8 +171,8 @@ def _references(pair: Compared, compared: Sequence[Compared]) -> tuple[TripleRef
         if pair.sharp not in (other.sharp, other.blurry) or pair.blurry in (other.sharp, other.blurry):
             continue
         is_sharper = other.sharp != pair.sharp
-        if other.is_duplicate or (not is_sharper and other.detail > _MAXIMUM_LOSS):
-            continue
+        if other.is_duplicate or not other.reason or (not is_sharper and other.detail > _MAXIMUM_LOSS):
+            continue  # the same shot again, as one that registers is, would be the truth itself
         path = other.sharp if is_sharper else other.blurry
         scale = other.scale if is_sharper else 1 / other.scale  # its pixels for one of the sharp photo
         found.append(TripleReference(path=path, zoom=scale * pair.pitch_px, matches=other.matches))

@@ -7,20 +7,21 @@ from typing import Final
 
 from PIL import Image
 
-from refsr.data.features import describe
+from refsr.data.features import LocalFeatures, describe
 from refsr.data.sample import SCALE
 from refsr.io.files import write_atomically
 from refsr.io.photo import read_photo
 from refsr.pairs.captures import Triple, TripleReference
 from refsr.pairs.output_folder import WORK
 from refsr.pairs.sets import HEAD, Record, figure, section, write_png
-from refsr.pairs.verify import verify
+from refsr.pairs.verify import level_of, verify
 from refsr.wording import counted
 
 CROP_PX: Final = 160
 """Side of training crops."""
 
 _CROPS: Final = 8  # a reference
+_LARGEST_PX: Final = 6000
 
 
 def write_triple(folder: Path, out: Path, triple: Triple) -> tuple[int, list[Record]]:
@@ -50,7 +51,9 @@ def _write_group(
     for place, (reference, image) in enumerate(references.items(), 1):
         file = f"{name}_{place}.png"
         write_png(out / "test" / file, image)
-        listed.append({"file": file, "level": place, "matches": reference.matches, "source": reference.path})
+        listed.append(
+            {"file": file, "level": level_of(reference.matches), "matches": reference.matches, "source": reference.path}
+        )
     return [_origin(triple) | {"name": name, "truth": f"{name}_0.png", "lr": f"lr/{name}_0.png", "references": listed}]
 
 
@@ -58,10 +61,10 @@ def _write_crops(
     out: Path, triple: Triple, lr: Image.Image, truth: Image.Image, references: Mapping[TripleReference, Image.Image]
 ) -> list[Record]:
     """Crops of truth, LR image and a reference, round the places where truth and reference match."""
-    described = describe(truth, truth.size[::-1])
+    described = _described(truth)
     records: list[Record] = []
     for reference, image in references.items():
-        like = describe(image, image.size[::-1])
+        like = _described(image)
         found = None if described is None or like is None else verify(described, like, (0, 1), CROP_PX, _CROPS)
         for x, y, ref_x, ref_y in () if found is None else found.crops:
             name, (left, top) = f"{triple.number:03}_{len(records):02}", (x // SCALE, y // SCALE)
@@ -76,6 +79,11 @@ def _write_crops(
     return records
 
 
+def _described(image: Image.Image) -> LocalFeatures | None:
+    """Features; none of a picture so large that they would be too few for crops, and take too much memory."""
+    return None if max(image.size) > _LARGEST_PX else describe(image, image.size[::-1])
+
+
 def _origin(triple: Triple) -> Record:
     pair = triple.pair
     figures = ("detail", "residual_px", "agreed", "colour_levels")
@@ -86,7 +94,7 @@ def triples_sheet(
     out: Path, triples: Sequence[Triple], written: Mapping[int, Sequence[Record]], left_out: Mapping[str, str]
 ) -> None:
     """Write OUT/index.html: every group, and what was left out and why."""
-    parts = [HEAD, f"<h1>{counted(len(triples), 'triple')}</h1>"]
+    parts = [HEAD.replace("Pairs", "Triples", 1), f"<h1>{counted(len(triples), 'triple')}</h1>"]
     for triple in triples:
         pair, name = triple.pair, f"{triple.number:03}"
         about = f"{pair.detail:.1f} times the detail, residual {pair.residual_px:.2f} px, {pair.agreed:.0%} kept"

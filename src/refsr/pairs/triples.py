@@ -3,7 +3,7 @@
 photos ── features, blur ── who overlaps ── registered: blurry with sharp ── references: others, sharp ──> groups
 
 OUT/test/NNN_0.png, NNN_1..5.png, lr/NNN_0.png, manifest.jsonl   groups, for `refsr bench OUT/test/manifest.jsonl`
-OUT/train/input, lr, ref/NNNNNN.png, manifest.jsonl              crops, for `refsr train --data OUT/train`
+OUT/train/input, lr, ref/NNN_MM.png, manifest.jsonl              crops, for `refsr train --data OUT/train`
 OUT/manifest.jsonl                                               every photo: its roles, or why it has none
 OUT/index.html                                                   contact sheet
 OUT/built.json, .work                                            settings and counts; state of an unfinished run
@@ -31,6 +31,7 @@ from refsr.pairs.triple_files import CROP_PX, triples_sheet, write_triple
 from refsr.pairs.verify import Overlap
 from refsr.wording import cause, counted
 
+_NO_CROP: Final = "the references match the truth in no place well enough for a training crop"
 _ALONE: Final = "shows nothing that another photo shows, too few features match"
 
 
@@ -39,7 +40,7 @@ class TriplesConfig:
     """Settings of `refsr triples`.
 
     Attributes:
-        test_share: Share of the photos for testing, 0 to 1; photos of one folder, or with matches, stay together.
+        test_share: Share of the photos for testing, 0 to 1; photos of one subfolder, or with matches, stay together.
     """
 
     test_share: float = 0.2
@@ -103,7 +104,8 @@ def build_triples(
         out, "triples", settings, TriplesSummary, build, keep=lambda built: bool(built.groups or built.crops)
     )
     if not built.groups and not built.crops:
-        name, reason = next(iter(built.left_out.items()))
+        # The reason that says most: why two photos do not register.
+        name, reason = max(built.left_out.items(), key=lambda item: item[1].startswith("with "))
         raise UsageError(
             f"{folder}: no triple among its {counted(built.photos, 'photo')} (such as {name}: {reason}), nothing was"
             " written: give three photos of a place, a blurry or distant one, a sharp one from the same place, and"
@@ -134,6 +136,9 @@ class _Run:
         test = {names[index] for index in split(photos, overlaps, self.config.test_share)}
         triples, reasons = choose_triples(compared, test)
         written = self.write(triples)
+        for triple in (triple for triple in triples if not written[triple.number]):
+            reasons |= dict.fromkeys((triple.pair.sharp, triple.pair.blurry), _NO_CROP)
+        triples = [triple for triple in triples if written[triple.number]]
         test_records, train_records = (
             [record for triple in triples if triple.is_test == is_test for record in written[triple.number]]
             for is_test in (True, False)
