@@ -38,8 +38,8 @@ _ROUNDS_PX: Final = (4.0, 4.0, 2.0, 2.0, 1.0, 1.0, 1.0)
 
 _MAXIMUM_RESIDUAL_PX: Final = 0.25
 _MINIMUM_SIDE_PX: Final = 48
-_MINIMUM_AREA_SHARE: Final = 0.25
-_REACH_PLACES: Final = 4
+_MINIMUM_AREA_SHARE: Final = 0.33
+_REACH_PLACES: Final = 3
 """Distance from a textured place at which the lens is still known, in places."""
 
 _MINIMUM_TEXTURED: Final = 16
@@ -265,7 +265,9 @@ def _agreeing_box(shifts: Shifts) -> tuple[Box, float]:
     bad = cv2.dilate(cv2.erode(bad, square, anchor=(1, 1), borderValue=1), square, anchor=(0, 0), borderValue=0)
     side = 2 * _REACH_PLACES + 1
     is_near = cv2.dilate(shifts.is_textured.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
-    top, left, height, width = _largest_rectangle((bad == 0) & shifts.is_known & is_near)
+    # At the border of what both show, half of a window says nothing, and the lens is known least.
+    inner = cv2.erode(shifts.is_known.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
+    top, left, height, width = _largest_rectangle((bad == 0) & inner & is_near)
     share = height * width / max(1, int(shifts.is_known.sum()))
     textured = int(shifts.is_textured[top : top + height, left : left + width].sum())
     if STEP_PX * min(shifts.is_known.shape) < _MINIMUM_SIDE_PX or shifts.is_textured.sum() < _MINIMUM_TEXTURED:
