@@ -50,7 +50,7 @@ REAL = (
     " without a reference,\nand the best one brings {gain[0]:.1f} to {gain[1]:.1f} dB more."
 )
 REAL_IN_CHINESE = (
-    "这些组的 LR 图像经四种方式变模糊、加噪点、压缩后，`--model auto` 不用参考"  # noqa: RUF001
+    "这些组的 LR 图像经四种方式变模糊、加噪点、压缩后，不用参考"  # noqa: RUF001
     "比双三次插值高 {alone[0]:.1f} 到 {alone[1]:.1f} dB，"  # noqa: RUF001
     "最好的参考再带来 {gain[0]:.1f} 到 {gain[1]:.1f} dB。"
 )

@@ -60,7 +60,7 @@ def test_captures_are_registered_to_a_fraction_of_a_pixel(kind: str, number: int
     assert np.percentile(errors, 95) < 0.3
     assert found.residual_px < 0.25
     assert found.truth.shape == (4 * found.lr.shape[0], 4 * found.lr.shape[1], 3)
-    assert found.agreed > 0.5
+    assert found.agreed > 0.4
     # The truth, reduced, has the LR image's light and colours.
     small = np.asarray(Image.fromarray(found.truth).resize(found.lr.shape[1::-1], Image.Resampling.BOX), dtype=float)
     assert np.abs((small - found.lr).mean((0, 1))).max() < 3
@@ -161,11 +161,11 @@ def captures(tmp_path_factory: pytest.TempPathFactory, gravel: Path) -> Path:
         aside = np.array([[1, 0.08, 0], [-0.05, 1, 0], [2e-4, 0, 1]])
         seen = replace(camera, homography=camera.homography @ aside)
         write_photo(folder / name / "other.png", simulated.capture(photo, seen, 0.0, 1e-4, rng))
-    chelsea = folder / "chelsea.png"
-    Image.fromarray(data.chelsea()).save(chelsea)
-    sharp, blurry, *_ = simulated.captures_of(chelsea, 0)
-    write_photo(folder / "chelsea_blurry.png", blurry)
-    write_photo(chelsea, sharp)
+    camera = folder / "camera.png"
+    Image.fromarray(np.stack([data.camera()] * 3, 2)).save(camera)
+    sharp, blurry, *_ = simulated.captures_of(camera, 0)
+    write_photo(folder / "camera_blurry.png", blurry)
+    write_photo(camera, sharp)
     Image.fromarray(data.rocket()).save(folder / "lonely.png")
     (folder / "damaged.jpg").write_bytes(b"\xff\xd8junk")
     return folder
@@ -189,8 +189,8 @@ def test_every_photo_has_a_role_or_a_reason(built: Path, captures: Path) -> None
     for name, reason in {
         "damaged.jpg": "not a PNG, JPEG",
         "lonely.png": "shows nothing that another photo shows",
-        "chelsea_blurry.png": "with chelsea.png: there is no other sharp photo",
-        "chelsea.png": "with chelsea_blurry.png: there is no other sharp photo",
+        "camera_blurry.png": "with camera.png: there is no other sharp photo",
+        "camera.png": "with camera_blurry.png: there is no other sharp photo",
     }.items():
         assert not lines[name]["roles"]
         assert re.search(reason, lines[name]["reason"]), lines[name]
@@ -268,7 +268,7 @@ def test_a_run_goes_on_where_it_was_killed(
 def test_captures_without_a_triple(tmp_path: Path, captures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    for name in ("chelsea.png", "chelsea_blurry.png", "lonely.png"):
+    for name in ("camera.png", "camera_blurry.png", "lonely.png"):
         (folder / name).write_bytes((captures / name).read_bytes())
     pattern = "no triple among its 3 photos .*: give three photos of a place"
     fails(capsys, 2, pattern, "triples", folder, "-o", tmp_path / "out", "--processes", 1)

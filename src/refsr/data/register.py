@@ -37,9 +37,9 @@ _ROUNDS_PX: Final = (4.0, 4.0, 2.0, 2.0, 1.0, 1.0, 1.0)
 """Blur of both pictures in each round of local shifts."""
 
 _MAXIMUM_RESIDUAL_PX: Final = 0.25
-_MINIMUM_SIDE_PX: Final = 48
+_MINIMUM_SIDE_PX: Final = 40
 _MINIMUM_AREA_SHARE: Final = 0.33
-_REACH_PLACES: Final = 3
+_REACH_PLACES: Final = 4
 """Distance from a textured place at which the lens is still known, in places."""
 
 _MINIMUM_TEXTURED: Final = 16
