@@ -10,7 +10,7 @@ comparable with LPIPS and are named so.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final
 
 import torch
 from jaxtyping import Float
@@ -31,39 +31,54 @@ _FIRES: Final = {3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 
 """Fire modules of SqueezeNet by their place: channels of input, squeezed, and of each of the two expansions."""
 
 
-class AlexNet(nn.Module):
-    """Convolutions of AlexNet under torchvision's key names.
+class FeatureNet(nn.Module):
+    """Convolutions under torchvision's key names, of which some maps are compared.
 
-    Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
+    Attributes:
+        taken: Places of the modules whose maps are compared.
+        channels: Channels of these maps.
     """
 
     shift: Tensor
     scale: Tensor
+    taken: ClassVar[tuple[int, ...]]
+    channels: ClassVar[list[int]]
 
+    def __init__(self, *features: nn.Module) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*features)
+        self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+
+    def forward(self, rgb: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Feature maps of pictures in 0..1."""
+        maps = []
+        x = (2 * rgb - 1 - self.shift) / self.scale
+        for place, module in enumerate(self.features):
+            x = module(x)
+            if place in self.taken:
+                maps.append(x)
+        return maps
+
+
+class AlexNet(FeatureNet):
+    """Convolutions of AlexNet; compared after each of the five ReLUs.
+
+    Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
+    """
+
+    taken: ClassVar[tuple[int, ...]] = (1, 4, 7, 9, 11)
     channels: ClassVar[list[int]] = [64, 192, 384, 256, 256]
 
     def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
+        super().__init__(
             nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
             nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
             nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
             nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
             nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
         )  # fmt: skip
-        self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
-        self.requires_grad_(False)
-
-    def forward(self, rgb: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Feature maps after each of the five ReLUs, of pictures in 0..1."""
-        maps = []
-        x = (2 * rgb - 1 - self.shift) / self.scale
-        for module in self.features:
-            x = module(x)
-            if isinstance(module, nn.ReLU):
-                maps.append(x)
-        return maps
 
 
 class Fire(nn.Module):
@@ -80,35 +95,21 @@ class Fire(nn.Module):
         return torch.cat((self.expand1x1(squeezed).relu(), self.expand3x3(squeezed).relu()), 1)
 
 
-class SqueezeNet(nn.Module):
-    """Convolutions of SqueezeNet 1.1 under torchvision's key names.
+class SqueezeNet(FeatureNet):
+    """Convolutions of SqueezeNet 1.1; compared after the first layer, the last fire module of each resolution, and all
+    at the last one.
 
     Source: Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters", 2016; version 1.1.
     """
 
-    shift: Tensor
-    scale: Tensor
+    taken: ClassVar[tuple[int, ...]] = (1, 4, 7, 9, 10, 11, 12)
     channels: ClassVar[list[int]] = [64, 128, 256, 384, 384, 512, 512]
 
     def __init__(self) -> None:
-        super().__init__()
         layers: dict[int, nn.Module] = {0: nn.Conv2d(3, 64, 3, stride=2), 1: nn.ReLU()}
         layers |= {place: nn.MaxPool2d(3, 2, ceil_mode=True) for place in (2, 5, 8)}
         layers |= {place: Fire(*sizes) for place, sizes in _FIRES.items()}
-        self.features = nn.Sequential(*(layers[place] for place in sorted(layers)))
-        self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
-        self.requires_grad_(False)
-
-    def forward(self, rgb: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Feature maps of the first layer, and of the last fire module of each resolution and all at the last one."""
-        maps = []
-        x = (2 * rgb - 1 - self.shift) / self.scale
-        for place, module in enumerate(self.features):
-            x = module(x)
-            if place in (1, 4, 7, 9, 10, 11, 12):
-                maps.append(x)
-        return maps
+        super().__init__(*(layers[place] for place in sorted(layers)))
 
 
 class LPIPS(nn.Module):
@@ -117,9 +118,7 @@ class LPIPS(nn.Module):
     Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, eq. 1.
     """
 
-    def __init__(
-        self, network: AlexNet | SqueezeNet | VGG19, layers: tuple[str, ...], linear: Sequence[Tensor] | None
-    ) -> None:
+    def __init__(self, network: FeatureNet | VGG19, layers: tuple[str, ...], linear: Sequence[Tensor] | None) -> None:
         """Combine network and channel weights.
 
         Args:
@@ -169,7 +168,7 @@ def load_lpips(files: Sequence[Path]) -> LPIPS:
     Raises:
         WeightsError: A file is missing, damaged, or holds other weights.
     """
-    network: AlexNet | SqueezeNet | VGG19 | None = None
+    network: FeatureNet | VGG19 | None = None
     layers: tuple[str, ...] = ()
     linear: list[Tensor] = []
     for file in files:
@@ -210,10 +209,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     return state
 
 
-_Network = TypeVar("_Network", AlexNet, SqueezeNet)
-
-
-def _filled(network: _Network, state: dict[str, Tensor], file: Path) -> _Network:
+def _filled(network: FeatureNet, state: dict[str, Tensor], file: Path) -> FeatureNet:
     try:
         network.load_state_dict({key: state[key].float() for key in network.state_dict()})
     except (KeyError, RuntimeError) as error:

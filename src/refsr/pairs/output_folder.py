@@ -23,6 +23,16 @@ _Summary = TypeVar("_Summary")
 _REMEDY: Final = "choose another folder, or delete this one"
 
 
+def check_test_share(share: float) -> None:
+    """Refuse a share of the photos for testing that is not in 0..1.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if not 0 <= share <= 1:
+        raise UsageError(f"--test-share {share}: give a share between 0 and 1")
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuildConfig:
     """Settings of `refsr pairs`.
@@ -40,8 +50,7 @@ class BuildConfig:
     licence: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.test_share <= 1:
-            raise UsageError(f"--test-share {self.test_share}: give a share between 0 and 1")
+        check_test_share(self.test_share)
 
 
 @dataclass(frozen=True, kw_only=True)

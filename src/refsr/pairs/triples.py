@@ -24,7 +24,7 @@ from refsr.io.records import Journal, parse_record, write_lines
 from refsr.io.workers import Workers
 from refsr.pairs.album import Album, list_photos
 from refsr.pairs.captures import Compared, Triple, choose_triples, compare, measured, roles_of
-from refsr.pairs.output_folder import WORK, describe_run, run_in
+from refsr.pairs.output_folder import WORK, check_test_share, describe_run, run_in
 from refsr.pairs.selection import AlbumPhoto, split
 from refsr.pairs.sets import Record
 from refsr.pairs.triple_files import CROP_PX, triples_sheet, write_triple
@@ -46,8 +46,7 @@ class TriplesConfig:
     test_share: float = 0.2
 
     def __post_init__(self) -> None:
-        if not 0 <= self.test_share <= 1:
-            raise UsageError(f"--test-share {self.test_share}: give a share between 0 and 1")
+        check_test_share(self.test_share)
 
 
 @dataclass(frozen=True, kw_only=True)
