@@ -3,6 +3,7 @@
     python scripts/results.py                       # write them from the JSON files in docs/results
     python scripts/results.py --data ../shared/data # measure what is missing first
     python scripts/results.py --data DATA --lpips lpips_squeeze.safetensors
+    python scripts/peers.py DATA/dev --lpips lpips_squeeze.safetensors      # first: other projects' networks
 
 DATA holds dev (groups in CUFED5 naming) and sisr/set5, sisr/set14, sisr/urban50 (truths). Delete a JSON file to have it
 measured again.
@@ -12,7 +13,7 @@ import argparse
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from refsr.bench.plots import plot_gain_by_score, plot_robustness, plot_time_by_size
@@ -22,6 +23,10 @@ from refsr.bench.robust import RobustResult
 from refsr.io.records import read_record
 
 DOCS = Path(__file__).parent.parent / "docs"
+TEXTURE_RUNS = (
+    ("bicubic", "none"), ("auto", "none"), ("auto-texture", "none"), ("auto", "1"), ("auto-texture", "1"),
+    ("auto-texture", "wrong"),
+)  # fmt: skip
 RUNS = (
     *((f"sisr/{name}", "bicubic", "none", "refsr") for name in ("set5", "set14", "urban50")),
     *((f"sisr/{name}", "sisr", "none", "refsr") for name in ("set5", "set14", "urban50")),
@@ -33,10 +38,11 @@ RUNS = (
     *(("dev", "default", refs, "refsr") for refs in ("1", "all", "wrong", "self")),
     *(("dev", "default", f"level:{level}", "refsr") for level in (2, 3, 4, 5)),
     *(("dev", "default", "1", protocol) for protocol in ("ttsr", "masa", "c2")),
-    ("dev", "auto", "1", "refsr"),
+    *(("dev", model, refs, "refsr") for model, refs in TEXTURE_RUNS),
 )
 DEGRADATIONS = ("mild", "night", "jpeg", "motion")
 DEGRADED_RUNS = (("bicubic", "none"), ("default", "1"), ("default-real", "1"), ("default-real", "wrong"), ("auto", "1"))
+PEERS = ("ClearReality4x", "Real-ESRGAN")
 ROBUST = ("default", "flow")
 GAIN = (
     "The best reference gains {mean:.2f} dB on average (95 %: {low:.2f} to {high:.2f}),"
@@ -128,13 +134,16 @@ def main() -> None:
 def measure(data: Path, lpips: Path | None) -> None:
     """Run what has no JSON file yet."""
     clean = [(*each, "none") for each in RUNS]
-    harmed = [("dev", *each, "refsr", name) for name in DEGRADATIONS for each in DEGRADED_RUNS]
+    runs = dict.fromkeys((*DEGRADED_RUNS, *TEXTURE_RUNS))
+    harmed = [("dev", *each, "refsr", name) for name in DEGRADATIONS for each in runs]
     for dataset, model, refs, protocol, degradation in clean + harmed:
         out = result_file(Path(dataset).name, model, refs.replace(":", ""), protocol, degradation)
         if not out.exists():
             given = ("--references", refs, "--protocol", protocol, "--degrade", degradation)
             more = () if lpips is None else ("--lpips", lpips)
-            run("bench", data / dataset, "--model", model, *given, *more, "--output", out)
+            name, crisp, _ = model.partition("-texture")
+            more += ("--texture", 1) if crisp else ()
+            run("bench", data / dataset, "--model", name, *given, *more, "--output", out)
     for model in ROBUST:
         out = DOCS / "results" / f"dev_{model}_robust.json"
         if not out.exists():
@@ -180,6 +189,13 @@ def page() -> str:
         "### LR images blurred, noisy and compressed",
         "`refsr bench --degrade`; LPIPS by SqueezeNet 1.1; colour is the mean error of squares of 16 pixels, of 255.",
         degraded_table(),
+    ]
+    parts += [
+        "### Faithful, crisp, and other projects",
+        "`auto` is faithful, with texture 1 crisp. LPIPS is by SqueezeNet 1.1, which the crisp weights were trained"
+        " with too, the peers' were not. The peers (`scripts/peers.py`) take no reference, and are trained for harmed"
+        " photos.",
+        side_by_side(),
     ]
     others = [r for r in groups if r.model == "default" and r.protocol["references"] == "1"]
     parts += ["### The same model by four protocols", protocol_table(others)]
@@ -286,10 +302,24 @@ def degraded_table() -> str:
     return markdown_table(heads, rows)
 
 
-def in_order(results: object) -> list[Result]:
+def side_by_side() -> str:
+    """One line for each kind of LR images and each model, without and with reference."""
+    rows = []
+    for name in ("none", *DEGRADATIONS):
+        for model, references in (*TEXTURE_RUNS, *((peer, "none") for peer in PEERS)):
+            result = read_record(result_file("dev", model, references, degradation=name), {"bench": Result})
+            found = result.summaries
+            figures = (("psnr_db", ".2f"), ("ssim", ".4f"), ("lpips", ".4f"), ("colour_levels", ".2f"))
+            texts = (f"{found[metric].mean:{form}}" for metric, form in figures)
+            rows.append(("clean" if name == "none" else name, result.model, references, *texts))
+    return markdown_table(("LR images", "model", "references", "PSNR dB", "SSIM", "LPIPS", "colour"), rows)
+
+
+def in_order(results: Iterable[Result]) -> list[Result]:
     """Plain models first."""
-    models = ("bicubic", "sisr", "flow", "default", "auto")
-    return sorted(results, key=lambda r: (models.index(r.model), r.protocol["references"]))  # type: ignore[call-overload]
+    models = ("bicubic", "sisr", "flow", "default", "auto", "auto, texture 1")
+    results = [result for result in results if result.model in models]  # other projects' have a table of their own
+    return sorted(results, key=lambda r: (models.index(r.model), r.protocol["references"]))
 
 
 def protocol_table(results: Sequence[Result]) -> str:

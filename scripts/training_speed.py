@@ -24,7 +24,7 @@ from refsr.degrade import DegradeConfig
 from refsr.device import computes_bf16
 from refsr.models import load_model
 from refsr.training.config import LossWeights, StageConfig, TrainConfig
-from refsr.training.step import NetworkStep
+from refsr.training.step import NetworkStep, Perception
 
 SIZE_PX = 160
 SECONDS = 5.0
@@ -84,7 +84,7 @@ def _profile_steps(sources: Sources, photos: PhotoSource, batch: int) -> None:
     stage = StageConfig(steps=1, batch=batch, losses=LossWeights(contrast=0.003, alignment=0.1))
     model = load_model(device=str(device)).train().requires_grad_(True)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    step = NetworkStep(model, TrainConfig(rec=stage), stage, None).train()
+    step = NetworkStep(model, TrainConfig(rec=stage), stage, Perception()).train()
     optimiser = torch.optim.AdamW(model.parameters(), 1e-4)
     drawing = PairSampler(sources=sources, pairs=PAIRS, degrade=DegradeConfig(), real=RECIPE["real"], seed=0)
     spent = dict.fromkeys(("data", "forward", "backward", "optimiser"), 0.0)

@@ -1,6 +1,7 @@
 """Weights for clean photographs, for real ones, and between; which of them restore a photo."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +24,36 @@ def blend() -> Blend:
 
 
 def test_the_ends_are_the_shipped_weights_and_between_lie_their_means(blend: Blend) -> None:
-    clean, real = (load_model(name, device="cpu").own_state() for name in ("default", "default-real"))
+    names = ("default", "default-real", "default-texture", "default-texture-real")
+    clean, real, crisp, crisp_real = (load_model(name, device="cpu").own_state() for name in names)
     for share in (0.0, 0.3, 1.0):
-        mixed = blend.at(share).own_state()
-        assert mixed.keys() == clean.keys() == real.keys()
-        for name, value in mixed.items():
-            assert torch.allclose(value, (1 - share) * clean[name] + share * real[name], atol=1e-6)
+        for texture_share in (0.0, 0.6, 1.0):
+            mixed = blend.at(share, texture_share).own_state()
+            assert mixed.keys() == clean.keys() == real.keys() == crisp.keys() == crisp_real.keys()
+            for name, value in mixed.items():
+                faithful = (1 - share) * clean[name] + share * real[name]
+                sharp = (1 - share) * crisp[name] + share * crisp_real[name]
+                mean = (1 - texture_share) * faithful + texture_share * sharp
+                assert torch.allclose(value, mean, atol=1e-6)
     assert blend.at(0.3) is blend.at(0.3)
+    assert blend.at(0.3, 0.5) is not blend.at(0.3)
     assert not blend.is_single
 
 
-def test_the_real_weights_are_loaded_when_they_are_wanted(shipped: RefSRModel) -> None:
-    loaded = []
+def test_weights_are_loaded_when_they_are_wanted(shipped: RefSRModel) -> None:
+    loaded: list[tuple[int, int]] = []
 
-    def load() -> RefSRModel:
-        loaded.append(1)
+    def load(corner: tuple[int, int]) -> RefSRModel:
+        loaded.append(corner)
         return shipped
 
-    two = Blend(shipped, load)
-    assert two.at(0.0) is shipped
+    four = Blend(shipped, {corner: partial(load, corner) for corner in ((1, 0), (0, 1), (1, 1))})
+    assert four.at(0.0) is shipped
     assert loaded == []
-    assert two.at(1.0) is two.at(1.0) is shipped
-    assert loaded == [1]
+    assert four.at(1.0) is four.at(1.0) is shipped
+    assert loaded == [(1, 0)]
+    four.at(1.0, 0.5)
+    assert loaded == [(1, 0), (1, 1)]
 
 
 def test_one_models_weights_serve_all_photos(shipped: RefSRModel) -> None:
@@ -98,6 +107,7 @@ def test_json_tells_what_was_seen(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert told["condition"].keys() == {"blur_px", "noise", "jpeg"}
     assert told["condition"]["noise"] > 3
     assert told["real_share"] == 1
+    assert told["texture"] == 0
 
 
 def test_what_cannot_be_chosen(shipped: RefSRModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,3 +119,5 @@ def test_what_cannot_be_chosen(shipped: RefSRModel, tmp_path: Path, capsys: pyte
     fails(capsys, 2, "--denoise 1.5: give a share between 0 and 1", "upscale", image, "--denoise", "1.5")
     fails(capsys, 2, "give one of them, not both", "upscale", image, "--denoise", "0.5", "--quality", "real")
     fails(capsys, 2, "leave out --model", "upscale", image, "--denoise", "0.5", "--model", "default")
+    fails(capsys, 2, "--texture -1: give a share between 0 and 1", "upscale", image, "--texture", "-1")
+    fails(capsys, 2, "--texture 0.5: one model's weights", "upscale", image, "--texture", "0.5", "--model", "default")

@@ -1,5 +1,6 @@
 """The losses: known values, zero where they must be zero, gradients against finite differences."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,14 @@ from refsr.training.losses import (
     back_projection,
     charbonnier,
     critic_loss,
+    cut_alike,
+    dissimilarity,
     frequency,
     gram,
+    grid,
     perceptual,
     reconstruction,
+    spectrum,
 )
 
 
@@ -77,6 +82,83 @@ def test_losses_of_perfect_results_are_zero(vgg: VGG19) -> None:
     score = torch.rand(2, 1, 4, 4, dtype=torch.float64)
     loss = TextureLoss(vgg).double()
     assert loss(sr, vgg(sr, TEXTURE_LEVELS), score).abs().max() < 1e-20
+    assert not grid(sr, sr, 4).any()
+    large = texture(96, 96).double()
+    assert dissimilarity(large, large).abs().max() < 1e-12
+
+
+def test_dissimilarity_is_that_of_four_scales() -> None:
+    """SSIM by scikit-image, of pictures reduced by means."""
+    skimage = pytest.importorskip("skimage.metrics")
+    sr, hr = texture(96, 104, 1).double(), texture(96, 104, 2).double()
+    expected = 0.0
+    for scale in range(4):
+        first, second = (F.avg_pool2d(image, 2**scale)[0].permute(1, 2, 0).numpy() for image in (sr, hr))
+        _, full = skimage.structural_similarity(
+            first, second, data_range=1.0, channel_axis=2, gaussian_weights=True, sigma=1.5,
+            use_sample_covariance=False, full=True,
+        )  # fmt: skip
+        expected += (1 - full[5:-5, 5:-5].mean()) / 4
+    assert dissimilarity(sr, hr).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_grid_is_told_from_texture() -> None:
+    """The same pattern in all cells counts with its size, one of changing signs with nothing."""
+    hr = torch.full((1, 3, 64, 64), 0.5, dtype=torch.float64)
+    pattern = torch.tensor([1.0, -1.0, 1.0, -1.0]).double()
+    everywhere = pattern.repeat(16).expand(64, 64)
+    signs = torch.tensor([1.0, -1.0]).double().repeat_interleave(4).repeat(8)  # of each cell
+    assert grid(hr + 0.1 * everywhere, hr, 4).item() == pytest.approx(0.1)
+    assert grid(hr + 0.1 * everywhere * signs, hr, 4).item() == pytest.approx(0, abs=1e-12)
+    shifted = hr.clone()
+    shifted[:, 0, :32, :32] += 0.2  # a shift of one colour in a quarter of the picture
+    assert grid(shifted, hr, 4).item() == pytest.approx(0.2 / 4 / 3)
+
+
+def test_spectrum_against_a_naive_loop() -> None:
+    generator = torch.Generator().manual_seed(5)
+    sr, hr = (torch.rand(1, 3, 48, 64, dtype=torch.float64, generator=generator) for _ in range(2))
+    weight = torch.rand(1, 1, 2, 3, dtype=torch.float64, generator=generator)
+    wave = np.hanning(32)
+    total = 0.0
+    for row in range(2):
+        for column in range(3):
+            found = []
+            for image in (sr, hr):
+                patch = image[0, :, 16 * row : 16 * row + 32, 16 * column : 16 * column + 32].mean(0).numpy()
+                power = np.abs(np.fft.fft2((patch - patch.mean()) * np.outer(wave, wave))) ** 2 / 32**2
+                bands = [[power[4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean() for j in range(4)] for i in range(8)]
+                found.append(np.log1p(np.array(bands) / (0.5 / 255) ** 2))
+            total += weight[0, 0, row, column].item() * np.abs(found[0] - found[1]).mean() / 6
+    assert spectrum(sr, hr, weight).item() == pytest.approx(total, rel=1e-9)
+
+
+def test_the_spectrum_tells_a_mesh_from_texture() -> None:
+    """Texture elsewhere counts less than a mesh of the same strength, and less than no texture."""
+    generator = torch.Generator().manual_seed(6)
+    weight = torch.ones(1, 1, 16, 16)
+    noise, other = (0.05 * torch.randn(1, 1, 128, 128, generator=generator).expand(1, 3, -1, -1) for _ in range(2))
+    mesh = 0.05 * torch.tensor([1.0, -1.0]).repeat_interleave(2).repeat(32).expand(1, 3, 128, 128)
+    truth = 0.5 + noise
+    elsewhere, meshed, none = (spectrum(0.5 + x, truth, weight).item() for x in (other, mesh, 0 * mesh))
+    assert elsewhere < 0.2 * meshed
+    assert elsewhere < 0.2 * none
+    assert spectrum(truth, truth, weight).item() == 0
+
+
+def test_pairs_are_cut_alike_each_its_own_way() -> None:
+    sr, hr = (torch.cat([texture(24, 28, seed)] * 12) for seed in (1, 2))
+    first, second = cut_alike(sr, hr, torch.arange(12))
+    found = set()
+    for one, other in zip(first, second, strict=True):
+        places = [
+            (y, x) for y in range(4) for x in range(4) if torch.equal(one, sr[0, :, y : y + 21, x : x + 25])
+        ]  # fmt: skip
+        ((y, x),) = places
+        assert torch.equal(other, hr[0, :, y : y + 21, x : x + 25])
+        found.add((y, x))
+    assert len(found) > 4
+    assert torch.equal(cut_alike(sr[3:4], hr[3:4], torch.tensor([3]))[0], first[3:4])
 
 
 def test_gram_against_a_naive_loop() -> None:
@@ -161,6 +243,9 @@ def test_gradients_against_finite_differences(vgg: VGG19) -> None:
         lambda x: perceptual(x, hr, vgg, "relu3_1"),
         lambda x: back_projection(x, lr, 4),
         lambda x: loss(x, swapped, score),
+        lambda x: grid(x, hr, 4),
+        lambda x: spectrum(F.interpolate(x, scale_factor=2), F.interpolate(hr, scale_factor=2), score),
+        lambda x: dissimilarity(F.interpolate(x, scale_factor=6), F.interpolate(hr, scale_factor=6)),
         lambda x: adversarial(critic, F.interpolate(x, scale_factor=2)),
     ):
         finite_difference(function, sr)

@@ -381,7 +381,7 @@ def test_a_network_grows_by_blocks_that_change_nothing(options: RunOptions, tmp_
 def test_what_a_model_does_not_have_cannot_be_trained(losses: LossWeights) -> None:
     model = SRNTT(SRNTTConfig(width=4, trunk_blocks=1, transfer_blocks=(1, 1, 1)))
     with pytest.raises(UsageError, match="srntt has no (alignment|choice) to train: leave out"):
-        NetworkStep(model, config(), StageConfig(steps=1, crop_px=(32,), losses=losses), None)
+        NetworkStep(model, config(), StageConfig(steps=1, crop_px=(32,), losses=losses), Perception())
 
 
 def test_a_run_with_other_settings_is_refused(options: RunOptions) -> None:
@@ -529,14 +529,14 @@ def test_losses_of_a_batch_are_the_means_of_its_parts() -> None:
     """In float64: with random weights matches tie, and in float32 the order of additions moves them."""
     torch.manual_seed(0)
     perception = Perception(vgg=VGG19("relu3_1").double(), layer="relu3_1")
-    weights = LossWeights(texture=1.0, contrast=1.0, perceptual=1.0)
+    weights = LossWeights(texture=1.0, contrast=1.0, perceptual=1.0, grid=1.0)
     stage = StageConfig(steps=1, crop_px=(32,), losses=weights)
     step = NetworkStep(small_models()["default"].double(), config(), stage, perception).double()
     whole = {key: value.double() if value.is_floating_point() else value for key, value in batch([1, 0, 2, 1]).items()}
     whole["truth_cells"][0, 0] = torch.stack(torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij"))
     together, sr = step(whole)
     halves = [step({key: value[half] for key, value in whole.items()}) for half in (slice(0, 2), slice(2, 4))]
-    for name in ("l1", "texture", "contrast", "perceptual", "total"):
+    for name in ("l1", "texture", "contrast", "perceptual", "grid", "total"):
         mean = torch.stack([losses.get(name, torch.zeros((), dtype=torch.float64)) for losses, _ in halves]).mean()
         assert together[name].item() == pytest.approx(mean.item(), rel=1e-6), name
     assert torch.allclose(sr, torch.cat([part for _, part in halves]))
@@ -547,7 +547,7 @@ def test_losses_of_a_batch_are_the_means_of_its_parts() -> None:
 def test_a_batch_without_references_reports_the_same_losses() -> None:
     """Else processes of which one has no reference would wait for each other."""
     weights = LossWeights(contrast=1.0, alignment=1.0)
-    step = NetworkStep(small_models()["default"], config(), dataclasses.replace(STAGE, losses=weights), None)
+    step = NetworkStep(small_models()["default"], config(), dataclasses.replace(STAGE, losses=weights), Perception())
     (without, _), (with_one, _) = step(batch([0, 0])), step(batch([0, 1]))
     assert without.keys() == with_one.keys()
     assert without["contrast"] == without["alignment"] == 0
@@ -572,7 +572,7 @@ def test_each_of_three_references_is_compared_with_its_own_truth(monkeypatch: py
     monkeypatch.setattr("refsr.training.step.alignment_loss", align)
     monkeypatch.setattr("refsr.training.step.contrast_loss", contrast)
     losses = LossWeights(contrast=1.0, alignment=1.0)
-    NetworkStep(model, config(), dataclasses.replace(STAGE, losses=losses), None)(given)
+    NetworkStep(model, config(), dataclasses.replace(STAGE, losses=losses), Perception())(given)
     encoded = encode(model, given["lr"], given["refs"].unbind(1))
     matches = match(model, encoded).matches
     assert len(matches) == 2, "two candidates of three references"
@@ -588,7 +588,7 @@ def test_the_loss_with_the_truth_as_reference_is_added() -> None:
     torch.manual_seed(0)
     model = SRNTT(SRNTTConfig(width=4, trunk_blocks=1, transfer_blocks=(1, 1, 1)))
     stage = StageConfig(steps=1, crop_px=(32,), truth=True)
-    losses, _ = NetworkStep(model, config(), stage, None)(batch([1, 1]))
+    losses, _ = NetworkStep(model, config(), stage, Perception())(batch([1, 1]))
     assert losses["total"].item() == pytest.approx((losses["l1"] + losses["truth_l1"]).item(), rel=1e-5)
     assert losses["truth_l1"] > 0
     assert losses["truth_l1"] != losses["l1"]

@@ -176,11 +176,11 @@ def test_a_second_visitor_sees_the_place_in_the_queue(browser: Any, address: str
 def test_chinese(browser: Any, address: str, pictures: dict[str, Path]) -> None:
     with opened(browser, address, language="zh-CN") as page:
         assert page.locator("#start").inner_text() == "开始修复"
-        assert "忠实" in page.locator("#style").inner_text()
+        assert "忠实" in page.locator("#texture").inner_text()
         assert "百万像素" in page.locator("#limits").inner_text()
         give(page, pictures["blurry"], pictures["sharp"])
         page.locator("#kind").get_by_text("JPEG").click()
-        page.locator("#style").get_by_text("锐利", exact=True).click()
+        page.locator("#texture input[type=number]").fill("1")
         page.locator("#scale").get_by_text("2x").click()
         page.locator("#start").click()
         said(page, "完成")

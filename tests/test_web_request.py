@@ -15,9 +15,8 @@ from torch import Tensor
 
 from refsr.errors import UsageError
 from refsr.io.photo import Photo, as_photo, write_photo
-from refsr.models import RefSRModel
+from refsr.models import Blend, RefSRModel
 from refsr.restore.upscale import Upscaled, upscale
-from refsr.web.choice import Models
 from refsr.web.estimate import Speed
 from refsr.web.finished import JobResult
 from refsr.web.request import Workshop, run_comparison, run_job
@@ -41,7 +40,7 @@ def files(sample: dict[str, Tensor], tmp_path: Path) -> tuple[Upload, Upload]:
 
 def shop(model: RefSRModel, folder: Path, config: WebConfig | None = None) -> Workshop:
     speed = Speed(scale=4, halo_cells=32, alone_s=1e-6)
-    return Workshop(folder=folder, models=Models(model), config=config or WebConfig(), speed=speed)
+    return Workshop(folder=folder, blend=Blend.of(model), config=config or WebConfig(), speed=speed)
 
 
 def run(order: Order, folder: Path, shop: Workshop, words: Words = EN) -> Iterator[Status | JobResult]:
@@ -225,31 +224,13 @@ def test_a_job_can_be_stopped(shipped: RefSRModel, tmp_path: Path, how: str) -> 
     wait_for(place.line.is_empty)
 
 
-def test_the_crisp_model_is_loaded_when_it_is_wanted_once(shipped: RefSRModel) -> None:
-    loaded: list[RefSRModel] = []
-
-    def load() -> RefSRModel:
-        loaded.append(shipped)
-        return shipped
-
-    assert Models(shipped).styles == ("faithful",)
-    assert Models(shipped).of("crisp").clean is shipped
-    models = Models(shipped, load)
-    assert models.styles == ("faithful", "crisp")
-    models.of("faithful")
-    assert loaded == []
-    models.of("crisp")
-    models.of("crisp")
-    assert len(loaded) == 1
-
-
 def test_a_visitor_keeps_the_last_result_for_a_while(
     shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path
 ) -> None:
     visits = Visits(shop=shop(shipped, tmp_path))
     visitor = SimpleNamespace(session_hash="a", headers={"accept-language": "zh"})
     for _ in range(2):
-        list(visits.restore(files[0], [files[1]], "PNG", 4.0, "faithful", None, visitor))
+        list(visits.restore(files[0], [files[1]], "PNG", 4.0, 0.0, None, visitor))
     assert len(list(tmp_path.glob("kept-*"))) == 1
     assert not list(tmp_path.glob("job-*"))
     assert "之前" in visits.look([10.0, 10.0], visitor)

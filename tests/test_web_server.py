@@ -19,8 +19,8 @@ from PIL import Image
 from refsr.assets import sample_path
 from refsr.cli import main
 from refsr.io.photo import Photo, as_photo, write_photo
+from refsr.models import Blend
 from refsr.resize import downscale_bicubic
-from refsr.web.choice import Models
 from refsr.web.web_config import WebConfig
 
 END_S = 30
@@ -121,7 +121,7 @@ def test_the_api(address: str, pictures: dict[str, Path]) -> None:
     said = call(address, "upscale", blurry, [sharp], "JPEG")
     assert "event: complete" in said
     assert "blurry_x4.jpg" in said
-    said = call(address, "upscale_to", blurry | {"orig_name": "沙滩.png"}, [sharp], "PNG", 2, "crisp", language="zh")
+    said = call(address, "upscale_to", blurry | {"orig_name": "沙滩.png"}, [sharp], "PNG", 2, 1.0, language="zh")
     assert "event: complete" in said
     assert "_x2.png" in said
     assert "\\u6765\\u81ea\\u53c2\\u8003\\u7167\\u7247" in said  # from the references
@@ -239,21 +239,20 @@ def test_the_end_deletes_what_visitors_sent(pictures: dict[str, Path], how: int)
 
 
 def test_the_shared_flags_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
-    served: list[tuple[Models, WebConfig]] = []
+    served: list[tuple[Blend, WebConfig]] = []
 
-    def run_server(models: Models, config: WebConfig, *, host: str, port: int) -> None:
-        served.append((models, config))
+    def run_server(blend: Blend, config: WebConfig, *, host: str, port: int) -> None:
+        served.append((blend, config))
 
     monkeypatch.setattr("refsr.cli.serve.run_server", run_server)
     flags = ["--search", "coarse", "--precision", "bf16", "--memory", "1GiB", "--device", "cpu"]
     assert main(["serve", *flags, "--model", "bicubic"]) == 0
     assert main(["serve", *flags]) == 0
-    for models, config in served:
+    for blend, config in served:
         assert (config.engine, config.precision, config.memory_bytes) == ("coarse", "bf16", 2**30)
-        assert models.faithful.clean.device.type == "cpu"
-    assert [models.faithful.clean.name for models, _ in served] == ["bicubic", "default"]
-    assert [models.styles for models, _ in served] == [("faithful",), ("faithful", "crisp")]
-    assert served[1][0].of("crisp") is not served[1][0].faithful
+        assert blend.clean.device.type == "cpu"
+    assert [blend.clean.name for blend, _ in served] == ["bicubic", "default"]
+    assert [blend.is_single for blend, _ in served] == [True, False]
 
 
 def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:

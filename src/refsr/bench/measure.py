@@ -47,6 +47,7 @@ class BenchConfig(PassConfig):
             none. A model without references is always measured with none.
         protocol: Preparation and comparison as in the paper's own code: refsr, ttsr, masa or c2.
         degrade: Degradation of the LR images in place of clean reduction: mild, night, jpeg or motion.
+        texture: Share of the crisp weights, 0..1, for the model auto.
         limit: Maximum count of pictures, evenly spread; 0 for all.
         precision: Precision of the network; fp32 makes figures of different machines comparable.
     """
@@ -54,6 +55,7 @@ class BenchConfig(PassConfig):
     references: str = "auto"
     protocol: ProtocolName = "refsr"
     degrade: DegradationName = "none"
+    texture: int | float = 0
     limit: int = 0
     precision: Precision = "fp32"
 
@@ -73,6 +75,7 @@ class BenchConfig(PassConfig):
             precision=self.precision,
             memory_bytes=self.memory_bytes,
             variants=VariantConfig() if self.references == "self" else None,
+            texture=self.texture,
             provenance=False,
         )
 
@@ -113,6 +116,7 @@ def run_benchmark(
     described = asdict(PROTOCOLS[config.protocol]) | {
         "scale": blend.clean.scale,
         "references": mode,
+        "texture": config.texture,
         "search": config.engine,
         "precision": config.precision,
         "lr": _lr_kind(samples, config.degrade),

@@ -55,6 +55,14 @@ def ssim(
     first, second = _prepared(sr, hr, border_px, channel)
     if min(first.shape[-2:]) < _WINDOW_PX:
         raise UsageError(f"SSIM needs at least {_WINDOW_PX} pixels a side inside the border: use larger pictures")
+    return structural_similarity(first, second)
+
+
+def structural_similarity(first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    """SSIM of pictures in 0..1 as they are, of 11 pixels a side or more; the mean of their channels.
+
+    Source: as for `ssim`.
+    """
     axis = torch.arange(_WINDOW_PX, dtype=first.dtype) - _WINDOW_PX // 2
     weights = (-axis.square() / (2 * _SIGMA_PX**2)).exp()
     weights = (weights / weights.sum()).expand(first.shape[1], 1, 1, -1)

@@ -54,7 +54,13 @@ class MeasureOptions(ComputeOptions, BenchConfig):
     """
 
     model: str = "default"
+    texture: float = 0.0
     precision: Precision = "fp32"
+
+    @property
+    def title(self) -> str:
+        """Name of what is measured."""
+        return Path(self.model).name + (f", texture {self.texture:g}" if self.texture else "")
 
 
 @Parameter(name="*")
@@ -111,7 +117,7 @@ def measure(
         result = run_benchmark(
             samples,
             loaded,
-            Path(options.model).name,
+            options.title,
             options,
             out=output,
             crops=crops,

@@ -71,7 +71,7 @@ def upscale(
     variants = _variants(ref_scales or (), ref_degrees or (), bool(refs) or album is not None)
     photo = as_photo(image)
     blend = options.load_blend()
-    check_quality(blend, options.quality, options.denoise)
+    check_quality(blend, options.quality, options.denoise, options.texture)
     check_output(output, photo, options.result_px(photo, blend))
     found = [] if album is None else _found_references(photo, image, album, blend.clean, tell)
 
@@ -124,7 +124,10 @@ def _summary(result: Upscaled, output: Path, seconds: float, json: bool) -> str:
     if json:
         summary = {"output": str(output), "width": width, "height": height, "seconds": round(seconds, 2)}
         summary |= {"used": used, "shares": shares, "unfit": dict(result.unfit), "notes": result.notes}
-        return dumps(summary | {"condition": asdict(result.condition), "real_share": result.real_share})
+        return dumps(
+            summary
+            | {"condition": asdict(result.condition), "real_share": result.real_share, "texture": result.texture}
+        )
     return f"{output}: {width}x{height} in {seconds:.1f} s, {origins}; {result.seen}"
 
 

@@ -87,6 +87,7 @@ class RestoreOptions(ComputeOptions, RestoreConfig):
         size: Width and height into which the result must fit, such as 1920x1080, in place of a scale.
         quality: What the photo is taken for: clean; real, that is blurred, noisy or compressed; auto measures it.
         denoise: Share of the weights for real photos, 0 to 1, in place of a quality: 0 keeps all grain, 1 removes it.
+        texture: Share of crisp weights, 0 to 1: 0 stays faithful, 1 looks sharper and errs more where nothing is known.
     """
 
     model: str = AUTO
@@ -101,6 +102,7 @@ class RestoreOptions(ComputeOptions, RestoreConfig):
     ] = None
     quality: Quality = "auto"
     denoise: float | None = None
+    texture: float = 0.0
 
     def load_blend(self) -> Blend:
         """Load the model, or the blend, onto its device."""

@@ -1,25 +1,26 @@
 """refsr serve: web page."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from cyclopts import Parameter
 
 from refsr.cli.options import RestoreOptions
 from refsr.cli.verbs import verb
 from refsr.errors import UsageError
-from refsr.models import AUTO, WEIGHTS, load_model
-from refsr.web.choice import Models
 from refsr.web.server import serve as run_server
 from refsr.web.web_config import SCALES, WebConfig
-
-_CRISP: Final = "default-texture"
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions(RestoreOptions, WebConfig):
-    """Limits of the server, and the model."""
+    """Limits of the server, and the model.
+
+    Attributes:
+        texture: Share of crisp weights with which the page begins, 0 to 1; visitors move it.
+    """
+
+    texture: float = WebConfig.texture
 
 
 @verb
@@ -40,12 +41,4 @@ def serve(*, host: str = "127.0.0.1", port: int = 7860, options: ServeOptions = 
         raise UsageError("--size: visitors choose the scale on the page: leave it out")
     if options.scale is not None and options.scale not in SCALES:
         raise UsageError(f"--scale {options.scale:g}: give 1, 2, 4 or 8, one of those that the page offers")
-    run_server(_models(options), options, host=host, port=port)
-
-
-def _models(options: ServeOptions) -> Models:
-    """The model, and beside the default one the one with crisper texture, where it is shipped."""
-    crisp = WEIGHTS.get(_CRISP)
-    if options.model != AUTO or crisp is None or crisp.path is None or not crisp.path.is_file():
-        return Models(options.load_blend())
-    return Models(options.load_blend(), lambda: load_model(_CRISP, device=options.device))
+    run_server(options.load_blend(), options, host=host, port=port)

@@ -1,15 +1,19 @@
-"""Weights for clean photographs, weights for real ones, and every mixture of them.
+"""Weights for clean photographs and for real ones, faithful and crisp, and every mixture of them.
 
-    clean ── (1 - share) ──┐
-    real ───── share ──────┴──> weights of one network
+    clean, faithful ── share of real ── real, faithful
+           │                                  │
+        texture                            texture
+           │                                  │
+    clean, crisp ───── share of real ── real, crisp        each place in between: weights of one network
 
-Both were trained on from the same weights; means of such weights are as good as either.
+All were trained on from the same weights; means of such weights lie between them in what they do, too.
 Source: Wang et al., "Deep Network Interpolation for Continuous Imagery Effect Transition", CVPR 2019.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,28 +26,36 @@ from refsr.models.zoo import load_model
 AUTO: Final = "auto"
 """Name of the blend of the shipped weights, beside the names of `WEIGHTS`."""
 
-_CLEAN, _REAL = "default", "default-real"
+Corner = tuple[int, int]
+"""Share of real and texture, each 0 or 1."""
+
+_CORNERS: Final[dict[Corner, str]] = {
+    (0, 0): "default",
+    (1, 0): "default-real",
+    (0, 1): "default-texture",
+    (1, 1): "default-texture-real",
+}
 
 
 class Blend:
-    """A model whose weights suit the photo.
+    """A model whose weights suit the photo and the wish.
 
     Attributes:
-        clean: The model for clean photographs.
+        clean: The model for clean photographs, the most faithful one.
     """
 
-    def __init__(self, clean: RefSRModel, load_real: Callable[[], RefSRModel] | None = None) -> None:
-        """Blend two models of one architecture and config.
+    def __init__(self, clean: RefSRModel, load: Mapping[Corner, Callable[[], RefSRModel]] | None = None) -> None:
+        """Blend models of one architecture and config.
 
         Args:
             clean: The model for clean photographs.
-            load_real: Loads the one for real photographs, when it is first wanted; None where there are only one
-                model's weights, which then serve all photographs.
+            load: Loads each of the three others, when it is first wanted; None where there are only one model's
+                weights, which then serve all photographs.
         """
         self.clean = clean
-        self._load_real = load_real
-        self._mixed: tuple[float, RefSRModel] = (0.0, clean)
-        self._real: RefSRModel | None = None
+        self._load = load or {}
+        self._corners: dict[Corner, RefSRModel] = {(0, 0): clean}
+        self._mixed: tuple[float, float, RefSRModel] = (0.0, 0.0, clean)
         self._mixing = threading.Lock()
 
     @classmethod
@@ -56,32 +68,38 @@ class Blend:
     @property
     def is_single(self) -> bool:
         """Whether there is nothing to mix."""
-        return self._load_real is None
+        return not self._load
 
-    def at(self, share: float) -> RefSRModel:
-        """The model with this share of the weights for real photographs; the one asked for last is kept.
+    def at(self, real: int | float, texture: int | float = 0) -> RefSRModel:
+        """The model with these shares of the weights; the mixture asked for last is kept.
 
         Args:
-            share: 0..1.
+            real: Share of the weights for real photographs, 0..1.
+            texture: Share of the crisp weights, 0..1.
 
         Raises:
             WeightsError: The weights are damaged.
         """
-        if self._load_real is None or share == 0:
+        shares = {
+            corner: (real if corner[0] else 1 - real) * (texture if corner[1] else 1 - texture) for corner in _CORNERS
+        }
+        wanted = [corner for corner, share in shares.items() if share]
+        if self.is_single or wanted == [(0, 0)]:
             return self.clean
         with self._mixing:
-            if self._real is None:
-                self._real = self._load_real()
-            if share == 1:
-                return self._real
-            if self._mixed[0] != share:
-                self._mixed = share, _mean(self.clean, self._real, share)
-            return self._mixed[1]
+            for corner in wanted:
+                if corner not in self._corners:
+                    self._corners[corner] = self._load[corner]()
+            if len(wanted) == 1:
+                return self._corners[wanted[0]]
+            if self._mixed[:2] != (real, texture):
+                self._mixed = real, texture, _mean([(self._corners[corner], shares[corner]) for corner in wanted])
+            return self._mixed[2]
 
     def digest(self) -> str:
         """Digest of all weights."""
-        digests = dict.fromkeys(model.digest() for model in (self.clean, self.at(1.0)))
-        return "+".join(digests)
+        corners = [(0, 0)] if self.is_single else list(_CORNERS)
+        return "+".join(dict.fromkeys(self.at(*corner).digest() for corner in corners))
 
 
 def load_blend(model: str | Path = AUTO, *, device: Device | torch.device = "auto", vgg19: Path | None = None) -> Blend:
@@ -98,13 +116,16 @@ def load_blend(model: str | Path = AUTO, *, device: Device | torch.device = "aut
     """
     if model != AUTO:
         return Blend(load_model(model, device=device, vgg19=vgg19))
-    return Blend(load_model(_CLEAN, device=device), lambda: load_model(_REAL, device=device))
+    first, *others = _CORNERS
+    load = {corner: partial(load_model, _CORNERS[corner], device=device) for corner in others}
+    return Blend(load_model(_CORNERS[first], device=device), load)
 
 
-def _mean(first: RefSRModel, second: RefSRModel, share: float) -> RefSRModel:
-    """A model with the weighted mean of two models' weights."""
-    mixed, others = deepcopy(first), second.state_dict()
+def _mean(models: Sequence[tuple[RefSRModel, float]]) -> RefSRModel:
+    """A model with the weighted mean of several models' weights; the weights add up to 1."""
+    mixed = deepcopy(models[0][0])
+    others = [(model.state_dict(), share) for model, share in models]
     with torch.no_grad():
         for name, value in mixed.state_dict().items():
-            value.lerp_(others[name], share)
+            value.copy_(sum(state[name] * share for state, share in others))
     return mixed

@@ -85,12 +85,17 @@ WEIGHTS: Final[dict[str, Weights]] = {
     "default-texture": Weights(
         architecture="default",
         file="default-texture.safetensors",
-        about="default, fine-tuned with all of the paper's losses: crisper, lower PSNR",
+        about="default, fine-tuned to look crisp: lower PSNR, and more that is guessed",
     ),
     "default-real": Weights(
         architecture="default",
         file="default-real.safetensors",
         about="default, fine-tuned for blurred, noisy and compressed photographs",
+    ),
+    "default-texture-real": Weights(
+        architecture="default",
+        file="default-texture-real.safetensors",
+        about="default-real, fine-tuned to look crisp",
     ),
     "srntt": Weights(
         architecture="srntt",

@@ -166,18 +166,21 @@ def share_of_real(condition: Condition, quality: Quality, denoise: int | float |
     return float(condition.is_real if quality == "auto" else quality == "real")
 
 
-def check_quality(blend: Blend, quality: Quality, denoise: int | float | None) -> None:
-    """Refuse what a blend cannot give.
+def check_quality(blend: Blend, quality: Quality, denoise: int | float | None, texture: int | float) -> None:
+    """Refuse what a blend cannot give; arguments as for `refsr.upscale`.
 
     Raises:
-        UsageError: Both a quality and a share are given, the share is not in 0..1, or there is nothing to mix.
+        UsageError: Both a quality and a share are given, a share is not in 0..1, or there is nothing to mix.
     """
     asked = f"--denoise {denoise:g}" if denoise is not None else f"--quality {quality}"
     if denoise is not None and quality != "auto":
         raise UsageError(f"{asked} and --quality {quality}: give one of them, not both")
-    if denoise is not None and not 0 <= denoise <= 1:
-        raise UsageError(f"{asked}: give a share between 0 and 1")
-    if blend.is_single and (denoise is not None or quality != "auto"):
+    for flag, share in (("--denoise", denoise or 0), ("--texture", texture)):
+        if not 0 <= share <= 1:
+            raise UsageError(f"{flag} {share:g}: give a share between 0 and 1")
+    if denoise is None and quality == "auto":
+        asked = f"--texture {texture:g}"
+    if blend.is_single and (denoise is not None or quality != "auto" or texture):
         raise UsageError(f"{asked}: one model's weights are nothing to choose from: leave out --model")
 
 

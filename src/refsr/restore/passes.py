@@ -24,7 +24,7 @@ from refsr.restore.pipeline import Encoded, Matched, encode_reference, match
 from refsr.restore.posed import PosedReference
 from refsr.restore.provenance import Provenance
 from refsr.restore.size import Pass
-from refsr.restore.tiles import Part, parts_of, size_of, transfer_tiled
+from refsr.restore.tiles import Gentle, Part, parts_of, size_of, transfer_tiled
 from refsr.search import Engine, strongest
 
 
@@ -54,6 +54,7 @@ def run_passes(
     config: PassConfig,
     *,
     names: tuple[str, ...],
+    gentle: Gentle | None = None,
     measure: bool = True,
     progress: Progress = silent,
 ) -> Restored:
@@ -67,6 +68,7 @@ def run_passes(
         softness: Factor by which the photo can be shrunk without loss.
         config: Engine, precision and memory.
         names: Names of all references, for the map.
+        gentle: What restores delicate places of the photo.
         measure: See `refsr.restore.tiles.transfer_tiled`.
         progress: Told the finished share of the stages "matching" and "restoring".
 
@@ -90,6 +92,7 @@ def run_passes(
             variants,
             config,
             names=names,
+            gentle=None if gentle is None else gentle.resized(step.lr_px),
             measure=measure,
             progress=part_of(progress, index, len(steps)),
         )
@@ -105,6 +108,7 @@ def _run_pass(
     config: PassConfig,
     *,
     names: tuple[str, ...],
+    gentle: Gentle | None,
     measure: bool,
     progress: Progress,
 ) -> Restored:
@@ -143,6 +147,7 @@ def _run_pass(
                 plan.tile,
                 part=part,
                 factors=factors,
+                gentle=gentle,
                 measure=measure,
                 progress=stage_of(tell, "restoring"),
             )

@@ -5,7 +5,7 @@ picture ── parts, matched at once ── tiles, restored at once ──> sr,
 
 import ctypes
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 from typing import Final
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from refsr.io.progress import Progress, silent
 from refsr.models import RefSRModel
-from refsr.resize import resize_box
+from refsr.resize import resize, resize_box
 from refsr.restore.pipeline import Matched, transfer
 
 PART_HALO_CELLS: Final = 88
@@ -48,6 +48,31 @@ class Part:
         return _enlarged(self.inside, factors)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gentle:
+    """A model of the same config for the delicate places of a picture.
+
+    Attributes:
+        model: The model.
+        mask: Its share at each pixel of the picture, 0..1.
+    """
+
+    model: RefSRModel
+    mask: Float[Tensor, "1 1 h w"]
+
+    def resized(self, size_px: tuple[int, int]) -> "Gentle":
+        """The same for the picture at another size."""
+        return replace(self, mask=resize(self.mask, size_px))
+
+    def restored(self, piece: Matched, spans: Spans, crisp: Float[Tensor, "1 3 h2 w2"]) -> Float[Tensor, "1 3 h2 w2"]:
+        """A piece of the picture at these spans, gentle where it is delicate."""
+        mask = self.mask[..., *spans].to(crisp)
+        if not mask.any():
+            return crisp
+        share = F.interpolate(mask, size=crisp.shape[-2:], mode="bilinear")
+        return crisp.lerp(transfer(self.model, piece), share)
+
+
 def parts_of(size: tuple[int, int], side: int) -> list[Part]:
     """A picture in parts, no side of which is longer than `side`."""
     whole = (slice(0, size[0]), slice(0, size[1]))
@@ -61,6 +86,7 @@ def transfer_tiled(
     *,
     part: Part | None = None,
     factors: tuple[int | float, int | float] | None = None,
+    gentle: Gentle | None = None,
     measure: bool = False,
     progress: Progress = silent,
 ) -> tuple[Float[Tensor, "1 3 h2 w2"], Float[Tensor, "h w"] | None]:
@@ -73,6 +99,7 @@ def transfer_tiled(
         part: Part of the picture; by default all of it.
         factors: Height and width of the whole result, divided by those of the whole picture; at most the model's
             scale, which is the default. The network's result is reduced to it.
+        gentle: What restores delicate places.
         measure: Restore each tile a second time without references, to compare.
         progress: Told the finished share.
 
@@ -89,17 +116,22 @@ def transfer_tiled(
     sr = torch.empty(1, 3, *size_of(result))
     used = torch.zeros(size_of(part.inside)) if measure else None
     tiles = _tiles(part.inside, tile)
+
+    def restore(piece: Matched, seen: Spans) -> Tensor:
+        crisp = transfer(model, piece)
+        return crisp if gentle is None else gentle.restored(piece, seen, crisp)
+
     for done, inside in enumerate(tiles, 1):
         seen = _widened(inside, halo, part.seen)
         piece = matched.crop(*_shifted(seen, part.seen))
-        restored = transfer(model, piece).clamp(0, 1)
+        restored = restore(piece, seen).clamp(0, 1)
         kept = (..., *_enlarged(_shifted(inside, seen), (scale, scale)))
         out = _enlarged(inside, factors)
         sr[..., *_shifted(out, result)] = (
             _reduced(restored, out, seen, factors, scale) if is_reduced else restored[kept].cpu()
         )
         if used is not None and matched.matches:
-            alone = transfer(model, Matched(lr=piece.lr)).clamp(0, 1)
+            alone = restore(Matched(lr=piece.lr), seen).clamp(0, 1)
             change = (restored[kept] - alone[kept]).square().mean(1, keepdim=True)
             used[_shifted(inside, part.inside)] = (F.avg_pool2d(change, scale).sqrt() * 255)[0, 0].cpu()
         _return_freed_memory()

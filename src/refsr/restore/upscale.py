@@ -28,10 +28,12 @@ from refsr.references.pose import Pose
 from refsr.references.variants import VariantConfig
 from refsr.resize import resize
 from refsr.restore.condition import CLEAN, Condition, Quality, check_quality, measure_condition, share_of_real
+from refsr.restore.delicate import find_delicate
 from refsr.restore.passes import PassConfig, run_passes
 from refsr.restore.posed import posed_references
 from refsr.restore.provenance import Provenance
 from refsr.restore.size import asked_px, passes
+from refsr.restore.tiles import Gentle
 from refsr.restore.transparency import filled
 from refsr.search import Engine
 
@@ -52,6 +54,7 @@ class Upscaled:
         notes: Lines for the user: what was not read of the pictures, or not done.
         condition: Blur, noise and compression of the photo, as measured.
         real_share: Share of the weights for real photographs, 0..1, by which it was restored.
+        texture: Share of the crisp weights, 0..1.
         is_restored: False for a photo that is as sharp as its size allows, and was left as it is, or reduced.
     """
 
@@ -61,6 +64,7 @@ class Upscaled:
     notes: tuple[str, ...] = ()
     condition: Condition = CLEAN
     real_share: float = 0.0
+    texture: float = 0.0
     is_restored: bool = True
 
     @property
@@ -69,7 +73,8 @@ class Upscaled:
         weights = {0.0: "as a clean photo", 1.0: "as a real photo"}.get(
             self.real_share, f"with {self.real_share:.0%} of the weights for real photos"
         )
-        return f"{self.condition}: {f'restored {weights}' if self.is_restored else 'not restored'}"
+        crisper = f", {self.texture:.0%} crisper" if self.texture else ""
+        return f"{self.condition}: {f'restored {weights}{crisper}' if self.is_restored else 'not restored'}"
 
     def to_pil(self) -> Image.Image:
         """The picture as an 8-bit PIL image."""
@@ -97,12 +102,14 @@ class RestoreConfig(PassConfig):
         size: Width and height into which the result must fit, in place of a scale.
         quality: What the photo is taken for: clean, real (blurred, noisy or compressed), or what is measured.
         denoise: Share of the weights for real photographs, 0..1, in place of a quality: 0 keeps grain, 1 removes it.
+        texture: Share of the crisp weights, 0..1: 0 stays faithful where nothing is known, 1 looks sharper.
     """
 
     scale: int | float | None = None
     size: tuple[int, int] | None = None
     quality: Quality = "auto"
     denoise: int | float | None = None
+    texture: int | float = 0
 
     def result_px(self, photo: Photo, model: Blend) -> tuple[int, int]:
         """Height and width of the result; see `refsr.restore.size.asked_px`."""
@@ -123,6 +130,7 @@ def upscale(
     size: tuple[int, int] | None = None,
     quality: Quality = "auto",
     denoise: int | float | None = None,
+    texture: int | float = 0,
     memory_bytes: int | None = None,
     variants: VariantConfig | None = None,
     engine: Engine = "auto",
@@ -143,6 +151,8 @@ def upscale(
         quality: What the photo is taken for: "clean", "real" (blurred, noisy or compressed), or "auto", by its
             measured condition. Of a blend, it takes the weights for that.
         denoise: Share of the weights for real photographs, 0..1, in place of a quality.
+        texture: Share of the blend's crisp weights, 0..1. Where faces or print are likely, which needs OpenCV 4 (the
+            extra geometry), the faithful ones are kept.
         memory_bytes: Working memory allowed beside the program and the pictures as given; large pictures are restored
             in parts and tiles. By default a third of the free memory, at least 2 GiB.
         variants: Scaled and rotated copies of the references to search beside them. By default, the pose of each
@@ -157,12 +167,13 @@ def upscale(
         ImageError: A picture cannot be read or used.
         MemoryBudgetError: The work does not fit the budget, or the machine.
         UsageError: The scale is below 1 or above 8, the size is too small or too large, both are given, the references
-            are no list, or `quality` and `denoise` ask for a blend and the model is none, or for two things.
+            are no list, or `quality`, `denoise` and `texture` ask for a blend and the model is none, for a share beyond
+            0..1, or for two things.
     """
     if isinstance(refs, str | Path | Image.Image | np.ndarray | Tensor | Photo | FoundReference):
         raise UsageError("refs: is one picture, not several: put it into a list, as in [picture]")
     blend = Blend.of(model)
-    check_quality(blend, quality, denoise)
+    check_quality(blend, quality, denoise, texture)
     photo = _take(image, "image")
     names = tuple(_name(ref, f"reference {index}") for index, ref in enumerate(refs, 1))
     out_px = asked_px(photo.size_px, blend.clean.scale, scale, size)
@@ -183,11 +194,16 @@ def upscale(
             is_shrunk = steps and steps[0].lr_px != photo.size_px
             seen = measure_condition(resize(pixels, steps[0].lr_px)) if is_shrunk else condition
             share = share_of_real(seen, quality, denoise)
-            restoring = blend.at(share)
+            restoring = blend.at(share, texture)
             if not steps:
                 what = "stays as it is" if out_px == photo.size_px else "is only reduced"
                 notes.append(f"the photo is as sharp as its size allows, and {what}")
                 taken.clear()
+            gentle = None
+            delicate = find_delicate(pixels) if texture and steps else None
+            if delicate is not None:
+                notes.append(delicate.warning)
+                gentle = Gentle(model=blend.at(share), mask=delicate.mask)
             posed = posed_references(restoring, pixels, taken, [_pose(ref) for ref in refs[: len(taken)]], variants)
             del taken
             restored = run_passes(
@@ -198,6 +214,7 @@ def upscale(
                 softness,
                 config,
                 names=names,
+                gentle=gentle,
                 measure=provenance,
                 progress=progress,
             )
@@ -221,6 +238,7 @@ def upscale(
         notes=tuple(notes),
         condition=condition,
         real_share=0.0 if blend.is_single else share,
+        texture=float(texture),
         is_restored=bool(steps),
     )
 

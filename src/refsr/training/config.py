@@ -24,6 +24,10 @@ class LossWeights:
         l1: Reconstruction loss.
         charbonnier: Charbonnier loss.
         frequency: L1 of Fourier transforms.
+        ms_ssim: One minus SSIM, of four scales.
+        grid: Mean error at each place of a cell: what keeps LPIPS from drawing a grid.
+        spectrum: Difference of local power spectra, less where no reference is believed.
+        lpips: LPIPS, by the weights of `--lpips`.
         perceptual: Squared difference of deep VGG19 features.
         texture: Squared difference of Gram matrices of the result's and the swapped features.
         adversarial: WGAN-GP.
@@ -36,6 +40,10 @@ class LossWeights:
     l1: float = 1.0
     charbonnier: float = 0.0
     frequency: float = 0.0
+    ms_ssim: float = 0.0
+    grid: float = 0.0
+    spectrum: float = 0.0
+    lpips: float = 0.0
     perceptual: float = 0.0
     texture: float = 0.0
     adversarial: float = 0.0
@@ -203,6 +211,7 @@ class RunOptions:
         data: Folders of photographs, packs, or training pairs of `refsr pairs`; repeat for more.
         output: Folder of the run; a checkpoint in it is continued.
         vgg19: File of VGG19 weights, for models and losses that need them.
+        lpips: Weights of LPIPS, for the loss of that name; repeat for learned ones in another file.
         init: Weights to begin with, if there is no checkpoint.
         validate: Data set to validate on: a folder or a manifest.
         held_out: Folders of pictures that must not be trained on, beside those of `validate`; repeat for more.
@@ -216,6 +225,7 @@ class RunOptions:
     data: tuple[Path, ...]
     output: Path
     vgg19: Path | None = None
+    lpips: tuple[Path, ...] = ()
     init: Path | None = None
     validate: Path | None = None
     held_out: tuple[Path, ...] = ()

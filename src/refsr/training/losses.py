@@ -17,6 +17,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from refsr.bench.metrics import structural_similarity
 from refsr.data.geometry import pixel_grid
 from refsr.device import moved
 from refsr.errors import UsageError
@@ -28,6 +29,13 @@ TEXTURE_LEVELS: Final = ("relu3_1", "relu2_1", "relu1_1")
 """Levels of the texture loss, coarsest first, as in `refsr.models.srntt`."""
 
 _GRADIENT_EPSILON: Final = 1e-12
+_SLOPE, _OFFSET = 10.0, -6.0
+_SHIFT_PX: Final = 3
+_SCALES: Final = 4
+_GRID_CELLS: Final = 4
+_SPECTRUM_PX: Final = 32
+_BAND: Final = 4
+_VISIBLE_POWER: Final = (0.5 / 255) ** 2
 _MAXIMUM_INITIAL_ERROR_CELLS: Final = 3.0
 _EPSILON_CELLS: Final = 0.01
 _STEP_DECAY: Final = 0.8
@@ -66,6 +74,60 @@ def perceptual(
     return distance.flatten(1).mean(1)
 
 
+def dissimilarity(sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
+    """One minus SSIM, the mean of four scales, each half the one before; sides of 88 pixels or more.
+
+    Source: after Wang et al., "Multiscale structural similarity for image quality assessment", 2003, whose scales are
+    multiplied, and differ in what they compare.
+    """
+    total = sr.new_zeros(len(sr))
+    for scale in range(_SCALES):
+        if scale:
+            sr, hr = F.avg_pool2d(sr, 2), F.avg_pool2d(hr, 2)
+        total = total + (1 - structural_similarity(sr, hr)) / _SCALES
+    return total
+
+
+def grid(sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"], scale: int) -> Float[Tensor, " b"]:
+    """Mean error of the pixels at each place of a cell, in windows of four by four cells: a grid, or a shift of colour.
+
+    The network makes the pixels of a cell side by side. LPIPS alone, and less so a critic, reward it for a pattern that
+    is the same in all cells, since any fine pattern is nearer to a texture than none.
+    """
+    error = F.pixel_unshuffle(sr - hr, scale)
+    return F.avg_pool2d(error, _GRID_CELLS).abs().flatten(1).mean(1)
+
+
+def spectrum(
+    sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"], weight: Float[Tensor, "b 1 _ _"]
+) -> Float[Tensor, " b"]:
+    """Difference of the logarithms of local power spectra, in windows of 32 pixels and bands of 4 frequencies: as much
+    texture of each kind, wherever its lines lie. None where the truth is smooth.
+
+    A mesh is power in few bands, where real texture has it in all.
+
+    Args:
+        sr: Results, 0..1.
+        hr: Truths, 0..1.
+        weight: Weight of each place, 0..1, on any grid.
+
+    Source: after Durall et al., "Watch your up-convolution", CVPR 2020, whose spectra are of whole pictures and turned.
+    """
+    window = torch.hann_window(_SPECTRUM_PX, periodic=False, dtype=sr.dtype, device=sr.device)
+    window = window[:, None] * window
+
+    def bands(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n i j"]:
+        patches = images.mean(1).unfold(1, _SPECTRUM_PX, _SPECTRUM_PX // 2).unfold(2, _SPECTRUM_PX, _SPECTRUM_PX // 2)
+        patches = patches.flatten(1, 2)
+        patches = (patches - patches.mean((2, 3), keepdim=True)) * window
+        power = torch.fft.rfft2(patches, norm="ortho").abs().square()[..., : _SPECTRUM_PX // 2]
+        return F.avg_pool2d(power, _BAND).div(_VISIBLE_POWER).log1p()
+
+    difference = (bands(sr) - bands(hr)).abs().mean((2, 3))
+    rows, columns = ((side - _SPECTRUM_PX) // (_SPECTRUM_PX // 2) + 1 for side in sr.shape[-2:])
+    return (difference * F.adaptive_avg_pool2d(weight, (rows, columns)).flatten(1)).mean(1)
+
+
 def back_projection(sr: Float[Tensor, "b 3 h2 w2"], lr: Float[Tensor, "b 3 h w"], scale: int) -> Float[Tensor, " b"]:
     """Mean absolute difference of the reduced result and the LR image. Source: ZZUTK/SRNTT, use_backprojection_loss."""
     return (downscale_bicubic(sr, scale) - lr).abs().flatten(1).mean(1)
@@ -75,6 +137,41 @@ def gram(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c c"]:
     """Gram matrix: inner products of the channels over all positions. Source: Gatys et al., CVPR 2016."""
     flat = rearrange(maps, "b c h w -> b c (h w)")
     return flat @ flat.mT
+
+
+def cut_alike(
+    sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"], numbers: Int[Tensor, " b"]
+) -> tuple[Float[Tensor, "b 3 h2 w2"], Float[Tensor, "b 3 h2 w2"]]:
+    """Pictures without three rows and columns, some of them first and the others last.
+
+    LPIPS' network looks at every second pixel first, and the result is made of cells of four: if both always began
+    together, a grid between the two would not show.
+
+    Args:
+        sr: Results.
+        hr: Truths.
+        numbers: Numbers of the pairs, which seed how many are first.
+
+    Source: after Kettunen et al., "E-LPIPS", 2019, whose changes of the pictures are more.
+    """
+    height, width = (size - _SHIFT_PX for size in sr.shape[-2:])
+    corners = [torch.randint(_SHIFT_PX + 1, (2,), generator=_seeded(number)).tolist() for number in numbers]
+    first, second = (
+        torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(images, corners, strict=True)])
+        for images in (sr, hr)
+    )
+    return first, second
+
+
+def _seeded(number: Int[Tensor, ""]) -> torch.Generator:
+    return torch.Generator().manual_seed(int(number))
+
+
+def belief(
+    score: Float[Tensor, "b 1 h w"], slope: Tensor | float = _SLOPE, offset: Tensor | float = _OFFSET
+) -> Float[Tensor, "b 1 h w"]:
+    """How far matches of these scores are believed, 0..1. Source: the paper's texture loss."""
+    return torch.sigmoid(slope * score + offset)
 
 
 class TextureLoss(nn.Module):
@@ -91,8 +188,8 @@ class TextureLoss(nn.Module):
         """Take a frozen VGG19, at least down to relu3_1."""
         super().__init__()
         self._vgg = (vgg,)  # in a tuple, so that its weights are not this module's
-        self.slope = nn.Parameter(torch.tensor(10.0))
-        self.offset = nn.Parameter(torch.tensor(-6.0))
+        self.slope = nn.Parameter(torch.tensor(_SLOPE))
+        self.offset = nn.Parameter(torch.tensor(_OFFSET))
 
     def forward(
         self,
@@ -108,7 +205,7 @@ class TextureLoss(nn.Module):
             score: Scores of the match.
         """
         total = sr.new_zeros(sr.shape[0])
-        weight = torch.sigmoid(self.slope * score + self.offset)
+        weight = belief(score, self.slope, self.offset)
         weight = weight / weight.mean((2, 3), keepdim=True)
         for maps, texture in zip(self._vgg[0](sr, TEXTURE_LEVELS), swapped, strict=True):
             here = F.interpolate(weight, size=maps.shape[-2:], mode="nearest")

@@ -15,6 +15,7 @@ from lightning_fabric.plugins.precision.amp import MixedPrecision
 from torch import Tensor, nn
 
 from refsr.bench.datasets import Dataset, open_dataset
+from refsr.bench.lpips import load_lpips
 from refsr.bench.measure import BenchConfig, run_benchmark
 from refsr.data.photos import PhotoSource
 from refsr.data.sources import open_sources
@@ -86,9 +87,10 @@ class Run:
         if fabric.device.type == "cuda":
             self.photos.preload(threads=max(1, os.cpu_count() or 1))
         torch.manual_seed(config.seed)
-        self.perception = open_perception(config, options.vgg19, report)
-        if self.perception is not None:
-            self.perception.vgg.to(fabric.device)
+        self.perception = open_perception(config, options, report)
+        for network in (self.perception.vgg, self.perception.lpips):
+            if network is not None:
+                network.to(fabric.device)
         kind = ARCHITECTURES[config.model]
         self.model: RefSRModel = kind.build(config.network, load_vgg19(options.vgg19) if kind.needs_vgg19 else None)
         if options.init is not None:
@@ -211,19 +213,28 @@ def make_optimiser(parameters: Sequence[nn.Parameter], config: TrainConfig) -> t
     return torch.optim.Adam(parameters, betas=betas)
 
 
-def open_perception(config: TrainConfig, vgg19: Path | None, report: Report) -> Perception | None:
-    """VGG19 as deep as the losses need and the weights reach; None if no loss needs it."""
+def open_perception(config: TrainConfig, options: RunOptions, report: Report) -> Perception:
+    """The networks that the losses need; VGG19 as deep as they need and its weights reach.
+
+    Raises:
+        WeightsError: Weights are missing, or damaged.
+    """
     weights = [stage.losses for _, stage in config.stages]
+    lpips = None
+    if any(loss.lpips for loss in weights):
+        if not options.lpips:
+            raise WeightsError("the loss lpips needs the weights of LPIPS: give --lpips FILE")
+        lpips = load_lpips(options.lpips)
     if not any(loss.perceptual or loss.texture for loss in weights):
-        return None
+        return Perception(lpips=lpips)
     deepest = "relu5_1" if any(loss.perceptual for loss in weights) else "relu3_1"
     try:
-        return Perception(vgg=load_vgg19(vgg19, deepest), layer=deepest)
+        return Perception(vgg=load_vgg19(options.vgg19, deepest), layer=deepest, lpips=lpips)
     except WeightsError as error:
         if deepest == "relu3_1" or "ends before" not in str(error):
             raise
     report("VGG19's weights end before relu5_1: the perceptual loss takes relu3_1")
-    return Perception(vgg=load_vgg19(vgg19, "relu3_1"), layer="relu3_1")
+    return Perception(vgg=load_vgg19(options.vgg19, "relu3_1"), layer="relu3_1", lpips=lpips)
 
 
 def begin_with(init: Path, model: RefSRModel, report: Report) -> None:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refsr.bench.lpips import LPIPS
 from refsr.device import moved, pick
 from refsr.errors import UsageError
 from refsr.models import DefaultModel, RefSRModel
@@ -32,46 +33,53 @@ from refsr.training.losses import (
     adversarial,
     alignment_loss,
     back_projection,
+    belief,
     charbonnier,
     choice_loss,
     contrast_loss,
     critic_loss,
+    cut_alike,
+    dissimilarity,
     frequency,
+    grid,
     perceptual,
     reconstruction,
+    spectrum,
 )
 from refsr.transfer.swap import swap
 
 Batch = Mapping[str, Tensor]
 _SWAP_PATCH = 3
+_GUESSED_WEIGHT = 0.3
+"""Weight of texture where no reference is believed; where one is, 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Perception:
-    """VGG19 for the losses on features.
+    """Frozen networks for the losses on features, as far as these need them.
 
     Attributes:
-        vgg: Frozen network.
+        vgg: VGG19.
         layer: Layer of the perceptual loss, the deepest that the weights have.
+        lpips: LPIPS.
     """
 
-    vgg: VGG19
-    layer: str
+    vgg: VGG19 | None = None
+    layer: str = ""
+    lpips: LPIPS | None = None
 
 
 class NetworkStep(nn.Module):
     """The network with its losses, as one module, so that processes can share the gradients of its `forward`."""
 
-    def __init__(
-        self, model: RefSRModel, config: TrainConfig, stage: StageConfig, perception: Perception | None
-    ) -> None:
+    def __init__(self, model: RefSRModel, config: TrainConfig, stage: StageConfig, perception: Perception) -> None:
         """Join a network and the losses of a stage.
 
         Args:
             model: The model to train.
             config: The run's config.
             stage: The stage's config.
-            perception: Needed for perceptual and texture losses.
+            perception: The networks that the losses need.
 
         Raises:
             UsageError: The stage freezes or trains a part that the model does not have.
@@ -81,7 +89,7 @@ class NetworkStep(nn.Module):
         self.config = config
         self.stage = stage
         self._perception = (perception,)  # in a tuple, so that it is neither trained nor saved
-        self.texture = TextureLoss(perception.vgg) if perception and stage.losses.texture else None
+        self.texture = TextureLoss(perception.vgg) if perception.vgg and stage.losses.texture else None
         self.seconds = {"features": 0.0, "search": 0.0}
         parts = {name: part for name, part in model.named_children() if not f"{name}.".startswith(model.external)}
         for loss, needed in (("alignment", "align"), ("choice", "choice")):
@@ -118,27 +126,32 @@ class NetworkStep(nn.Module):
         counts = (batch["references"] * self.stage.references).tolist()  # on the CPU already: no synchronisation
         # Reported even where no pair has a reference, so that all processes report the same.
         losses: dict[str, list[Tensor]] = {name: [] for name in self._matched}
-        order, parts = [], []
+        order, parts, beliefs = [], [], []
         for count in sorted(set(counts)):
             alike = [place for place, other in enumerate(counts) if other == count]
             part = {name: pick(values, alike) for name, values in batch.items()}
             order += alike
-            parts.append(self._restore(part, count, losses))
+            restored, believed = self._restore(part, count, losses)
+            parts.append(restored)
+            beliefs.append(believed)
         back = sorted(range(len(order)), key=order.__getitem__)
-        sr = torch.cat(parts).index_select(0, moved(torch.tensor(back), hr))
+        sr, believed = (torch.cat(found).index_select(0, moved(torch.tensor(back), hr)) for found in (parts, beliefs))
         nothing = hr.new_zeros(1)
         found = {name: torch.cat(values or [nothing]).sum() / len(hr) for name, values in losses.items()}
         with _full_precision(hr):
-            found |= {name: loss.mean() for name, loss in self._image_losses(sr, hr, lr, critic)}
+            found |= {name: loss.mean() for name, loss in self._image_losses(sr, believed, batch, critic)}
         if self.stage.truth and self.stage.references:
             found["truth_l1"] = self._truth_step(hr, lr)
         return found | {"total": self._weighted(found)}, sr
 
-    def _restore(self, batch: Batch, count: int, losses: dict[str, list[Tensor]]) -> Float[Tensor, "b 3 h w"]:
-        """Results of pairs with this number of references; losses on matches are appended to `losses`."""
+    def _restore(
+        self, batch: Batch, count: int, losses: dict[str, list[Tensor]]
+    ) -> tuple[Float[Tensor, "b 3 h2 w2"], Float[Tensor, "b 1 h w"]]:
+        """Results of pairs with this number of references, and how far each cell's match is believed; losses on matches
+        are appended to `losses`."""
         lr = batch["lr"]
         if count == 0:
-            return transfer(self.model, Matched(lr=lr)).to(lr.dtype)
+            return transfer(self.model, Matched(lr=lr)).to(lr.dtype), torch.zeros_like(lr[:, :1])
         refs = batch["refs"][:, :count].unbind(1)
         with self._clock("features"):
             encoded = encode(self.model, lr, refs)
@@ -162,7 +175,7 @@ class NetworkStep(nn.Module):
         if self.texture is not None:
             with _full_precision(lr):
                 losses["texture"].append(self._texture(restored, refs, strongest(matched.matches)))
-        return restored
+        return restored, belief(strongest(matched.matches).score)
 
     def _trained_fields(self, batch: Batch, matched: Matched, losses: dict[str, list[Tensor]]) -> list[Aligned]:
         """The last field of each match, for the transfer; the losses of all fields are appended to `losses`."""
@@ -188,7 +201,7 @@ class NetworkStep(nn.Module):
 
     def _texture(self, restored: Tensor, refs: Sequence[Tensor], match: Match) -> Float[Tensor, " b"]:
         perception = self._perception[0]
-        assert perception is not None
+        assert perception.vgg is not None
         assert self.texture is not None
         with torch.no_grad():
             levels = zip(*(perception.vgg(ref, TEXTURE_LEVELS) for ref in refs), strict=True)
@@ -196,10 +209,10 @@ class NetworkStep(nn.Module):
         return self.texture(restored, swapped, match.score)  # type: ignore[no-any-return]
 
     def _image_losses(
-        self, sr: Tensor, hr: Tensor, lr: Tensor, critic: nn.Module | None
+        self, sr: Float[Tensor, "b 3 h2 w2"], believed: Float[Tensor, "b 1 h w"], batch: Batch, critic: nn.Module | None
     ) -> Iterator[tuple[str, Float[Tensor, " b"]]]:
         """Losses between result and truth; L1 is always reported."""
-        weights = self.stage.losses
+        weights, hr, lr, numbers = self.stage.losses, batch["hr"], batch["lr"], batch["number"]
         yield "l1", reconstruction(sr, hr)
         if weights.charbonnier:
             yield "charbonnier", charbonnier(sr, hr)
@@ -207,8 +220,17 @@ class NetworkStep(nn.Module):
             yield "frequency", frequency(sr, hr)
         if weights.back_projection:
             yield "back_projection", back_projection(sr, lr, self.model.scale)
+        if weights.ms_ssim:
+            yield "ms_ssim", dissimilarity(sr, hr)
+        if weights.grid:
+            yield "grid", grid(sr, hr, self.model.scale)
+        counted = _GUESSED_WEIGHT + (1 - _GUESSED_WEIGHT) * believed
+        if weights.spectrum:
+            yield "spectrum", spectrum(sr, hr, counted)
         perception = self._perception[0]
-        if weights.perceptual and perception is not None:
+        if perception.lpips is not None and weights.lpips:
+            yield "lpips", perception.lpips(*cut_alike(sr, hr, numbers))
+        if weights.perceptual and perception.vgg is not None:
             yield "perceptual", perceptual(sr, hr, perception.vgg, perception.layer)
         if weights.adversarial and critic is not None:
             yield "adversarial", adversarial(critic, sr)

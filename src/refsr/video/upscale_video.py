@@ -114,10 +114,10 @@ def upscale_video(
         MemoryBudgetError: A frame does not fit the memory budget.
     """
     blend = Blend.of(model)
-    check_quality(blend, config.quality, config.denoise)
+    check_quality(blend, config.quality, config.denoise, config.texture)
     with closing(VideoFile(source)) as video:
         sizes, share = _plan(source, video.size_px, blend.clean.scale, config)
-        suited = blend.at(share)
+        suited = blend.at(share, config.texture)
         if not isinstance(suited, DefaultModel):
             raise UsageError(
                 f"the model {suited.name} has no matches to carry from frame to frame: use the default one"

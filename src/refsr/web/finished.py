@@ -92,8 +92,8 @@ def finish(
     kept = Kept(
         folder=keep,
         scale=order.scale,
-        style=order.style,
         denoise=order.denoise,
+        texture=order.texture,
         work=work,
         place=_strongest_place(result),
     )

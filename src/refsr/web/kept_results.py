@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refsr.web.estimate import Work
-from refsr.web.web_config import Style
 
 Layer = tuple[str, Image.Image]
 _AROUND_PX: Final = 4
@@ -30,8 +29,8 @@ class Kept:
     Attributes:
         folder: Where it lies, and nothing else.
         scale: How many times as large as the photo the result is.
-        style: Which model made it.
-        denoise: Share of its weights for real photographs, as it was asked for.
+        denoise: Share of the weights for real photographs, as it was asked for.
+        texture: Share of the crisp weights.
         work: How much work it was; None if that is not known.
         place: Where the visitor looks, (x, y), 0..1.
         born: Time at which it was made, by `time.monotonic`.
@@ -39,8 +38,8 @@ class Kept:
 
     folder: Path
     scale: float
-    style: Style
     denoise: float | None = None
+    texture: float = 0.0
     work: Work | None = None
     place: tuple[float, float] = (0.5, 0.5)
     born: float = field(default_factory=time.monotonic)

@@ -3,7 +3,7 @@
 Its functions `upscale` and `upscale_to` are API endpoints for gradio's clients.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from refsr.web import show
 from refsr.web.turns import Status, StoppedError
 from refsr.web.uploads import Upload, as_upload
 from refsr.web.visits import Visits, words_of
-from refsr.web.web_config import SCALES, Format, Style, WebConfig
+from refsr.web.web_config import SCALES, Format, WebConfig
 from refsr.web.words import fixed_words
 
 _TITLE: Final = "refsr: real detail from another sharp photo"
@@ -56,8 +56,9 @@ def build_page(gr: Any, visits: Visits) -> tuple[Any, Any]:
         with gr.Row():
             with gr.Column(min_width=300, scale=2):
                 photo, references = _inputs(gr, texts)
-                scale, style, kind = _choices(gr, texts, visits.shop.models.styles, config.scale or 4.0)
-                strength = _strength(gr, texts, visible=not visits.shop.models.faithful.is_single)
+                scale, kind = _choices(gr, texts, config.scale or 4.0)
+                texture = _texture(gr, texts, config.texture, visible=not visits.shop.blend.is_single)
+                strength = _strength(gr, texts, visible=not visits.shop.blend.is_single)
                 with gr.Row():
                     start = gr.Button(texts("start"), variant="primary", elem_id="start", min_width=120)
                     cancel = gr.Button(texts("cancel"), elem_id="cancel", min_width=80)
@@ -66,7 +67,7 @@ def build_page(gr: Any, visits: Visits) -> tuple[Any, Any]:
                 gr.Markdown(texts("limits"), elem_id="limits")
             with gr.Column(min_width=300, scale=3):
                 result = _result_of(gr, texts)
-        wanted = [photo, references, kind, scale, style]
+        wanted = [photo, references, kind, scale, texture]
         _restoring(gr, visits, (start, cancel), [*wanted, *strength], status, result)
         _offering(gr, visits, photo, scale)
         _looking(gr, visits, result)
@@ -94,8 +95,8 @@ def _inputs(gr: Any, texts: Callable[[str], Any]) -> tuple[Any, Any]:
     return photo, references
 
 
-def _choices(gr: Any, texts: Callable[[str], Any], styles: Sequence[Style], initial: float) -> tuple[Any, Any, Any]:
-    """Scale, style and format; the style only where there is a choice."""
+def _choices(gr: Any, texts: Callable[[str], Any], initial: float) -> tuple[Any, Any]:
+    """Scale and format."""
     with gr.Row():
         scale = gr.Radio(
             [(f"{each:g}x", each) for each in SCALES],
@@ -106,15 +107,21 @@ def _choices(gr: Any, texts: Callable[[str], Any], styles: Sequence[Style], init
             min_width=270,
         )
         kind = gr.Radio(["PNG", "JPEG"], value="PNG", label=texts("kind"), elem_id="kind", scale=2, min_width=150)
-    style = gr.Radio(
-        [(texts(each), each) for each in styles],
-        value="faithful",
-        label=texts("style"),
-        info=texts("style_info"),
-        visible=len(styles) > 1,
-        elem_id="style",
+    return scale, kind
+
+
+def _texture(gr: Any, texts: Callable[[str], Any], initial: float, *, visible: bool) -> Any:
+    """Share of the crisp weights."""
+    return gr.Slider(
+        0,
+        1,
+        value=initial,
+        step=0.05,
+        label=texts("texture"),
+        info=texts("texture_info"),
+        visible=visible,
+        elem_id="texture",
     )
-    return scale, style, kind
 
 
 def _strength(gr: Any, texts: Callable[[str], Any], *, visible: bool) -> tuple[Any, Any]:
@@ -170,7 +177,7 @@ def _restoring(
         references: list[Upload],
         kind: Format,
         scale: float,
-        style: Style,
+        texture: float,
         is_measured: bool,
         strength: float,
         visitor: gr.Request,
@@ -178,7 +185,7 @@ def _restoring(
         words, denoise = words_of(visitor), None if is_measured else float(strength)
         yield {status: "", result.idea: gr.update(visible=True), result.shown: gr.update(visible=False)}
         try:
-            for told in visits.restore(photo, references, kind, scale, style, denoise, visitor):
+            for told in visits.restore(photo, references, kind, scale, float(texture), denoise, visitor):
                 if isinstance(told, Status):
                     yield {status: show.step(told)}
                     continue
@@ -228,12 +235,13 @@ def _looking(gr: Any, visits: Visits, result: _Result) -> None:
 
 def _endpoints(gr: Any, visits: Visits, wanted: list[Any], outputs: list[Any]) -> None:
     """The API; its errors are exceptions of one line."""
+    config = visits.shop.config
 
     def upscale_to(
-        photo: Upload | None, references: list[Upload], kind: Format, scale: float, style: Style, visitor: gr.Request
+        photo: Upload | None, references: list[Upload], kind: Format, scale: float, texture: float, visitor: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         try:
-            for told in visits.restore(photo, references, kind, scale, style, None, visitor):
+            for told in visits.restore(photo, references, kind, scale, float(texture), None, visitor):
                 if isinstance(told, Status):
                     yield (told.text, gr.skip(), gr.skip())
                 else:
@@ -244,7 +252,7 @@ def _endpoints(gr: Any, visits: Visits, wanted: list[Any], outputs: list[Any]) -
     def upscale(
         photo: Upload | None, references: list[Upload], kind: Format, visitor: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
-        yield from upscale_to(photo, references, kind, 4.0, "faithful", visitor)
+        yield from upscale_to(photo, references, kind, 4.0, config.texture, visitor)
 
     called = gr.Button(visible=False)
     called.click(upscale, wanted[:3], outputs, api_name="upscale")

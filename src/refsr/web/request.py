@@ -18,7 +18,6 @@ from refsr.io.photo import Photo, as_photo
 from refsr.models import Blend
 from refsr.restore.condition import measure_condition
 from refsr.restore.upscale import Upscaled
-from refsr.web.choice import Models
 from refsr.web.estimate import Speed, Work
 from refsr.web.finished import JobResult, finish
 from refsr.web.kept_results import Kept
@@ -36,14 +35,14 @@ class Workshop:
 
     Attributes:
         folder: The server's folder.
-        models: What restores.
+        blend: What restores.
         config: The limits.
         speed: This machine's.
         line: The queue.
     """
 
     folder: Path
-    models: Models
+    blend: Blend
     config: WebConfig
     speed: Speed
     line: Line = field(init=False)
@@ -82,15 +81,14 @@ def run_job(
         OSError: A file cannot be read or written.
     """
     shapes = check_files(order.photo, order.references, shop.config, words)
-    blend = shop.models.of(order.style)
-    work = _work_of(order, shapes if blend.clean.uses_references else shapes[:1], shop, words)
+    work = _work_of(order, shapes if shop.blend.clean.uses_references else shapes[:1], shop, words)
     check_room(work, shop.folder, shop.config, words)
 
     def make(report: Report) -> JobResult:
         begun = time.monotonic()
         report("reading", 0.0)
         pictures = _read(order, words)
-        result = _restore(order, pictures, work, blend, shop, report)
+        result = _restore(order, pictures, work, shop, report)
         report("writing", 1.0)
         if result.is_restored and not result.unfit:  # else less was done than was expected
             shop.speed.learn(work, time.monotonic() - begun)
@@ -129,7 +127,7 @@ def run_comparison(kept: Kept, shop: Workshop, words: Words, stop: threading.Eve
             report("comparing", done / total)
 
         photo = as_photo(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
-        how: dict[str, Any] = {"model": shop.models.of(kept.style), "denoise": kept.denoise}
+        how: dict[str, Any] = {"model": shop.blend, "denoise": kept.denoise, "texture": kept.texture}
         how |= {"provenance": False, "progress": progress}
         kept.write("without", enlarge(shop.config, photo, [], kept.scale, **how).to_pil())
         return time.monotonic() - begun
@@ -145,11 +143,13 @@ def enlarge(
     *,
     model: Blend,
     denoise: float | None,
+    texture: float,
     **others: Any,
 ) -> Upscaled:
-    """Restore a photo: `RestoreConfig.upscale` at a scale, and with a visitor's share where there is one to choose."""
+    """Restore a photo: `RestoreConfig.upscale` at a scale, and with a visitor's shares where there is one to choose."""
     if model.is_single or denoise is not None:
         others |= {"quality": "auto", "denoise": None if model.is_single else denoise}
+    others["texture"] = 0 if model.is_single else texture
     return config.upscale(photo, refs, scale=scale, size=None, model=model, **others)
 
 
@@ -172,7 +172,7 @@ def _read(order: Order, words: Words) -> list[Photo]:
     return [photo, *(reference.photo() for reference in order.references)]
 
 
-def _restore(order: Order, pictures: list[Photo], work: Work, blend: Blend, shop: Workshop, report: Report) -> Upscaled:
+def _restore(order: Order, pictures: list[Photo], work: Work, shop: Workshop, report: Report) -> Upscaled:
     expected_s = max(shop.speed.seconds(work), 1e-6)
     matching = shop.speed.matching_s(work) / expected_s if work.reference_px else 0.0
 
@@ -183,5 +183,6 @@ def _restore(order: Order, pictures: list[Photo], work: Work, blend: Blend, shop
         matched = max(shares.values())  # without fitting references, nothing is matched
         report(stage, matching * matched + (1 - matching) * shares["restoring"])
 
-    how: dict[str, Any] = {"model": blend, "denoise": order.denoise, "provenance": True, "progress": progress}
+    how: dict[str, Any] = {"model": shop.blend, "denoise": order.denoise, "texture": order.texture}
+    how |= {"provenance": True, "progress": progress}
     return enlarge(shop.config, pictures[0], pictures[1:], order.scale, **how)

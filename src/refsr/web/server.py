@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from refsr.errors import UsageError
 from refsr.extras import import_extra
+from refsr.models import Blend
 from refsr.web import show
-from refsr.web.choice import Models
 from refsr.web.estimate import measure_speed
 from refsr.web.folder import server_folder
 from refsr.web.guard import Guard
@@ -25,11 +25,11 @@ _SWEEP_INTERVAL_S: Final = 5.0
 _PORTS_TRIED: Final = 100
 
 
-def serve(models: Models, config: WebConfig, *, host: str, port: int) -> None:
+def serve(blend: Blend, config: WebConfig, *, host: str, port: int) -> None:
     """Serve the page until Ctrl-C or SIGTERM; uploads and results are kept in a temporary folder.
 
     Args:
-        models: What restores.
+        blend: What restores.
         config: The limits.
         host: Address to listen at; 127.0.0.1 is reachable from this machine only.
         port: TCP port, 1 to 65535.
@@ -46,7 +46,7 @@ def serve(models: Models, config: WebConfig, *, host: str, port: int) -> None:
         # gradio reads these at import
         os.environ |= {"GRADIO_TEMP_DIR": str(folder / "uploads"), "GRADIO_ANALYTICS_ENABLED": "False"}
         gr = import_extra("gradio", "the web page")
-        shop = Workshop(folder=folder, models=models, config=config, speed=measure_speed(models.faithful, config))
+        shop = Workshop(folder=folder, blend=blend, config=config, speed=measure_speed(blend, config))
         visits = Visits(shop=shop)
         page = _launch(gr, visits, host, port)
         print(f"refsr is at http://{_in_address(host)}:{port} (Ctrl-C ends it)", flush=True)

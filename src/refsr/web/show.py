@@ -35,9 +35,9 @@ CSS: Final = """
 .cards img {width: 84px; height: 84px; object-fit: cover; border-radius: 6px; flex: none}
 .cards figcaption {min-width: 0; overflow-wrap: anywhere}
 #compare-note {align-self: center}
-#style .info-text {color: inherit; opacity: .75}
+#texture .info-text {color: inherit; opacity: .75}
 #preview img {cursor: zoom-in}
-#scale label, #kind label, #style label {padding: 5px 8px}
+#scale label, #kind label {padding: 5px 8px}
 """
 
 SCROLL: Final = """() => {

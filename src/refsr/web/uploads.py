@@ -14,7 +14,7 @@ from typing import Final
 from refsr.errors import ImageError, RefSRError, UsageError
 from refsr.io.decode import opened
 from refsr.io.photo import Photo, decode_photo
-from refsr.web.web_config import Format, Style, WebConfig
+from refsr.web.web_config import Format, WebConfig
 from refsr.web.words import Words
 
 MIB: Final = 2**20
@@ -56,16 +56,16 @@ class Order:
         references: Sharp photos, each with a name of its own.
         kind: Format of the download.
         scale: How many times as large the result shall be.
-        style: Which model restores.
         denoise: Share of the weights for real photographs, 0..1; None to measure the photo.
+        texture: Share of the crisp weights, 0..1.
     """
 
     photo: Upload
     references: tuple[Upload, ...] = ()
     kind: Format = "PNG"
     scale: float = 4.0
-    style: Style = "faithful"
     denoise: float | None = None
+    texture: float = 0.0
 
     @property
     def file_name(self) -> str:

@@ -20,7 +20,7 @@ from refsr.web.kept_results import Results
 from refsr.web.request import Workshop, compare_seconds, run_comparison, run_job
 from refsr.web.turns import Status, StoppedError
 from refsr.web.uploads import Order, Upload, reason_of, size_of, with_own_names
-from refsr.web.web_config import Format, Style
+from refsr.web.web_config import Format
 from refsr.web.words import Words, words_for
 
 _LOUPE_PX: Final = 520
@@ -48,7 +48,7 @@ class Visits:
         references: list[Upload],
         kind: Format,
         scale: float,
-        style: Style,
+        texture: float,
         denoise: float | None,
         visitor: Any,
     ) -> Iterator[Status | JobResult]:
@@ -59,7 +59,7 @@ class Visits:
             references: Sharp photos.
             kind: Format of the download.
             scale: How many times as large the result shall be.
-            style: Which model restores.
+            texture: Share of the crisp weights, 0..1.
             denoise: Share of the weights for real photographs, 0..1; None to measure the photo.
             visitor: The request, as gradio gives it.
 
@@ -80,7 +80,7 @@ class Visits:
                     references=tuple(references),
                     kind=kind,
                     scale=float(scale),
-                    style=style,
+                    texture=float(texture),
                     denoise=denoise,
                 )
                 for told in run_job(_linked(order, job), job, keep, self.shop, words, stop):

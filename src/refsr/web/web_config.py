@@ -7,7 +7,6 @@ from refsr.errors import UsageError
 from refsr.restore.upscale import RestoreConfig
 
 Format = Literal["PNG", "JPEG"]
-Style = Literal["faithful", "crisp"]
 
 SCALES: Final = (1.0, 2.0, 4.0, 8.0)
 """Enlargements that the page offers."""
@@ -18,6 +17,7 @@ class WebConfig(RestoreConfig):
     """Settings of the server, among them the limits of a request.
 
     Attributes:
+        texture: Share of the crisp weights with which the page begins.
         max_file_mib: Maximum size of one uploaded file in MiB.
         max_request_mib: Maximum size of all files of one request in MiB.
         max_total_mib: Maximum size of what lies on the disk for all visitors in MiB, results included.
@@ -28,6 +28,7 @@ class WebConfig(RestoreConfig):
         keep_seconds: Time in seconds after which uploads and results are deleted.
     """
 
+    texture: float = 0.65
     max_file_mib: float = 50.0
     max_request_mib: float = 200.0
     max_total_mib: float = 8192.0
@@ -39,6 +40,6 @@ class WebConfig(RestoreConfig):
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, int | float) and value <= 0:
+            if name.startswith(("max_", "keep_")) and value <= 0:
                 limit = name.removeprefix("max_").replace("_", " ")
                 raise UsageError(f"the limit {limit} is {value}: give more than 0")

@@ -1,0 +1,193 @@
+"""Places of a photo where wrong detail is worse than none: faces, and print.
+
+photo ── grey, 640 to 960 px ─┬─ cascade ──────────────────> faces ──┐
+                               └─ stable regions ── in lines ──> print ┴─ mask, soft at its edge
+Both come with OpenCV 4 (the extra geometry); without it nothing is found.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from refsr.resize import resize
+from refsr.wording import counted
+
+Box = tuple[int, int, int, int]
+"""Left, top, width, height."""
+
+_LEAST_LONG_SIDE_PX, _MOST_LONG_SIDE_PX = 640, 960
+_FACE_SCALE_STEP: Final = 1.1
+_FACE_NEIGHBOURS: Final = 6
+_LEAST_FACE_PX: Final = 24
+_GLYPH_HEIGHT_PX: Final = (6, 60)
+_GLYPH_ASPECT: Final = (0.1, 1.6)  # width over height
+_GLYPH_FILL: Final = (0.15, 0.95)
+_MOST_SHARED: Final = 0.5
+_GLYPHS_OF_A_LINE: Final = 6
+_GAP, _WORD_GAP = 1.0, 3.0  # between letters and parts of a line, of their height
+_MARGIN: Final = 0.25  # of a box, on each side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delicate:
+    """What was found.
+
+    Attributes:
+        faces: Number of faces.
+        lines: Number of lines of print.
+        mask: 1 in these places, 0 elsewhere, soft between.
+    """
+
+    faces: int
+    lines: int
+    mask: Float[Tensor, "1 1 h w"]
+
+    @property
+    def warning(self) -> str:
+        """A line for the user."""
+        found = ([counted(self.faces, "face")] if self.faces else []) + (
+            [counted(self.lines, "line") + " of print"] if self.lines else []
+        )
+        return f"{' and '.join(found)} likely: detail made crisp there could be false, so none is"
+
+
+def find_delicate(photo: Float[Tensor, "1 3 h w"]) -> Delicate | None:
+    """Faces and print in a photo; None if there are none, or nothing that finds them.
+
+    Args:
+        photo: The photo, 0..1.
+    """
+    cv2 = _opencv()
+    if cv2 is None:
+        return None
+    size_px = (photo.shape[-2], photo.shape[-1])
+    long_px = max(size_px)
+    factor = min(max(long_px, _LEAST_LONG_SIDE_PX), _MOST_LONG_SIDE_PX) / long_px
+    height, width = (max(1, round(side * factor)) for side in size_px)
+    grey = (255 * resize(photo, (height, width)).clamp(0, 1).mean((0, 1))).round().byte().cpu().numpy()
+    faces, lines = _faces(cv2, grey), _lines(cv2, grey)
+    if not faces and not lines:
+        return None
+    mask = torch.zeros(1, 1, height, width)
+    for left, top, wide, high in (*faces, *lines):
+        margin = round(_MARGIN * min(wide, high))
+        mask[..., max(0, top - margin) : top + high + margin, max(0, left - margin) : left + wide + margin] = 1
+    side = 2 * round(max(4, _MARGIN * _LEAST_FACE_PX)) + 1
+    soft = F.avg_pool2d(F.pad(mask, (side // 2,) * 4, mode="replicate"), side, 1)
+    return Delicate(faces=len(faces), lines=len(lines), mask=resize(soft, size_px).clamp(0, 1))
+
+
+def _opencv() -> Any:
+    """OpenCV, or None."""
+    try:
+        return import_module("cv2")
+    except ImportError:
+        return None
+
+
+def _faces(cv2: Any, grey: UInt8[np.ndarray, "h w"]) -> list[Box]:
+    """Faces by OpenCV's cascade. Source: Viola and Jones, CVPR 2001; Lienhart and Maydt, ICIP 2002."""
+    if not hasattr(cv2, "CascadeClassifier"):  # OpenCV 5 has none
+        return []
+    file = Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"
+    found = cv2.CascadeClassifier(str(file)).detectMultiScale(
+        grey, _FACE_SCALE_STEP, _FACE_NEIGHBOURS, minSize=(_LEAST_FACE_PX, _LEAST_FACE_PX)
+    )
+    return [tuple(int(side) for side in box) for box in found]  # type: ignore[misc]
+
+
+def _lines(cv2: Any, grey: UInt8[np.ndarray, "h w"]) -> list[Box]:
+    """Lines of print: stable regions of one height, side by side, of uneven widths.
+
+    Source: Matas et al., "Robust wide-baseline stereo from maximally stable extremal regions", BMVC 2002; Neumann and
+    Matas, "Real-time scene text localization and recognition", CVPR 2012, for regions as letters.
+    """
+    finder: Any = cv2.MSER_create(delta=10, min_area=12, max_area=1800)
+    found = []
+    for image in (grey, 255 - grey):  # dark on bright, and bright on dark
+        regions = []
+        for points, box in zip(*finder.detectRegions(image), strict=True):
+            left, top, wide, high = (int(side) for side in box)
+            if image[points[0, 1], points[0, 0]] < image[top : top + high, left : left + wide].mean():
+                regions.append((len(points), (left, top, wide, high)))
+        found += _chained(_glyphs(regions, image.shape))
+    return _joined(found)
+
+
+def _glyphs(regions: Sequence[tuple[int, Box]], size_px: tuple[int, int]) -> list[Box]:
+    """Boxes of regions as high, wide and full as letters; of those that lie in each other, the largest."""
+    kept: list[Box] = []
+    taken = np.zeros(size_px, dtype=bool)
+    for area, (left, top, wide, high) in sorted(regions, key=lambda region: -region[1][2] * region[1][3]):
+        inside = taken[top : top + high, left : left + wide]
+        fits = _GLYPH_HEIGHT_PX[0] <= high <= _GLYPH_HEIGHT_PX[1]
+        fits = fits and _GLYPH_ASPECT[0] <= wide / high <= _GLYPH_ASPECT[1]
+        fits = fits and _GLYPH_FILL[0] <= area / (wide * high) <= _GLYPH_FILL[1]
+        if fits and inside.mean() < _MOST_SHARED:
+            kept.append((left, top, wide, high))
+            inside[:] = True
+    return kept
+
+
+def _chained(glyphs: list[Box]) -> list[Box]:
+    """Lines of many glyphs: each next one to the right, on the same line, of about the same height."""
+    left = sorted(glyphs)
+    lines: list[Box] = []
+    used: set[int] = set()
+    for start in range(len(left)):
+        if start in used:
+            continue
+        chain = [start]
+        for place in range(start + 1, len(left)):
+            last, box = left[chain[-1]], left[place]
+            if box[0] > last[0] + last[2] + _GAP * last[3]:
+                break
+            even = 0.6 < box[3] / last[3] < 1.6
+            level = (
+                abs((box[1] + box[3]) - (last[1] + last[3])) < 0.25 * max(box[3], last[3])
+                or abs(box[1] - last[1]) < 0.15 * last[3]
+            )
+            if even and level and box[0] >= last[0] + 0.5 * last[2] and place not in used:
+                chain.append(place)
+        boxes = np.array([left[place] for place in chain])
+        if len(chain) >= _GLYPHS_OF_A_LINE and _is_print(boxes):
+            used.update(chain)
+            x, y = boxes[:, 0].min(), boxes[:, 1].min()
+            lines.append((int(x), int(y), int((boxes[:, 0] + boxes[:, 2]).max() - x),
+                          int((boxes[:, 1] + boxes[:, 3]).max() - y)))  # fmt: skip
+    return lines
+
+
+def _joined(lines: list[Box]) -> list[Box]:
+    """Lines, with those made one that lie in each other, or side by side on one level."""
+    joined: list[Box] = []
+    for left, top, wide, high in sorted(lines):
+        right, bottom = left + wide, top + high
+        for place, (x, y, w, h) in enumerate(joined):
+            shared = min(bottom, y + h) - max(top, y)
+            if shared > 0.5 * min(high, h) and left <= x + w + _WORD_GAP * h:
+                united = min(y, top), max(bottom, y + h), max(right, x + w)
+                joined[place] = (x, united[0], united[2] - x, united[1] - united[0])
+                break
+        else:
+            joined.append((left, top, wide, high))
+    return joined
+
+
+def _is_print(boxes: Int[np.ndarray, "n 4"]) -> bool:
+    """Letters differ in width, and stand on one line; windows and rails are all alike, twigs are nowhere level."""
+    widths, heights = boxes[:, 2], boxes[:, 3]
+    x = boxes[:, 0] + widths / 2
+    bottoms = boxes[:, 1] + heights
+    slope, level = np.polyfit(x, bottoms, 1)
+    off = np.abs(bottoms - slope * x - level) / np.median(heights)
+    gaps = (boxes[1:, 0] - boxes[:-1, 0] - boxes[:-1, 2]) / np.median(heights)
+    return bool(widths.std() / widths.mean() > 0.2 and np.median(off) < 0.1 and abs(slope) < 0.25 and gaps.mean() < 0.5)
