@@ -60,6 +60,7 @@ def test_a_free_name_beside_the_picture_and_a_summary(pictures: Path, capsys: py
         assert summary.pop("seconds") >= 0
         output = str(pictures / name)
         clean = {"condition": {"blur_px": 0.0, "noise": 0.0, "jpeg": 100.0}, "real_share": 0.0}  # too small to tell
+        clean |= {"texture": 0.0}
         nothing: dict[str, Any] = {"used": [], "shares": {}, "unfit": {}, "notes": [], **clean}
         assert summary == {"output": output, "width": 108, "height": 80} | nothing
         assert size_of(pictures / name) == (108, 80)

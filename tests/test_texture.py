@@ -54,7 +54,8 @@ def grid_levels(error: Tensor) -> float:
 def skies() -> dict[str, Tensor]:
     """Pictures that have no texture: flat grey and the colour of skin, a gradient of the sky, bokeh."""
     y, x = torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 64), indexing="ij")
-    lights = sum(
+    lights = torch.zeros(64, 64)
+    lights += sum(
         torch.sigmoid(6 * (radius - ((64 * y - top).square() + (64 * x - left).square()).sqrt())) * bright
         for top, left, radius, bright in ((20, 20, 9, 0.5), (40, 44, 12, 0.3), (24, 50, 6, 0.6))
     )
