@@ -224,8 +224,8 @@ class NetworkStep(nn.Module):
             yield "ms_ssim", dissimilarity(sr, hr)
         if weights.grid:
             yield "grid", grid(sr, hr, self.model.scale)
-        counted = _GUESSED_WEIGHT + (1 - _GUESSED_WEIGHT) * believed
         if weights.spectrum:
+            counted = _GUESSED_WEIGHT + (1 - _GUESSED_WEIGHT) * believed
             yield "spectrum", spectrum(sr, hr, counted)
         perception = self._perception[0]
         if perception.lpips is not None and weights.lpips:
