@@ -34,6 +34,7 @@ _MOST_SHARED: Final = 0.5
 _GLYPHS_OF_A_LINE: Final = 6
 _GAP, _WORD_GAP = 1.0, 3.0  # between letters and parts of a line, of their height
 _MARGIN: Final = 0.25  # of a box, on each side
+_SOFT_PX: Final = 13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +81,7 @@ def find_delicate(photo: Float[Tensor, "1 3 h w"]) -> Delicate | None:
     for left, top, wide, high in (*faces, *lines):
         margin = round(_MARGIN * min(wide, high))
         mask[..., max(0, top - margin) : top + high + margin, max(0, left - margin) : left + wide + margin] = 1
-    side = 2 * round(max(4, _MARGIN * _LEAST_FACE_PX)) + 1
-    soft = F.avg_pool2d(F.pad(mask, (side // 2,) * 4, mode="replicate"), side, 1)
+    soft = F.avg_pool2d(F.pad(mask, (_SOFT_PX // 2,) * 4, mode="replicate"), _SOFT_PX, 1)
     return Delicate(faces=len(faces), lines=len(lines), mask=resize(soft, size_px).clamp(0, 1))
 
 
@@ -139,46 +139,53 @@ def _glyphs(regions: Sequence[tuple[int, Box]], size_px: tuple[int, int]) -> lis
 
 def _chained(glyphs: list[Box]) -> list[Box]:
     """Lines of many glyphs: each next one to the right, on the same line, of about the same height."""
-    left = sorted(glyphs)
     lines: list[Box] = []
-    used: set[int] = set()
-    for start in range(len(left)):
-        if start in used:
-            continue
-        chain = [start]
-        for place in range(start + 1, len(left)):
-            last, box = left[chain[-1]], left[place]
-            if box[0] > last[0] + last[2] + _GAP * last[3]:
+    free = sorted(glyphs)
+    while free:
+        chain = [free[0]]
+        for box in free[1:]:
+            left, _, wide, high = chain[-1]
+            if box[0] > left + wide + _GAP * high:
                 break
-            even = 0.6 < box[3] / last[3] < 1.6
-            level = (
-                abs((box[1] + box[3]) - (last[1] + last[3])) < 0.25 * max(box[3], last[3])
-                or abs(box[1] - last[1]) < 0.15 * last[3]
-            )
-            if even and level and box[0] >= last[0] + 0.5 * last[2] and place not in used:
-                chain.append(place)
-        boxes = np.array([left[place] for place in chain])
-        if len(chain) >= _GLYPHS_OF_A_LINE and _is_print(boxes):
-            used.update(chain)
-            x, y = boxes[:, 0].min(), boxes[:, 1].min()
-            lines.append((int(x), int(y), int((boxes[:, 0] + boxes[:, 2]).max() - x),
-                          int((boxes[:, 1] + boxes[:, 3]).max() - y)))  # fmt: skip
+            if _follows(chain[-1], box):
+                chain.append(box)
+        is_line = len(chain) >= _GLYPHS_OF_A_LINE and _is_print(np.array(chain))
+        if is_line:
+            lines.append(_around(chain))
+        used = set(chain if is_line else chain[:1])
+        free = [box for box in free if box not in used]
     return lines
+
+
+def _follows(box: Box, other: Box) -> bool:
+    """Whether the other is right of the first, on one level with it, by foot or by head, and about as high."""
+    left, top, wide, high = box
+    other_left, other_top, _, other_high = other
+    foot = abs(other_top + other_high - top - high)
+    level = foot < 0.25 * max(high, other_high) or abs(other_top - top) < 0.15 * high
+    return level and 0.6 < other_high / high < 1.6 and other_left >= left + 0.5 * wide
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    """The box around all."""
+    left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    right, bottom = max(box[0] + box[2] for box in boxes), max(box[1] + box[3] for box in boxes)
+    return left, top, right - left, bottom - top
 
 
 def _joined(lines: list[Box]) -> list[Box]:
     """Lines, with those made one that lie in each other, or side by side on one level."""
     joined: list[Box] = []
-    for left, top, wide, high in sorted(lines):
-        right, bottom = left + wide, top + high
-        for place, (x, y, w, h) in enumerate(joined):
-            shared = min(bottom, y + h) - max(top, y)
-            if shared > 0.5 * min(high, h) and left <= x + w + _WORD_GAP * h:
-                united = min(y, top), max(bottom, y + h), max(right, x + w)
-                joined[place] = (x, united[0], united[2] - x, united[1] - united[0])
+    for line in sorted(lines):
+        left, top, _, high = line
+        for place, other in enumerate(joined):
+            x, y, wide, tall = other
+            shared = min(top + high, y + tall) - max(top, y)
+            if shared > 0.5 * min(high, tall) and left <= x + wide + _WORD_GAP * tall:
+                joined[place] = _around((other, line))
                 break
         else:
-            joined.append((left, top, wide, high))
+            joined.append(line)
     return joined
 
 
