@@ -55,11 +55,11 @@ from refsr.training.losses import (
     TextureLoss,
     back_projection,
     belief,
-    cut_alike,
     dissimilarity,
     grid,
     reconstruction,
     spectrum,
+    viewed_alike,
 )
 from refsr.training.run import RunningAverage
 from refsr.transfer.swap import swap
@@ -187,7 +187,7 @@ class Losses:
             self.score = best.score
 
     def lpips(self, sr: Tensor) -> Tensor:
-        return self.distance(*cut_alike(sr, self.hr, self.numbers))
+        return self.distance(*viewed_alike(sr, self.hr, self.numbers))
 
     def wasserstein(self, sr: Tensor) -> Tensor:
         found, wanted = ([*self.vgg(x, TEXTURE_LEVELS), *self.distance.network(x)[:4]] for x in (sr, self.hr))

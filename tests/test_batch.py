@@ -278,6 +278,20 @@ def test_results_of_another_size_and_memory(
     fails(capsys, 2, "was made from other inputs or options", *command, "--scale", "3")
 
 
+def test_crisp_results(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The texture reaches the pictures, and is refused at once where it cannot be had."""
+    command = ["batch", str(photos), "--processes", "1", "--device", "cpu"]
+    for name, texture in (("faithful", "0"), ("crisp", "1")):
+        assert main([*command, "-o", str(tmp_path / name), "--texture", texture]) == 0
+    first, second = (as_photo(tmp_path / name / "0 ü.png").pixels for name in ("faithful", "crisp"))
+    assert 255 * (first - second).abs().max() > 2
+    capsys.readouterr()
+    fails(capsys, 2, "was made from other inputs or options", *command, "-o", tmp_path / "crisp", "--texture", "0.5")
+    fails(capsys, 2, "--texture 2: give a share", *command, "-o", tmp_path / "out", "--texture", "2")
+    alone = (*command, "-o", tmp_path / "out", "--texture", "1", "--model", "default")
+    fails(capsys, 2, "use --model auto", *alone)
+
+
 def test_what_was_not_read_of_a_photo_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Once, if it is a reference of all; and what could not be read of an album."""
     for name in ("in/a.jpg", "in/b.jpg", "ref.jpg"):

@@ -313,6 +313,7 @@ def test_bad_input(groups: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         "b.json: damaged, or not .* bench or robust .*`dataset`": ("report", tmp_path / "b.json", "-o", tmp_path / "r"),
         "none.json: no such file": ("compare", tmp_path / "none.json", tmp_path / "a.json"),
         "--protocol": (groups, "--protocol", "mine"),
+        "^refsr: --texture 1: .*: use --model auto": (groups, "--texture", "1"),
     }.items():
         fails(capsys, 2, pattern, "bench", *arguments)
 
@@ -470,6 +471,8 @@ def test_lpips_of_squeezenet_against_a_naive_loop(tmp_path: Path) -> None:
     metric = load_lpips([tmp_path / "squeeze.safetensors"])
     assert metric.name == "LPIPS, SqueezeNet"
     assert metric(sr, hr).item() == pytest.approx(naive_lpips(maps, linear), rel=1e-4)
+    there = load_lpips([tmp_path / "squeeze.safetensors"]).to("meta")  # as to any other device: nothing stays behind
+    assert there(sr.to("meta"), hr.to("meta")).device.type == "meta"
     save_file({**squeeze.state_dict(), "lin0.model.1.weight": linear[0]}, tmp_path / "few.safetensors")
     with pytest.raises(WeightsError, match="do not fit SqueezeNet"):
         load_lpips([tmp_path / "few.safetensors"])

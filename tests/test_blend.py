@@ -118,6 +118,6 @@ def test_what_cannot_be_chosen(shipped: RefSRModel, tmp_path: Path, capsys: pyte
     image = str(tmp_path / "a.png")
     fails(capsys, 2, "--denoise 1.5: give a share between 0 and 1", "upscale", image, "--denoise", "1.5")
     fails(capsys, 2, "give one of them, not both", "upscale", image, "--denoise", "0.5", "--quality", "real")
-    fails(capsys, 2, "leave out --model", "upscale", image, "--denoise", "0.5", "--model", "default")
+    fails(capsys, 2, "use --model auto", "upscale", image, "--denoise", "0.5", "--model", "default")
     fails(capsys, 2, "--texture -1: give a share between 0 and 1", "upscale", image, "--texture", "-1")
     fails(capsys, 2, "--texture 0.5: one model's weights", "upscale", image, "--texture", "0.5", "--model", "default")

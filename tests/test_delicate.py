@@ -68,6 +68,8 @@ def test_nothing_is_found_where_nothing_is(monkeypatch: pytest.MonkeyPatch) -> N
     bars = torch.zeros(1, 3, 240, 240)
     bars[..., 20:220, ::12] = 1
     assert find_delicate(bars) is None  # rails, all alike
+    for size_px in ((4, 2200), (1200, 2), (8, 900)):
+        assert find_delicate(torch.rand(1, 3, *size_px)) is None  # too thin for either
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert find_delicate(face()) is None
 

@@ -18,7 +18,6 @@ from refsr.training.losses import (
     back_projection,
     charbonnier,
     critic_loss,
-    cut_alike,
     dissimilarity,
     frequency,
     gram,
@@ -26,6 +25,7 @@ from refsr.training.losses import (
     perceptual,
     reconstruction,
     spectrum,
+    viewed_alike,
 )
 
 
@@ -146,19 +146,28 @@ def test_the_spectrum_tells_a_mesh_from_texture() -> None:
     assert spectrum(truth, truth, weight).item() == 0
 
 
-def test_pairs_are_cut_alike_each_its_own_way() -> None:
-    sr, hr = (torch.cat([texture(24, 28, seed)] * 12) for seed in (1, 2))
-    first, second = cut_alike(sr, hr, torch.arange(12))
-    found = set()
-    for one, other in zip(first, second, strict=True):
-        places = [
-            (y, x) for y in range(4) for x in range(4) if torch.equal(one, sr[0, :, y : y + 21, x : x + 25])
-        ]  # fmt: skip
-        ((y, x),) = places
-        assert torch.equal(other, hr[0, :, y : y + 21, x : x + 25])
-        found.add((y, x))
-    assert len(found) > 4
-    assert torch.equal(cut_alike(sr[3:4], hr[3:4], torch.tensor([3]))[0], first[3:4])
+def test_pairs_are_viewed_alike_each_its_own_way() -> None:
+    """Coordinates as pictures tell where each view looks: a window inside, turned and magnified, of both the same."""
+    size = 32
+    y, x = torch.meshgrid(*[torch.arange(size, dtype=torch.float64)] * 2, indexing="ij")
+    sr, hr = torch.stack((y, x, 0 * x)).repeat(12, 1, 1, 1), torch.stack((x, y, x + y)).repeat(12, 1, 1, 1)
+    first, second = viewed_alike(sr, hr, torch.arange(12))
+    assert torch.allclose(first[:, :2].flip(1), second[:, :2], atol=1e-9)
+    inside = first[:, :2, 8:-8, 8:-8]  # where bicubic interpolation sees no border
+    assert inside.min() > 0
+    assert inside.max() < size - 1
+    down, right = (inside.diff(dim=axis).mean((2, 3)) for axis in (2, 3))  # of y and x, a step
+    share = down.norm(dim=1)
+    assert torch.allclose(right.norm(dim=1), share, atol=0.01)
+    assert torch.allclose(down[:, 0], right[:, 1], atol=0.01)
+    assert torch.allclose(down[:, 1], -right[:, 0], atol=0.01)
+    assert share.min() > 0.49
+    assert share.max() < 1.01
+    turns = torch.rad2deg(torch.atan2(right[:, 0], right[:, 1]))
+    assert turns.abs().max() < 46
+    assert turns.std() > 10
+    alone = viewed_alike(sr[3:4], hr[3:4], torch.tensor([3]))
+    assert torch.equal(alone[0], first[3:4])
 
 
 def test_gram_against_a_naive_loop() -> None:

@@ -711,6 +711,11 @@ def test_bad_input(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[s
         ("recc: {steps: 3}\n", "rec"),
         ("model: best\nrec: {steps: 3}\n", "best"),
         ("rec: {steps: 3, crop_px: 30}\n", "crops of 30 pixels: give multiples of 4"),
+        ("rec: {steps: 3, crop_px: 80, losses: {ms_ssim: 0.1}}\n", "crops of 80 pixels: the loss ms_ssim needs 88"),
+        (
+            "rec: {steps: 3, crop_px: [64, 60], losses: {lpips: 0.1}}\n",
+            "60 pixels: the loss lpips needs 64",
+        ),
         ("rec: {steps: 0}\n", "the recipe has no steps"),
         ("rec: {steps: 3}\nlog_steps: 0\n", "log_steps 0: give 1 or more"),
         ("rec: {steps: 3}\nworkers: -1\n", "workers -1: give 0 or more"),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from refsr.errors import UsageError
 from refsr.io.photo import Photo, as_photo, write_photo
-from refsr.models import Blend, RefSRModel
+from refsr.models import Blend, RefSRModel, load_blend, load_model
 from refsr.restore.upscale import Upscaled, upscale
 from refsr.web.estimate import Speed
 from refsr.web.finished import JobResult
@@ -38,7 +38,7 @@ def files(sample: dict[str, Tensor], tmp_path: Path) -> tuple[Upload, Upload]:
     return as_upload(tmp_path / "0.jpg", "blurry ü.jpg"), as_upload(tmp_path / "1.png", "sharp.png")
 
 
-def shop(model: RefSRModel, folder: Path, config: WebConfig | None = None) -> Workshop:
+def shop(model: RefSRModel | Blend, folder: Path, config: WebConfig | None = None) -> Workshop:
     speed = Speed(scale=4, halo_cells=32, alone_s=1e-6)
     return Workshop(folder=folder, blend=Blend.of(model), config=config or WebConfig(), speed=speed)
 
@@ -75,6 +75,25 @@ def test_a_job(shipped: RefSRModel, files: tuple[Upload, Upload], tmp_path: Path
     alone = last(run(Order(photo=files[0]), tmp_path, place))
     assert "all detail is guessed" in alone.summary
     assert alone.given == ()
+
+
+def test_the_texture_asked_for_is_that_of_the_result_and_of_its_comparison(
+    files: tuple[Upload, Upload], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def recorded(photo: Any, refs: Any, **options: Any) -> Upscaled:
+        asked.append(options["texture"])
+        return upscale(photo, refs, **options)
+
+    monkeypatch.setattr("refsr.restore.upscale.upscale", recorded)
+    place = shop(load_blend(device="cpu"), tmp_path)
+    shown = last(run(Order(photo=files[0], references=(files[1],), texture=0.3), tmp_path, place))
+    list(run_comparison(shown.kept, place, EN, threading.Event()))
+    assert asked == [0.3, 0.3]
+    single = shop(load_model("default", device="cpu"), tmp_path)
+    last(run(Order(photo=files[0], texture=0.3), tmp_path, single))
+    assert asked[2:] == [0.0]
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0, 8.0])

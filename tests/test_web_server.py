@@ -258,6 +258,8 @@ def test_the_shared_flags_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     fails(capsys, 2, "give a number from 1 to 65535", "serve", "--port", "0")
     fails(capsys, 2, "--scale 3: give 1, 2, 4 or 8", "serve", "--scale", "3")
+    fails(capsys, 2, "--texture 5: give a share between 0 and 1", "serve", "--texture", "5", "--device", "cpu")
+    fails(capsys, 2, "use --model auto", "serve", "--quality", "real", "--model", "default", "--device", "cpu")
     fails(capsys, 2, "--size: visitors choose the scale on the page", "serve", "--size", "800x600")
     fails(capsys, 2, "the limit seconds is -1", "serve", "--max-seconds", "-1")
     fails(capsys, 2, "--host 192.0.2.1: cannot be used", "serve", "--host", "192.0.2.1", "--device", "cpu")

@@ -20,6 +20,7 @@ from refsr.io.workers import MAXIMUM_TRIES, Workers
 from refsr.models import AUTO, Blend, load_blend
 from refsr.references.choose import find_references
 from refsr.references.index import Library, open_library
+from refsr.restore.condition import check_quality
 from refsr.restore.upscale import AnyReference
 
 STATE_FILE: Final = ".refsr-batch.json"
@@ -105,16 +106,20 @@ def run_batch(
 
     Raises:
         OutputError: The folder holds other files of these names, is in use, or its state file is damaged.
+        UsageError: A job asks for weights that the model does not have; see `refsr.upscale`.
         RefSRError: The model cannot be loaded, or an album holds no photo or cannot be indexed.
     """
     make_folder(out)
     with claim(out / ".lock"):
         clear_unfinished(out)
-        waiting = _unfinished(jobs, out, setup.load().digest())
+        blend = setup.load()
+        for job in jobs:
+            check_quality(blend, job.options.quality, job.options.denoise, job.options.texture)
+        waiting = _unfinished(jobs, out, blend.digest())
         before = len(jobs) - len(waiting)
         left_out: list[str] = []
         for album in dict.fromkeys(job.options.album for job in waiting if job.options.album is not None):
-            left_out += open_library(album, setup.load().clean).complaints()  # indexed before the processes share it
+            left_out += open_library(album, blend.clean).complaints()  # indexed before the processes share it
         task = partial(restore, out=out.resolve(), setup=setup)
         outcomes: list[Outcome] = []
         with Workers(processes) as workers:

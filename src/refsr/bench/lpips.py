@@ -128,7 +128,7 @@ class LPIPS(nn.Module):
         super().__init__()
         self.network = network
         self.layers = layers
-        self.linear = None if linear is None else [weight.flatten() for weight in linear]
+        self.linear = nn.ParameterList(nn.Parameter(weight.flatten(), requires_grad=False) for weight in linear or ())
 
     @property
     def name(self) -> str:
@@ -148,7 +148,7 @@ class LPIPS(nn.Module):
         for index, (first, second) in enumerate(zip(self._maps(sr), self._maps(hr), strict=True)):
             first, second = (x / (x.square().sum(1, keepdim=True).sqrt() + _EPSILON) for x in (first, second))  # noqa: PLW2901
             difference = (first - second).square()
-            if self.linear is not None:
+            if self.linear:
                 difference = difference * self.linear[index].view(1, -1, 1, 1)
             total = total + difference.sum(1).flatten(1).mean(1)
         return total

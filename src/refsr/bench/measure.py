@@ -33,6 +33,7 @@ from refsr.models import Blend, RefSRModel
 from refsr.references.choose import FoundReference
 from refsr.references.variants import VariantConfig
 from refsr.resize import upscale_bicubic
+from refsr.restore.condition import check_quality
 from refsr.restore.passes import PassConfig
 from refsr.restore.upscale import AnyReference, Upscaled, upscale
 
@@ -108,10 +109,11 @@ def run_benchmark(
         write_lr: Folder for the LR images, named like the truths, for other programs or --lr.
 
     Raises:
-        UsageError: The limit is negative, or no sample could be measured.
+        UsageError: The limit is negative, the texture is not in 0..1 or not of a blend, or no sample could be measured.
         OutputError: The file cannot be written, or a journal of another run is in its place.
     """
     blend, samples = Blend.of(model), spread(dataset.samples, config.limit)
+    check_quality(blend, "auto", None, config.texture)
     mode = config.mode(dataset, blend)
     described = asdict(PROTOCOLS[config.protocol]) | {
         "scale": blend.clean.scale,

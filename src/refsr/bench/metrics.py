@@ -63,7 +63,7 @@ def structural_similarity(first: Float[Tensor, "b c h w"], second: Float[Tensor,
 
     Source: as for `ssim`.
     """
-    axis = torch.arange(_WINDOW_PX, dtype=first.dtype) - _WINDOW_PX // 2
+    axis = torch.arange(_WINDOW_PX, dtype=first.dtype, device=first.device) - _WINDOW_PX // 2
     weights = (-axis.square() / (2 * _SIGMA_PX**2)).exp()
     weights = (weights / weights.sum()).expand(first.shape[1], 1, 1, -1)
 

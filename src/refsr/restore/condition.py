@@ -181,7 +181,7 @@ def check_quality(blend: Blend, quality: Quality, denoise: int | float | None, t
     if denoise is None and quality == "auto":
         asked = f"--texture {texture:g}"
     if blend.is_single and (denoise is not None or quality != "auto" or texture):
-        raise UsageError(f"{asked}: one model's weights are nothing to choose from: leave out --model")
+        raise UsageError(f"{asked}: one model's weights are nothing to choose from: use --model auto")
 
 
 def measure_condition(image: Float[Tensor, "1 3 h w"]) -> Condition:

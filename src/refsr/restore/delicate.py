@@ -72,7 +72,9 @@ def find_delicate(photo: Float[Tensor, "1 3 h w"]) -> Delicate | None:
     size_px = (photo.shape[-2], photo.shape[-1])
     long_px = max(size_px)
     factor = min(max(long_px, _LEAST_LONG_SIDE_PX), _MOST_LONG_SIDE_PX) / long_px
-    height, width = (max(1, round(side * factor)) for side in size_px)
+    height, width = (round(side * factor) for side in size_px)
+    if min(height, width) < _LEAST_FACE_PX:
+        return None
     grey = (255 * resize(photo, (height, width)).clamp(0, 1).mean((0, 1))).round().byte().cpu().numpy()
     faces, lines = _faces(cv2, grey), _lines(cv2, grey)
     if not faces and not lines:
@@ -95,7 +97,7 @@ def _opencv() -> Any:
 
 def _faces(cv2: Any, grey: UInt8[np.ndarray, "h w"]) -> list[Box]:
     """Faces by OpenCV's cascade. Source: Viola and Jones, CVPR 2001; Lienhart and Maydt, ICIP 2002."""
-    if not hasattr(cv2, "CascadeClassifier"):  # OpenCV 5 has none
+    if not hasattr(cv2, "CascadeClassifier") or not hasattr(cv2, "data"):  # OpenCV 5, and builds not from PyPI
         return []
     file = Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"
     found = cv2.CascadeClassifier(str(file)).detectMultiScale(
@@ -111,15 +113,12 @@ def _lines(cv2: Any, grey: UInt8[np.ndarray, "h w"]) -> list[Box]:
     Matas, "Real-time scene text localization and recognition", CVPR 2012, for regions as letters.
     """
     finder: Any = cv2.MSER_create(delta=10, min_area=12, max_area=1800)
-    found = []
-    for image in (grey, 255 - grey):  # dark on bright, and bright on dark
-        regions = []
-        for points, box in zip(*finder.detectRegions(image), strict=True):
-            left, top, wide, high = (int(side) for side in box)
-            if image[points[0, 1], points[0, 0]] < image[top : top + high, left : left + wide].mean():
-                regions.append((len(points), (left, top, wide, high)))
-        found += _chained(_glyphs(regions, image.shape))
-    return _joined(found)
+    dark, bright = [], []  # on bright, on dark
+    for points, box in zip(*finder.detectRegions(grey), strict=True):
+        left, top, wide, high = (int(side) for side in box)
+        is_dark = grey[points[0, 1], points[0, 0]] < grey[top : top + high, left : left + wide].mean()
+        (dark if is_dark else bright).append((len(points), (left, top, wide, high)))
+    return _joined([line for regions in (dark, bright) for line in _chained(_glyphs(regions, grey.shape))])
 
 
 def _glyphs(regions: Sequence[tuple[int, Box]], size_px: tuple[int, int]) -> list[Box]:

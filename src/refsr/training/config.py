@@ -6,7 +6,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from refsr.data.plan import PairConfig
 from refsr.degrade import DegradeConfig
@@ -14,6 +14,8 @@ from refsr.device import Device
 from refsr.errors import UsageError
 from refsr.models.zoo import TRAINABLE, NetworkSettings
 from refsr.wording import counted
+
+_LEAST_CROP_PX: Final = {"ms_ssim": 88, "lpips": 64, "spectrum": 32}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class StageConfig:
         steps: Length of the stage.
         batch: Pairs a step, in each process.
         crop_px: Sides of the square HR crops, each for an equal part of the stage; multiples of 4. With a critic a
-            single side, a multiple of 32.
+            single side, a multiple of 32; with `ms_ssim` 88 or more, with `lpips` 64.
         references: False for single-image super-resolution.
         frozen: Parts of the network that are not trained, such as "trunk".
         learning_rate: Rate between warm-up and decay.
@@ -95,6 +97,9 @@ class StageConfig:
             raise UsageError(f"crops of {sides} pixels: give multiples of {multiple}, 16 or more")
         if self.losses.adversarial and len(self.crop_px) > 1:
             raise UsageError(f"crops of {sides} pixels: a critic needs one size")
+        for loss, least in _LEAST_CROP_PX.items():
+            if getattr(self.losses, loss) and min(self.crop_px) < least:
+                raise UsageError(f"crops of {sides} pixels: the loss {loss} needs {least} or more")
         if not 0 <= self.decay_share <= 1:
             raise UsageError(f"a decay over {self.decay_share} of a stage: give a share between 0 and 1")
 

@@ -30,7 +30,8 @@ TEXTURE_LEVELS: Final = ("relu3_1", "relu2_1", "relu1_1")
 
 _GRADIENT_EPSILON: Final = 1e-12
 _SLOPE, _OFFSET = 10.0, -6.0
-_SHIFT_PX: Final = 3
+_VIEW_DEGREES: Final = 45.0
+_VIEW_SHARE: Final = 0.5
 _SCALES: Final = 4
 _GRID_CELLS: Final = 4
 _SPECTRUM_PX: Final = 32
@@ -139,32 +140,36 @@ def gram(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c c"]:
     return flat @ flat.mT
 
 
-def cut_alike(
+def viewed_alike(
     sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"], numbers: Int[Tensor, " b"]
-) -> tuple[Float[Tensor, "b 3 h2 w2"], Float[Tensor, "b 3 h2 w2"]]:
-    """Pictures without three rows and columns, some of them first and the others last.
+) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"]]:
+    """The same window of result and truth, at any place, turned by up to 45 degrees, magnified to the pictures' size.
 
-    LPIPS' network looks at every second pixel first, and the result is made of cells of four: if both always began
-    together, a grid between the two would not show.
+    A network that compares pictures takes a mesh of few frequencies for texture, if it is always shown it at one scale
+    and in one direction; magnified and turned, the mesh is seen.
 
     Args:
         sr: Results.
         hr: Truths.
-        numbers: Numbers of the pairs, which seed how many are first.
+        numbers: Numbers of the pairs, which seed the windows.
 
     Source: after Kettunen et al., "E-LPIPS", 2019, whose changes of the pictures are more.
     """
-    height, width = (size - _SHIFT_PX for size in sr.shape[-2:])
-    corners = [torch.randint(_SHIFT_PX + 1, (2,), generator=_seeded(number)).tolist() for number in numbers]
+    places = []
+    for number in numbers:
+        angle, side, x, y = torch.rand(4, generator=torch.Generator().manual_seed(int(number))).tolist()
+        turn = math.radians(_VIEW_DEGREES * (2 * angle - 1))
+        across = math.cos(turn) + abs(math.sin(turn))
+        share = _VIEW_SHARE + side * (1 / across - _VIEW_SHARE)
+        free = 1 - share * across
+        cosine, sine = share * math.cos(turn), share * math.sin(turn)
+        places.append([[cosine, -sine, free * (2 * x - 1)], [sine, cosine, free * (2 * y - 1)]])
+    grid = F.affine_grid(sr.new_tensor(places), list(sr.shape), align_corners=False)
     first, second = (
-        torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(images, corners, strict=True)])
+        F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
         for images in (sr, hr)
     )
     return first, second
-
-
-def _seeded(number: Int[Tensor, ""]) -> torch.Generator:
-    return torch.Generator().manual_seed(int(number))
 
 
 def belief(

@@ -38,13 +38,13 @@ from refsr.training.losses import (
     choice_loss,
     contrast_loss,
     critic_loss,
-    cut_alike,
     dissimilarity,
     frequency,
     grid,
     perceptual,
     reconstruction,
     spectrum,
+    viewed_alike,
 )
 from refsr.transfer.swap import swap
 
@@ -229,7 +229,7 @@ class NetworkStep(nn.Module):
             yield "spectrum", spectrum(sr, hr, counted)
         perception = self._perception[0]
         if perception.lpips is not None and weights.lpips:
-            yield "lpips", perception.lpips(*cut_alike(sr, hr, numbers))
+            yield "lpips", perception.lpips(*viewed_alike(sr, hr, numbers))
         if weights.perceptual and perception.vgg is not None:
             yield "perceptual", perceptual(sr, hr, perception.vgg, perception.layer)
         if weights.adversarial and critic is not None:

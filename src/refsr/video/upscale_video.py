@@ -25,10 +25,11 @@ from refsr.references.index import Library, open_library
 from refsr.references.variants import transform
 from refsr.resize import resize
 from refsr.restore.condition import check_quality, measure_condition, share_of_real
+from refsr.restore.delicate import find_delicate
 from refsr.restore.memory import plan_memory, spare_bytes
 from refsr.restore.pipeline import Encoded, encode, encode_reference, match, with_matches
 from refsr.restore.size import Pass, asked_px, passes
-from refsr.restore.tiles import transfer_tiled
+from refsr.restore.tiles import Gentle, transfer_tiled
 from refsr.restore.upscale import RestoreConfig
 from refsr.search import Match, refine_subpixel
 from refsr.video.frames import VideoFile, writing
@@ -43,6 +44,9 @@ _MAXIMUM_COSINE_LOSS: Final = 0.05
 
 _LOOKED_AT_FRAMES, _LOOKED_AT_EVERY = 96, 12
 """Frames in which the softness of the video is measured."""
+
+_FADE: Final = 0.1
+"""Share by which the faithful model gives way in each frame after a face or print."""
 
 _STILLS_NEAR_IN_TIME: Final = 4
 """Count of candidates where the stills' times are known."""
@@ -77,7 +81,7 @@ class VideoResult:
         searched: Count of searches; all other matches were carried.
         used: Count of frames for which each still was used.
         left_out: Kinds of tracks that were not copied, such as "subtitle".
-        notes: Lines about what was not read of the stills.
+        notes: Lines about what was not read of the stills, and about faces and print.
         flicker_levels: Flicker in grey levels of 0..255, see `refsr.video.motion.Flicker`.
     """
 
@@ -123,7 +127,8 @@ def upscale_video(
                 f"the model {suited.name} has no matches to carry from frame to frame: use the default one"
             )
         library = open_library(keyframes, suited)
-        restorer = _FrameRestorer(suited, library, config, sizes.out_px)
+        faithful = blend.at(share) if config.texture else None
+        restorer = _FrameRestorer(suited, faithful, library, config, sizes.out_px)
         flicker, count = Flicker(), 0
         with writing(out, video, sizes.out_px, config.crf) as writer, torch.inference_mode():
             for count, (frame, stamp) in enumerate(video.read(writer), 1):
@@ -170,10 +175,17 @@ class _Still:
 
 
 class _FrameRestorer:
-    """Restoration frame by frame; it keeps the chosen stills and their matches for the next frame."""
+    """Restoration frame by frame; it keeps the chosen stills, their matches, and where faces and print were."""
 
-    def __init__(self, model: DefaultModel, library: Library, config: VideoConfig, out_px: tuple[int, int]) -> None:
-        self.model, self.library, self.config, self.out_px = model, library, config, out_px
+    def __init__(
+        self,
+        model: DefaultModel,
+        faithful: RefSRModel | None,
+        library: Library,
+        config: VideoConfig,
+        out_px: tuple[int, int],
+    ) -> None:
+        self.model, self.faithful, self.library, self.config, self.out_px = model, faithful, library, config, out_px
         self.memory_bytes = config.memory_bytes or spare_bytes()
         self.stills: list[_Still] = []
         self.times = [_seconds(path) for path in library.paths]
@@ -181,6 +193,7 @@ class _FrameRestorer:
         self.searched = 0
         self.used: Counter[Path] = Counter()
         self.notes: dict[str, None] = {}
+        self.delicate: Tensor | None = None
 
     def restore(self, frame: Float[Tensor, "1 3 h w"], seconds: float) -> Float[Tensor, "1 3 h2 w2"]:
         """Enlarge the next frame, whose time in the video is `seconds`."""
@@ -199,8 +212,28 @@ class _FrameRestorer:
         tile = plan_memory(self.model, frame.shape[-2:], sizes, self.memory_bytes, self.out_px).tile
         height, width = frame.shape[-2:]
         with autocast(self.model.device, self.config.precision):
-            sr, _ = transfer_tiled(self.model, matched, tile, factors=(self.out_px[0] / height, self.out_px[1] / width))
+            sr, _ = transfer_tiled(
+                self.model,
+                matched,
+                tile,
+                factors=(self.out_px[0] / height, self.out_px[1] / width),
+                gentle=self._gentle(frame),
+            )
         return sr
+
+    def _gentle(self, frame: Float[Tensor, "1 3 h w"]) -> Gentle | None:
+        """What restores faces and print; where one is missed in a frame, it gives way slowly, without a flicker."""
+        if self.faithful is None:
+            return None
+        found = find_delicate(frame)
+        if self.delicate is not None:
+            self.delicate = (self.delicate - _FADE).clamp(min=0)
+        if found is not None and self.delicate is None:
+            self.notes[found.warning] = None
+            self.delicate = found.mask
+        elif found is not None:
+            self.delicate = found.mask.maximum(self.delicate)
+        return None if self.delicate is None else Gentle(model=self.faithful, mask=self.delicate)
 
     def _carry(self, query: Float[Tensor, "1 c h w"]) -> bool:
         """Carry all matches to the next frame; false if one is lost."""

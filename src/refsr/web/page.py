@@ -235,7 +235,6 @@ def _looking(gr: Any, visits: Visits, result: _Result) -> None:
 
 def _endpoints(gr: Any, visits: Visits, wanted: list[Any], outputs: list[Any]) -> None:
     """The API; its errors are exceptions of one line."""
-    config = visits.shop.config
 
     def upscale_to(
         photo: Upload | None, references: list[Upload], kind: Format, scale: float, texture: float, visitor: gr.Request
@@ -252,7 +251,7 @@ def _endpoints(gr: Any, visits: Visits, wanted: list[Any], outputs: list[Any]) -
     def upscale(
         photo: Upload | None, references: list[Upload], kind: Format, visitor: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
-        yield from upscale_to(photo, references, kind, 4.0, config.texture, visitor)
+        yield from upscale_to(photo, references, kind, 4.0, 0.0, visitor)
 
     called = gr.Button(visible=False)
     called.click(upscale, wanted[:3], outputs, api_name="upscale")

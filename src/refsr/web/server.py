@@ -12,6 +12,7 @@ from typing import Any, Final
 from refsr.errors import UsageError
 from refsr.extras import import_extra
 from refsr.models import Blend
+from refsr.restore.condition import check_quality
 from refsr.web import show
 from refsr.web.estimate import measure_speed
 from refsr.web.folder import server_folder
@@ -36,8 +37,9 @@ def serve(blend: Blend, config: WebConfig, *, host: str, port: int) -> None:
 
     Raises:
         MissingExtraError: gradio is not installed.
-        UsageError: The address cannot be used.
+        UsageError: The address cannot be used, or the config asks for weights that the blend does not have.
     """
+    check_quality(blend, config.quality, config.denoise, 0 if blend.is_single else config.texture)
     _check_address(host, port)
     ended = threading.Event()
     if threading.current_thread() is threading.main_thread():
