@@ -14,11 +14,11 @@ pair ── encode, match, align (frozen, once for all arms) ──> matched ─
 | ms-ssim, ldl, lowpass | LPIPS, and MS-SSIM; local discriminative learning; the reduced result against the LR image |
 | all | LPIPS, with the first layers and the last one trained too |
 | grid | LPIPS, lowpass, and the mean error at each place of a cell |
-| grid+ms-ssim, grid+patch, grid+wasserstein, grid+spectrum | these, and what their names say; all with ms-ssim |
+| grid+ms-ssim, grid+patch and grid+wasserstein | these, and what their names say; all with ms-ssim |
 
 Of each pair's losses on texture, the share that counts is the share in which the reference is believed.
 Every tenth photograph is held out, and measured with and without its reference. VGG19 without learned weights is a
-distance that no arm trains on.
+distance that only the arms with texture or wasserstein train on.
 """
 
 import argparse
@@ -58,7 +58,6 @@ from refsr.training.losses import (
     dissimilarity,
     grid,
     reconstruction,
-    spectrum,
     viewed_alike,
 )
 from refsr.training.run import RunningAverage
@@ -231,8 +230,6 @@ class Arm:
                 yield name, -weight * (verdict * counted).flatten(1).mean(1)
             elif name == "ms-ssim":
                 yield name, weight * dissimilarity(sr, shared.hr)
-            elif name == "spectrum":
-                yield name, weight * spectrum(sr, shared.hr, GUESSED + (1 - GUESSED) * shared.trust)
             elif name == "grid":
                 yield name, weight * grid(sr, shared.hr, SCALE)
             elif name == "lowpass":
@@ -278,7 +275,6 @@ ARMS: Final[dict[str, dict[str, float]]] = {
     "grid+ms-ssim": {"lpips": 0.2, "lowpass": 1.0, "grid": 5.0, "ms-ssim": 0.5},
     "grid+patch": {"lpips": 0.2, "lowpass": 1.0, "grid": 5.0, "ms-ssim": 0.3, "critic": 1e-2},
     "grid+wasserstein": {"lpips": 0.1, "lowpass": 1.0, "grid": 5.0, "ms-ssim": 0.3, "wasserstein": 0.3},
-    "grid+spectrum": {"lpips": 0.1, "lowpass": 1.0, "grid": 5.0, "ms-ssim": 0.3, "spectrum": 0.02},
 }
 
 

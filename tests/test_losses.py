@@ -1,6 +1,5 @@
 """The losses: known values, zero where they must be zero, gradients against finite differences."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,6 @@ from refsr.training.losses import (
     grid,
     perceptual,
     reconstruction,
-    spectrum,
     viewed_alike,
 )
 
@@ -113,37 +111,6 @@ def test_a_grid_is_told_from_texture() -> None:
     shifted = hr.clone()
     shifted[:, 0, :32, :32] += 0.2  # a shift of one colour in a quarter of the picture
     assert grid(shifted, hr, 4).item() == pytest.approx(0.2 / 4 / 3)
-
-
-def test_spectrum_against_a_naive_loop() -> None:
-    generator = torch.Generator().manual_seed(5)
-    sr, hr = (torch.rand(1, 3, 48, 64, dtype=torch.float64, generator=generator) for _ in range(2))
-    weight = torch.rand(1, 1, 2, 3, dtype=torch.float64, generator=generator)
-    wave = np.hanning(32)
-    total = 0.0
-    for row in range(2):
-        for column in range(3):
-            found = []
-            for image in (sr, hr):
-                patch = image[0, :, 16 * row : 16 * row + 32, 16 * column : 16 * column + 32].mean(0).numpy()
-                power = np.abs(np.fft.fft2((patch - patch.mean()) * np.outer(wave, wave))) ** 2 / 32**2
-                bands = [[power[4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean() for j in range(4)] for i in range(8)]
-                found.append(np.log1p(np.array(bands) / (0.5 / 255) ** 2))
-            total += weight[0, 0, row, column].item() * np.abs(found[0] - found[1]).mean() / 6
-    assert spectrum(sr, hr, weight).item() == pytest.approx(total, rel=1e-9)
-
-
-def test_the_spectrum_tells_a_mesh_from_texture() -> None:
-    """Texture elsewhere counts less than a mesh of the same strength, and less than no texture."""
-    generator = torch.Generator().manual_seed(6)
-    weight = torch.ones(1, 1, 16, 16)
-    noise, other = (0.05 * torch.randn(1, 1, 128, 128, generator=generator).expand(1, 3, -1, -1) for _ in range(2))
-    mesh = 0.05 * torch.tensor([1.0, -1.0]).repeat_interleave(2).repeat(32).expand(1, 3, 128, 128)
-    truth = 0.5 + noise
-    elsewhere, meshed, none = (spectrum(0.5 + x, truth, weight).item() for x in (other, mesh, 0 * mesh))
-    assert elsewhere < 0.2 * meshed
-    assert elsewhere < 0.2 * none
-    assert spectrum(truth, truth, weight).item() == 0
 
 
 def test_pairs_are_viewed_alike_each_its_own_way() -> None:
@@ -253,7 +220,6 @@ def test_gradients_against_finite_differences(vgg: VGG19) -> None:
         lambda x: back_projection(x, lr, 4),
         lambda x: loss(x, swapped, score),
         lambda x: grid(x, hr, 4),
-        lambda x: spectrum(F.interpolate(x, scale_factor=2), F.interpolate(hr, scale_factor=2), score),
         lambda x: dissimilarity(F.interpolate(x, scale_factor=6), F.interpolate(hr, scale_factor=6)),
         lambda x: adversarial(critic, F.interpolate(x, scale_factor=2)),
     ):

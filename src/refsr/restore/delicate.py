@@ -113,7 +113,8 @@ def _lines(cv2: Any, grey: UInt8[np.ndarray, "h w"]) -> list[Box]:
     Matas, "Real-time scene text localization and recognition", CVPR 2012, for regions as letters.
     """
     finder: Any = cv2.MSER_create(delta=10, min_area=12, max_area=1800)
-    dark, bright = [], []  # on bright, on dark
+    dark: list[tuple[int, Box]] = []
+    bright: list[tuple[int, Box]] = []
     for points, box in zip(*finder.detectRegions(grey), strict=True):
         left, top, wide, high = (int(side) for side in box)
         is_dark = grey[points[0, 1], points[0, 0]] < grey[top : top + high, left : left + wide].mean()

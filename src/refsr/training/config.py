@@ -15,7 +15,7 @@ from refsr.errors import UsageError
 from refsr.models.zoo import TRAINABLE, NetworkSettings
 from refsr.wording import counted
 
-_LEAST_CROP_PX: Final = {"ms_ssim": 88, "lpips": 64, "spectrum": 32}
+_LEAST_CROP_PX: Final = {"ms_ssim": 88, "lpips": 64}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,6 @@ class LossWeights:
         frequency: L1 of Fourier transforms.
         ms_ssim: One minus SSIM, of four scales.
         grid: Mean error at each place of a cell: what keeps LPIPS from drawing a grid.
-        spectrum: Difference of local power spectra, less where no reference is believed.
         lpips: LPIPS, by the weights of `--lpips`.
         perceptual: Squared difference of deep VGG19 features.
         texture: Squared difference of Gram matrices of the result's and the swapped features.
@@ -44,7 +43,6 @@ class LossWeights:
     frequency: float = 0.0
     ms_ssim: float = 0.0
     grid: float = 0.0
-    spectrum: float = 0.0
     lpips: float = 0.0
     perceptual: float = 0.0
     texture: float = 0.0

@@ -34,9 +34,6 @@ _VIEW_DEGREES: Final = 45.0
 _VIEW_SHARE: Final = 0.5
 _SCALES: Final = 4
 _GRID_CELLS: Final = 4
-_SPECTRUM_PX: Final = 32
-_BAND: Final = 4
-_VISIBLE_POWER: Final = (0.5 / 255) ** 2
 _MAXIMUM_INITIAL_ERROR_CELLS: Final = 3.0
 _EPSILON_CELLS: Final = 0.01
 _STEP_DECAY: Final = 0.8
@@ -97,36 +94,6 @@ def grid(sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"], scale: int)
     """
     error = F.pixel_unshuffle(sr - hr, scale)
     return F.avg_pool2d(error, _GRID_CELLS).abs().flatten(1).mean(1)
-
-
-def spectrum(
-    sr: Float[Tensor, "b 3 h w"], hr: Float[Tensor, "b 3 h w"], weight: Float[Tensor, "b 1 _ _"]
-) -> Float[Tensor, " b"]:
-    """Difference of the logarithms of local power spectra, in windows of 32 pixels and bands of 4 frequencies: as much
-    texture of each kind, wherever its lines lie. None where the truth is smooth.
-
-    A mesh is power in few bands, where real texture has it in all.
-
-    Args:
-        sr: Results, 0..1.
-        hr: Truths, 0..1.
-        weight: Weight of each place, 0..1, on any grid.
-
-    Source: after Durall et al., "Watch your up-convolution", CVPR 2020, whose spectra are of whole pictures and turned.
-    """
-    window = torch.hann_window(_SPECTRUM_PX, periodic=False, dtype=sr.dtype, device=sr.device)
-    window = window[:, None] * window
-
-    def bands(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n i j"]:
-        patches = images.mean(1).unfold(1, _SPECTRUM_PX, _SPECTRUM_PX // 2).unfold(2, _SPECTRUM_PX, _SPECTRUM_PX // 2)
-        patches = patches.flatten(1, 2)
-        patches = (patches - patches.mean((2, 3), keepdim=True)) * window
-        power = torch.fft.rfft2(patches, norm="ortho").abs().square()[..., : _SPECTRUM_PX // 2]
-        return F.avg_pool2d(power, _BAND).div(_VISIBLE_POWER).log1p()
-
-    difference = (bands(sr) - bands(hr)).abs().mean((2, 3))
-    rows, columns = ((side - _SPECTRUM_PX) // (_SPECTRUM_PX // 2) + 1 for side in sr.shape[-2:])
-    return (difference * F.adaptive_avg_pool2d(weight, (rows, columns)).flatten(1)).mean(1)
 
 
 def back_projection(sr: Float[Tensor, "b 3 h2 w2"], lr: Float[Tensor, "b 3 h w"], scale: int) -> Float[Tensor, " b"]:

@@ -33,7 +33,6 @@ from refsr.training.losses import (
     adversarial,
     alignment_loss,
     back_projection,
-    belief,
     charbonnier,
     choice_loss,
     contrast_loss,
@@ -43,15 +42,12 @@ from refsr.training.losses import (
     grid,
     perceptual,
     reconstruction,
-    spectrum,
     viewed_alike,
 )
 from refsr.transfer.swap import swap
 
 Batch = Mapping[str, Tensor]
 _SWAP_PATCH = 3
-_GUESSED_WEIGHT = 0.3
-"""Weight of texture where no reference is believed; where one is, 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,32 +122,27 @@ class NetworkStep(nn.Module):
         counts = (batch["references"] * self.stage.references).tolist()  # on the CPU already: no synchronisation
         # Reported even where no pair has a reference, so that all processes report the same.
         losses: dict[str, list[Tensor]] = {name: [] for name in self._matched}
-        order, parts, beliefs = [], [], []
+        order, parts = [], []
         for count in sorted(set(counts)):
             alike = [place for place, other in enumerate(counts) if other == count]
             part = {name: pick(values, alike) for name, values in batch.items()}
             order += alike
-            restored, believed = self._restore(part, count, losses)
-            parts.append(restored)
-            beliefs.append(believed)
+            parts.append(self._restore(part, count, losses))
         back = sorted(range(len(order)), key=order.__getitem__)
-        sr, believed = (torch.cat(found).index_select(0, moved(torch.tensor(back), hr)) for found in (parts, beliefs))
+        sr = torch.cat(parts).index_select(0, moved(torch.tensor(back), hr))
         nothing = hr.new_zeros(1)
         found = {name: torch.cat(values or [nothing]).sum() / len(hr) for name, values in losses.items()}
         with _full_precision(hr):
-            found |= {name: loss.mean() for name, loss in self._image_losses(sr, believed, batch, critic)}
+            found |= {name: loss.mean() for name, loss in self._image_losses(sr, batch, critic)}
         if self.stage.truth and self.stage.references:
             found["truth_l1"] = self._truth_step(hr, lr)
         return found | {"total": self._weighted(found)}, sr
 
-    def _restore(
-        self, batch: Batch, count: int, losses: dict[str, list[Tensor]]
-    ) -> tuple[Float[Tensor, "b 3 h2 w2"], Float[Tensor, "b 1 h w"]]:
-        """Results of pairs with this number of references, and how far each cell's match is believed; losses on matches
-        are appended to `losses`."""
+    def _restore(self, batch: Batch, count: int, losses: dict[str, list[Tensor]]) -> Float[Tensor, "b 3 h2 w2"]:
+        """Results of pairs with this number of references; losses on matches are appended to `losses`."""
         lr = batch["lr"]
         if count == 0:
-            return transfer(self.model, Matched(lr=lr)).to(lr.dtype), torch.zeros_like(lr[:, :1])
+            return transfer(self.model, Matched(lr=lr)).to(lr.dtype)
         refs = batch["refs"][:, :count].unbind(1)
         with self._clock("features"):
             encoded = encode(self.model, lr, refs)
@@ -175,7 +166,7 @@ class NetworkStep(nn.Module):
         if self.texture is not None:
             with _full_precision(lr):
                 losses["texture"].append(self._texture(restored, refs, strongest(matched.matches)))
-        return restored, belief(strongest(matched.matches).score)
+        return restored
 
     def _trained_fields(self, batch: Batch, matched: Matched, losses: dict[str, list[Tensor]]) -> list[Aligned]:
         """The last field of each match, for the transfer; the losses of all fields are appended to `losses`."""
@@ -209,7 +200,7 @@ class NetworkStep(nn.Module):
         return self.texture(restored, swapped, match.score)  # type: ignore[no-any-return]
 
     def _image_losses(
-        self, sr: Float[Tensor, "b 3 h2 w2"], believed: Float[Tensor, "b 1 h w"], batch: Batch, critic: nn.Module | None
+        self, sr: Float[Tensor, "b 3 h2 w2"], batch: Batch, critic: nn.Module | None
     ) -> Iterator[tuple[str, Float[Tensor, " b"]]]:
         """Losses between result and truth; L1 is always reported."""
         weights, hr, lr, numbers = self.stage.losses, batch["hr"], batch["lr"], batch["number"]
@@ -224,9 +215,6 @@ class NetworkStep(nn.Module):
             yield "ms_ssim", dissimilarity(sr, hr)
         if weights.grid:
             yield "grid", grid(sr, hr, self.model.scale)
-        if weights.spectrum:
-            counted = _GUESSED_WEIGHT + (1 - _GUESSED_WEIGHT) * believed
-            yield "spectrum", spectrum(sr, hr, counted)
         perception = self._perception[0]
         if perception.lpips is not None and weights.lpips:
             yield "lpips", perception.lpips(*viewed_alike(sr, hr, numbers))

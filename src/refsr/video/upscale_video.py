@@ -226,14 +226,15 @@ class _FrameRestorer:
         if self.faithful is None:
             return None
         found = find_delicate(frame)
-        if self.delicate is not None:
-            self.delicate = (self.delicate - _FADE).clamp(min=0)
-        if found is not None and self.delicate is None:
+        if self.delicate is None:
+            if found is None:
+                return None
             self.notes[found.warning] = None
-            self.delicate = found.mask
-        elif found is not None:
-            self.delicate = found.mask.maximum(self.delicate)
-        return None if self.delicate is None else Gentle(model=self.faithful, mask=self.delicate)
+            self.delicate = torch.zeros_like(found.mask)
+        self.delicate = (self.delicate - _FADE).clamp(min=0)
+        if found is not None:
+            self.delicate = self.delicate.maximum(found.mask)
+        return Gentle(model=self.faithful, mask=self.delicate)
 
     def _carry(self, query: Float[Tensor, "1 c h w"]) -> bool:
         """Carry all matches to the next frame; false if one is lost."""
