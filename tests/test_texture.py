@@ -74,8 +74,7 @@ def test_no_texture_where_there_is_none(blend: Blend, quality: str) -> None:
         sr, faithful = crisp(lr, blend, quality), crisp(lr, blend, quality, 0.0)
         assert texture_levels(sr, lr) < texture_levels(faithful, lr) + 0.3, name
         assert grid_levels(sr - upscale_bicubic(stored(lr), 4)) < 0.3, name
-        shift = 255 * (sr - faithful).mean((0, 2, 3)).abs().max()
-        assert shift < (0.8 if (quality, name) == ("real", "bokeh") else 0.5), name  # whose discs are sharpened, too
+        assert 255 * (sr - faithful).mean((0, 2, 3)).abs().max() < 0.5, name
 
 
 @pytest.mark.parametrize("quality", CONDITIONS)
@@ -94,7 +93,7 @@ def test_the_lr_image_comes_back_with_its_colours(blend: Blend, sample: dict[str
     lr = stored(sample["lr"])
     sr = upscale(Photo(pixels=lr), [Photo(pixels=sample["ref"])], model=blend, texture=1.0).photo.pixels
     for result in (sr, crisp(lr, blend)):
-        assert 255 * (downscale_bicubic(result, 4) - lr).square().mean().sqrt() < 2.5
+        assert 255 * (downscale_bicubic(result, 4) - lr).square().mean().sqrt() < 1
         assert colour_levels(result, sample["truth"]).item() < 0.5 + colour_levels(
             upscale_bicubic(lr, 4), sample["truth"]
         )
