@@ -140,7 +140,8 @@ def _seen(result: Upscaled, words: Words) -> str:
     if not result.is_restored:
         return seen
     taken = {0.0: "as_clean", 1.0: "as_real"}.get(share, "as_mixed")
-    return f"{seen} {words(taken, percent=round(100 * share))}"
+    crisp = f" {words('crisp', texture=f'{result.texture:g}')}" if result.texture else ""
+    return f"{seen} {words(taken, percent=round(100 * share))}{crisp}"
 
 
 def _given(result: Upscaled, index: int, name: str, ref: Photo, words: Words) -> Given:

@@ -35,7 +35,7 @@ CSS: Final = """
 .cards img {width: 84px; height: 84px; object-fit: cover; border-radius: 6px; flex: none}
 .cards figcaption {min-width: 0; overflow-wrap: anywhere}
 #compare-note {align-self: center}
-#texture .info-text {color: inherit; opacity: .75}
+#texture, #measure {--block-info-text-color: currentColor}
 #preview img {cursor: zoom-in}
 #scale label, #kind label {padding: 5px 8px}
 """
