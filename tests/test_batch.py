@@ -290,6 +290,7 @@ def test_crisp_results(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     fails(capsys, 2, "--texture 2: give a share", *command, "-o", tmp_path / "out", "--texture", "2")
     alone = (*command, "-o", tmp_path / "out", "--texture", "1", "--model", "default")
     fails(capsys, 2, "use --model auto", *alone)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_was_not_read_of_a_photo_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

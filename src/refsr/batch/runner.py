@@ -109,12 +109,12 @@ def run_batch(
         UsageError: A job asks for weights that the model does not have; see `refsr.upscale`.
         RefSRError: The model cannot be loaded, or an album holds no photo or cannot be indexed.
     """
+    blend = setup.load()
+    for job in jobs:
+        check_quality(blend, job.options.quality, job.options.denoise, job.options.texture)
     make_folder(out)
     with claim(out / ".lock"):
         clear_unfinished(out)
-        blend = setup.load()
-        for job in jobs:
-            check_quality(blend, job.options.quality, job.options.denoise, job.options.texture)
         waiting = _unfinished(jobs, out, blend.digest())
         before = len(jobs) - len(waiting)
         left_out: list[str] = []

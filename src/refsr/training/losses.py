@@ -122,7 +122,7 @@ def viewed_alike(
 
     Source: after Kettunen et al., "E-LPIPS", 2019, whose changes of the pictures are more.
     """
-    places = []
+    placed = []
     for number in numbers:
         angle, side, x, y = torch.rand(4, generator=torch.Generator().manual_seed(int(number))).tolist()
         turn = math.radians(_VIEW_DEGREES * (2 * angle - 1))
@@ -130,10 +130,10 @@ def viewed_alike(
         share = _VIEW_SHARE + side * (1 / across - _VIEW_SHARE)
         free = 1 - share * across
         cosine, sine = share * math.cos(turn), share * math.sin(turn)
-        places.append([[cosine, -sine, free * (2 * x - 1)], [sine, cosine, free * (2 * y - 1)]])
-    grid = F.affine_grid(sr.new_tensor(places), list(sr.shape), align_corners=False)
+        placed.append([[cosine, -sine, free * (2 * x - 1)], [sine, cosine, free * (2 * y - 1)]])
+    windows = F.affine_grid(sr.new_tensor(placed), list(sr.shape), align_corners=False)
     first, second = (
-        F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+        F.grid_sample(images, windows, mode="bicubic", padding_mode="reflection", align_corners=False)
         for images in (sr, hr)
     )
     return first, second
