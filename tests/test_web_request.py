@@ -89,7 +89,7 @@ def test_the_texture_asked_for_is_that_of_the_result_and_of_its_comparison(
     monkeypatch.setattr("refsr.restore.upscale.upscale", recorded)
     place = shop(load_blend(device="cpu"), tmp_path)
     shown = last(run(Order(photo=files[0], references=(files[1],), texture=0.3), tmp_path, place))
-    assert shown.summary.endswith("Restored as a clean photo. Texture 0.3.")
+    assert shown.summary.endswith(" Texture 0.3.")
     list(run_comparison(shown.kept, place, EN, threading.Event()))
     assert asked == [0.3, 0.3]
     single = shop(load_model("default", device="cpu"), tmp_path)

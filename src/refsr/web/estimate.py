@@ -93,7 +93,7 @@ def measure_speed(blend: Blend, config: RestoreConfig) -> Speed:
     lr = Photo(pixels=downscale_bicubic(truth, blend.clean.scale).clamp(0, 1))
     cells = lr.size_px[0] * lr.size_px[1]
     begun, matched = time.monotonic(), 0.0
-    config.upscale(lr, model=blend, provenance=False, **_OWN_SCALE)
+    config.upscale(lr, model=blend, provenance=False, **_MEASURED)
     alone_s = (time.monotonic() - begun) / cells
     speed = Speed(scale=blend.clean.scale, halo_cells=blend.clean.halo_cells, alone_s=alone_s)
     if not blend.clean.uses_references:
@@ -105,13 +105,15 @@ def measure_speed(blend: Blend, config: RestoreConfig) -> Speed:
             matched = time.monotonic()
 
     begun = matched = time.monotonic()
-    config.upscale(lr, [Photo(pixels=reference)], model=blend, progress=progress, **_OWN_SCALE)
+    config.upscale(lr, [Photo(pixels=reference)], model=blend, progress=progress, **_MEASURED)
     speed.transfer_s = max(0.0, (time.monotonic() - matched) / cells - alone_s)
     speed.pose_s = max(0.0, matched - begun - cells * (_CELL_MATCHED + _REFERENCE_CELL) * alone_s)
     return speed
 
 
-_OWN_SCALE: Final[dict[str, Any]] = {"scale": None, "size": None}
+_MEASURED: Final[dict[str, Any]] = {"scale": None, "size": None, "texture": 0}
+"""All weights take the same time."""
+
 _PICTURES: Final = ("truth", "reference")
 
 

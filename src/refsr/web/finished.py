@@ -140,8 +140,10 @@ def _seen(result: Upscaled, words: Words) -> str:
     if not result.is_restored:
         return seen
     taken = {0.0: "as_clean", 1.0: "as_real"}.get(share, "as_mixed")
-    crisp = f" {words('crisp', texture=f'{result.texture:g}')}" if result.texture else ""
-    return f"{seen} {words(taken, percent=round(100 * share))}{crisp}"
+    told = [seen, words(taken, percent=round(100 * share))]
+    if result.texture:
+        told.append(words("crisp", texture=f"{result.texture:g}"))
+    return " ".join(told)
 
 
 def _given(result: Upscaled, index: int, name: str, ref: Photo, words: Words) -> Given:
