@@ -67,7 +67,9 @@ SCALE: Final = 4
 TRAINED_PX, CHECKED_PX = 160, 256
 BATCH: Final = 4
 RATE, CRITIC_RATE = 2e-4, 2e-4
-LEFT_OUT: Final = ("head", "before", "tail", "descriptor", "align", "choice")
+MATCHING: Final = ("descriptor", "align", "choice")
+OUTER: Final = ("head", "before", "tail")
+"""Parts that are not trained; the outer ones by the arm all alone."""
 ALONE_EVERY: Final = 3
 """Every third step is without references."""
 HELD_OUT_EVERY: Final = 10
@@ -202,10 +204,9 @@ class Arm:
     def __init__(self, name: str, model: DefaultModel, losses: Losses, weights: dict[str, float]) -> None:
         self.name, self.losses, self.weights = name, losses, weights
         self.model = deepcopy(model)
+        frozen = MATCHING if "all" in weights else (*MATCHING, *OUTER)
         for part_name, part in self.model.named_children():
-            part.requires_grad_(not any(part_name == each for each in LEFT_OUT) or "all" in weights)
-        for part_name in ("descriptor", "align", "choice"):
-            getattr(self.model, part_name).requires_grad_(False)
+            part.requires_grad_(part_name not in frozen)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.texture = TextureLoss(losses.vgg)
         self.optimiser = torch.optim.AdamW([*self.trained, *self.texture.parameters()], RATE, weight_decay=1e-4)

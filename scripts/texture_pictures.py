@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from skimage import data
 from torch import Tensor
@@ -46,9 +44,7 @@ def pairs() -> Iterator[tuple[str, Tensor, list[Photo], tuple[int, int], Degrada
     for number, (corner, harm) in enumerate(zip(SAMPLE_PX, HARMS, strict=True), 1):
         yield f"sample {number}, reference", truth, [reference], corner, harm
     for (name, (y, x)), harm in zip(ALONE_PX.items(), HARMS, strict=True):
-        picture = np.asarray(getattr(data, name)())
-        rgb = np.stack([picture] * 3, -1) if picture.ndim == 2 else picture
-        whole = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255
+        whole = as_photo(getattr(data, name)()).pixels
         top, left = max(0, y - AROUND_PX) // 4 * 4, max(0, x - AROUND_PX) // 4 * 4
         part = whole[..., top : y + SIDE_PX + AROUND_PX, left : x + SIDE_PX + AROUND_PX]
         height, width = (side // 4 * 4 for side in part.shape[-2:])

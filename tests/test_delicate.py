@@ -3,14 +3,13 @@
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from conftest import texture
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from refsr.io.photo import Photo
+from refsr.io.photo import Photo, as_photo
 from refsr.models import load_blend, load_model
 from refsr.resize import downscale_bicubic, stored
 from refsr.restore.delicate import find_delicate
@@ -22,11 +21,7 @@ from refsr.restore.upscale import upscale
 def face() -> Tensor:
     """The astronaut Eileen Collins, whose face is in the upper middle."""
     data = pytest.importorskip("skimage.data")
-    return as_pixels(data.astronaut()[:320, 60:380])
-
-
-def as_pixels(image: Any) -> Tensor:
-    return torch.from_numpy(np.array(image, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+    return as_photo(data.astronaut()[:320, 60:380]).pixels
 
 
 def page(size_px: int, ink: int, paper: int) -> Tensor:
@@ -36,7 +31,7 @@ def page(size_px: int, ink: int, paper: int) -> Tensor:
         draw.text(
             (20, 20 + row * 2 * size_px), "The quick brown fox jumps over 13 dogs"[: 700 // size_px], (ink,) * 3, font
         )
-    return as_pixels(image)
+    return as_photo(image).pixels
 
 
 def test_a_face_is_found() -> None:

@@ -172,16 +172,16 @@ def check_quality(blend: Blend, quality: Quality, denoise: int | float | None, t
     Raises:
         UsageError: Both a quality and a share are given, a share is not in 0..1, or there is nothing to mix.
     """
-    asked = f"--denoise {denoise:g}" if denoise is not None else f"--quality {quality}"
-    if denoise is not None and quality != "auto":
-        raise UsageError(f"{asked} and --quality {quality}: give one of them, not both")
+    asked = [f"--denoise {denoise:g}"] if denoise is not None else []
+    asked += [f"--quality {quality}"] if quality != "auto" else []
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)}: give one of them, not both")
     for flag, share in (("--denoise", denoise or 0), ("--texture", texture)):
         if not 0 <= share <= 1:
             raise UsageError(f"{flag} {share:g}: give a share between 0 and 1")
-    if denoise is None and quality == "auto":
-        asked = f"--texture {texture:g}"
-    if blend.is_single and (denoise is not None or quality != "auto" or texture):
-        raise UsageError(f"{asked}: one model's weights are nothing to choose from: use --model auto")
+    asked += [f"--texture {texture:g}"] if texture else []
+    if blend.is_single and asked:
+        raise UsageError(f"{asked[0]}: one model's weights are nothing to choose from: use --model auto")
 
 
 def measure_condition(image: Float[Tensor, "1 3 h w"]) -> Condition:

@@ -54,9 +54,8 @@ class Delicate:
     @property
     def warning(self) -> str:
         """A line for the user."""
-        found = ([counted(self.faces, "face")] if self.faces else []) + (
-            [counted(self.lines, "line") + " of print"] if self.lines else []
-        )
+        found = [counted(self.faces, "face")] if self.faces else []
+        found += [f"{counted(self.lines, 'line')} of print"] if self.lines else []
         return f"{' and '.join(found)} likely: detail made crisp there could be false, so none is"
 
 

@@ -185,7 +185,7 @@ def _restoring(
         words, denoise = words_of(visitor), None if is_measured else float(strength)
         yield {status: "", result.idea: gr.update(visible=True), result.shown: gr.update(visible=False)}
         try:
-            for told in visits.restore(photo, references, kind, scale, float(texture), denoise, visitor):
+            for told in visits.restore(photo, references, kind, scale, texture, denoise, visitor):
                 if isinstance(told, Status):
                     yield {status: show.step(told)}
                     continue
@@ -240,7 +240,7 @@ def _endpoints(gr: Any, visits: Visits, wanted: list[Any], outputs: list[Any]) -
         photo: Upload | None, references: list[Upload], kind: Format, scale: float, texture: float, visitor: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         try:
-            for told in visits.restore(photo, references, kind, scale, float(texture), None, visitor):
+            for told in visits.restore(photo, references, kind, scale, texture, None, visitor):
                 if isinstance(told, Status):
                     yield (told.text, gr.skip(), gr.skip())
                 else:
